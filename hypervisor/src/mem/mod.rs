@@ -1,0 +1,3 @@
+//! Machine memory: addresses, ownership, translations.
+
+pub mod addr;

@@ -1,0 +1,195 @@
+//! System calls between the root kernel and its processes.
+//!
+//! They mirror what `/dev/mshv` offers to a VMM on Linux (root sheet, section G), so that the same worker can become
+//! a Linux process: the ioctl each call stands for is named beside it. Number in RAX, arguments in RDI, RSI, RDX, R10,
+//! R8; result in RAX: `>= 0` success, `< 0` a negated [`Error`].
+#![no_std]
+#![forbid(unsafe_code)]
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Numbers of the system calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Call {
+    /// `exit(reason: ExitReason, text, text_len)`: ends the process; the text (UTF-8, at most 200 bytes) says why.
+    Exit = 0,
+    /// `log(text, len)`: a line for the root's event list, at most 200 bytes.
+    Log = 1,
+    /// `console_write(bytes, len)`: output of the guest's serial line. Returns the number of bytes taken (all of them).
+    ConsoleWrite = 2,
+    /// `console_read(bytes, len)`: typed input for the guest. Never blocks; returns the number of bytes.
+    ConsoleRead = 3,
+    /// `map_memory(len)`: anonymous zeroed memory, `len` a multiple of 4096; returns its address. For memory meant as
+    /// guest RAM (2 MiB and more) the backing is in 2 MiB pieces wherever possible. (Linux: `mmap`)
+    MapMemory = 4,
+    /// `wait(event: *mut Event, deadline, resume_vp)`: first, unless `resume_vp` is [`NO_VP`], lets that VP run on
+    /// (`MSHV_RUN_VP`); then blocks until an event or the reference time `deadline` (100 ns, `u64::MAX` = none).
+    Wait = 5,
+    /// `create_partition(args: *const CreatePartition)`: one per process. (`MSHV_CREATE_PARTITION`)
+    CreatePartition = 6,
+    /// `initialize_partition()`. (`MSHV_INITIALIZE_PARTITION`)
+    InitializePartition = 7,
+    /// `set_guest_memory(args: *const GuestMemory)`. (`MSHV_SET_GUEST_MEMORY`)
+    SetGuestMemory = 8,
+    /// `create_vp(index, pages: *mut VpPages)`: also maps the VP's state pages. (`MSHV_CREATE_VP` and `mmap`)
+    CreateVp = 9,
+    /// `hvcall(args: *mut Hvcall)`: a hypercall on the own partition; the kernel overwrites the first 8 input bytes with
+    /// the partition id (VP calls keep their VP index). (`MSHV_ROOT_HVCALL`)
+    Hvcall = 10,
+    /// `reference_time()`: 100 ns units since the root started.
+    ReferenceTime = 11,
+    /// `wall_clock()`: seconds since 1970, from the machine's CMOS clock.
+    WallClock = 12,
+    /// `stop_vp(index)`: ExplicitSuspend; returns 1 if an intercept event is still to come, else 0.
+    StopVp = 13,
+    /// `debug(what)`: misbehave on request, for tests of the kernel's isolation. Reserved for the worker's own use.
+    Debug = 14,
+}
+
+/// Errors of a system call; the result is the negated number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i64)]
+pub enum Error {
+    /// No such call, or an argument out of range.
+    Invalid = 1,
+    /// An address outside the process's own memory.
+    Fault = 2,
+    /// Not enough memory.
+    NoMemory = 3,
+    /// Wrong state or order (no partition yet, VP exists, …).
+    State = 4,
+    /// A hypercall failed; its status is in the log.
+    Hypercall = 5,
+    /// Not permitted (a hypercall outside the list).
+    Denied = 6,
+}
+
+/// "No VP" for [`Call::Wait`].
+pub const NO_VP: u64 = u64::MAX;
+
+/// Why a process ended, as it says itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum ExitReason {
+    /// The guest switched its machine off.
+    PowerOff = 0,
+    /// The guest reset its machine: start it again.
+    Reset = 1,
+    /// The guest cannot go on (triple fault, impossible state).
+    GuestFault = 2,
+    /// The definition cannot be started (no kernel, does not fit, …).
+    BadDefinition = 3,
+    /// The worker failed: a bug of ours.
+    WorkerFault = 4,
+    /// The manager asked for it.
+    Stopped = 5,
+}
+
+/// Kinds of [`Event`].
+pub mod event {
+    /// The deadline has passed.
+    pub const TIMEOUT: u32 = 0;
+    /// A VP is suspended by an intercept; its message is in its intercept page. `vp` is its index.
+    pub const INTERCEPT: u32 = 1;
+    /// There is console input to read.
+    pub const CONSOLE: u32 = 2;
+    /// The manager wants the VM to end: stop and exit with `Stopped`.
+    pub const STOP: u32 = 3;
+}
+
+/// What [`Call::Wait`] returns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Event {
+    /// One of [`event`].
+    pub kind: u32,
+    /// VP index, for an intercept.
+    pub vp: u32,
+    /// Reference time at return, 100 ns.
+    pub now: u64,
+}
+
+/// Argument of [`Call::CreatePartition`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct CreatePartition {
+    /// `HV_PARTITION_CREATION_FLAG_*`; EXO and INTERCEPT_MESSAGE_PAGE are always added.
+    pub flags: u64,
+    /// Property 0x10001, synthetic processor features; 0 = the kernel's default.
+    pub synthetic_features: u64,
+}
+
+/// Argument of [`Call::SetGuestMemory`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct GuestMemory {
+    /// Bytes, a multiple of 4096.
+    pub size: u64,
+    /// First guest page number.
+    pub guest_pfn: u64,
+    /// Address in the process, of memory made by [`Call::MapMemory`].
+    pub address: u64,
+    /// Bit 0 writable, bit 1 executable, bit 2 unmap.
+    pub flags: u64,
+}
+
+/// Result of [`Call::CreateVp`]: where the state pages are in the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VpPages {
+    /// Register page, read-write.
+    pub registers: u64,
+    /// Intercept message page, read-only.
+    pub intercept: u64,
+    /// Stats page, read-only.
+    pub stats: u64,
+}
+
+/// Argument of [`Call::Hvcall`], the layout of `mshv_root_hvcall`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Hvcall {
+    /// Call code.
+    pub code: u16,
+    /// In: repetitions wanted; out: done.
+    pub reps: u16,
+    /// Input bytes, 8 to 4096.
+    pub input_size: u16,
+    /// Output bytes, at most 4096.
+    pub output_size: u16,
+    /// Out: HV_STATUS.
+    pub status: u16,
+    /// Zero.
+    pub reserved: [u8; 6],
+    /// Address of the input block.
+    pub input: u64,
+    /// Address of the output block.
+    pub output: u64,
+}
+
+/// Start of a process: the kernel enters it with RDI = address of this, mapped read-only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct StartInfo {
+    /// Address and length of the VM definition (TOML text).
+    pub definition: u64,
+    /// Length of the definition.
+    pub definition_len: u64,
+    /// Address of the first [`File`].
+    pub files: u64,
+    /// Number of files.
+    pub file_count: u64,
+}
+
+/// An archive member mapped read-only into a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct File {
+    /// Name, padded with NULs.
+    pub name: [u8; 64],
+    /// Address of its bytes.
+    pub address: u64,
+    /// Length in bytes.
+    pub len: u64,
+}
