@@ -1,0 +1,152 @@
+//! The few functions that the types have.
+
+use tlfs::*;
+use zerocopy::IntoBytes;
+
+#[test]
+fn the_four_memory_statuses_name_their_deposit() {
+    let shortage = |status: HvStatus| status.memory_shortage().map(|s| (s.pages, s.own_pool));
+    assert_eq!(shortage(HvStatus(0x0B)), Some((1, false)));
+    assert_eq!(shortage(HvStatus(0x75)), Some((8, false)));
+    assert_eq!(shortage(HvStatus(0x73)), Some((1, true)));
+    assert_eq!(shortage(HvStatus(0x83)), Some((8, true)));
+    assert_eq!(
+        HvStatus::NAMED
+            .iter()
+            .filter(|s| s.memory_shortage().is_some())
+            .count(),
+        4
+    );
+}
+
+#[test]
+fn only_success_is_no_error() {
+    assert_eq!(HvStatus(0).into_result(), Ok(()));
+    assert_eq!(HvStatus(0xFFFF).into_result(), Err(HvStatus(0xFFFF)));
+}
+
+#[test]
+fn unknown_values_are_printed_as_numbers() {
+    assert_eq!(format!("{:?}", HvCallCode(0x40)), "HvCallCreatePartition");
+    assert_eq!(format!("{:?}", HvCallCode(0x7FFF)), "HvCallCode(0x7fff)");
+    assert_eq!(HvMessageType(0x1234_5678).name(), None);
+}
+
+#[test]
+fn named_values_ascend_within_calls_and_statuses() {
+    assert!(HvCallCode::NAMED.is_sorted());
+    assert!(HvStatus::NAMED.is_sorted());
+    assert!(HvMessageType::NAMED.is_sorted());
+    assert!(HvRegisterName::NAMED.is_sorted());
+    assert!(HvPartitionPropertyCode::NAMED.is_sorted());
+}
+
+#[test]
+fn register_families_are_consecutive() {
+    assert_eq!(HvRegisterName::sint(15), Some(HvRegisterName::SINT15));
+    assert_eq!(HvRegisterName::sint(16), None);
+    assert_eq!(
+        HvRegisterName::general_purpose(4),
+        Some(HvRegisterName::RSP)
+    );
+    assert_eq!(
+        HvRegisterName::stimer_config(3),
+        Some(HvRegisterName::STIMER3_CONFIG)
+    );
+    assert_eq!(
+        HvRegisterName::stimer_count(3),
+        Some(HvRegisterName::STIMER3_COUNT)
+    );
+    assert_eq!(HvRegisterName::apic(0x802), Some(HvRegisterName::APIC_ID));
+    assert_eq!(
+        HvRegisterName::apic(0x83E),
+        Some(HvRegisterName::APIC_DIVIDE)
+    );
+    assert_eq!(HvRegisterName::apic(0x840), None);
+}
+
+#[test]
+fn a_segment_survives_the_way_through_a_register_value() {
+    let segment = HvX64SegmentRegister {
+        base: 0xFFFF_0000,
+        limit: 0xFFFF,
+        selector: 0xF000,
+        attributes: HvX64SegmentAttributes::from_bits(0x9B),
+    };
+    let value = HvRegisterValue::from(segment);
+    assert_eq!(value.as_u128(), 0x009B_F000_0000_FFFF_0000_0000_FFFF_0000);
+    assert_eq!(value.as_segment(), segment);
+    let table = HvX64TableRegister {
+        limit: 0x7F,
+        base: 0x1000,
+        ..Default::default()
+    };
+    assert_eq!(
+        HvRegisterValue::from(table).as_u128(),
+        0x1000_007F_0000_0000_0000
+    );
+}
+
+#[test]
+fn messages_take_payloads_up_to_240_bytes() {
+    let payload = HvOpaqueInterceptMessage {
+        vp_index: HvVpIndex(3),
+    };
+    let message = HvMessage::new(HvMessageType::OPAQUE_INTERCEPT, 7, &payload).unwrap();
+    assert_eq!(
+        &message.as_bytes()[..20],
+        &[
+            0x3F, 0, 0, 0x80, 4, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0
+        ]
+    );
+    assert_eq!(
+        message.payload_as::<HvOpaqueInterceptMessage>(),
+        Some(payload)
+    );
+    assert_eq!(message.payload_bytes(), &[3, 0, 0, 0]);
+    assert!(HvMessage::new(HvMessageType(1), 0, &[0u8; 240]).is_some());
+    assert!(HvMessage::new(HvMessageType(1), 0, &[0u8; 241]).is_none());
+}
+
+#[test]
+fn a_payload_size_out_of_range_yields_no_more_than_the_payload() {
+    let mut message = HvMessage::default();
+    message.header.payload_size = 255;
+    assert_eq!(message.payload_bytes().len(), 240);
+}
+
+#[test]
+fn ids_with_a_high_byte_are_refused() {
+    assert_eq!(HvConnectionId(0x00FF_FFFF).id(), Some(0x00FF_FFFF));
+    assert_eq!(HvConnectionId(0x0100_0000).id(), None);
+    assert_eq!(HvPortId(0x8000_0001).id(), None);
+}
+
+#[test]
+fn synthetic_msrs_are_classified() {
+    assert_eq!(sint_of_msr(0x4000_0092), Some(2));
+    assert_eq!(sint_of_msr(0x4000_00A0), None);
+    assert_eq!(stimer_of_msr(0x4000_00B0), Some(StimerRegister::Config(0)));
+    assert_eq!(stimer_of_msr(0x4000_00B7), Some(StimerRegister::Count(3)));
+    assert_eq!(stimer_of_msr(0x4000_00B8), None);
+    assert_eq!(crash_parameter_of_msr(0x4000_0104), Some(4));
+    assert_eq!(crash_parameter_of_msr(0x4000_0105), None);
+}
+
+#[test]
+fn reference_time_counts_100_ns() {
+    let hz = 2_500_000_000;
+    let page = HvReferenceTscPage {
+        tsc_sequence: 1,
+        tsc_scale: HvReferenceTscPage::scale_for(hz).unwrap(),
+        ..Default::default()
+    };
+    // One second, less one unit of rounding.
+    assert!((9_999_999..=10_000_000).contains(&page.reference_time(hz)));
+    let shifted = HvReferenceTscPage {
+        tsc_offset: -5,
+        ..page
+    };
+    assert_eq!(shifted.reference_time(hz), page.reference_time(hz) - 5);
+    assert_eq!(HvReferenceTscPage::scale_for(10_000_000), None);
+}
