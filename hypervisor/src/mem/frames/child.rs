@@ -1,0 +1,97 @@
+//! Root frames that back the memory of a child (root sheet A.4, "child RAM").
+
+use super::super::addr::Spfn;
+use super::entry::State;
+use super::{FrameEntry, FrameError, FrameTable, PartitionSlot};
+
+impl FrameTable<'_> {
+    /// Counts one more guest page of `slot` for each of `count` frames from `first` on; all or none. Before the
+    /// translation is made. The frames must be the root's, or back this partition already.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError`]: any but `WrongState`.
+    pub fn back(&mut self, slot: PartitionSlot, first: Spfn, count: u64) -> Result<(), FrameError> {
+        self.slot(slot)?;
+        let range = self.range(first, count)?;
+        for &entry in &self.entries[range.clone()] {
+            check_back(entry, slot)?;
+        }
+        for index in range {
+            let mappings = match self.entries[index].state() {
+                State::ChildRam => self.entries[index].number(),
+                _ => 0,
+            };
+            self.set(index, FrameEntry::new(State::ChildRam, slot, mappings + 1));
+        }
+        Ok(())
+    }
+
+    /// Counts one guest page less for each of `count` frames, after the translation was removed from the page table.
+    /// A frame that backs nothing any more retires: it is the root's after the shootdown. All or none.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError::NoSlot`], [`FrameError::NotRam`], [`FrameError::WrongState`]
+    pub fn unback(
+        &mut self,
+        slot: PartitionSlot,
+        first: Spfn,
+        count: u64,
+    ) -> Result<(), FrameError> {
+        self.drop_mappings(slot, first, count, true)
+    }
+
+    /// Undoes [`FrameTable::back`] for frames whose translation was never made: no shootdown is needed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`FrameTable::unback`].
+    pub fn cancel_back(
+        &mut self,
+        slot: PartitionSlot,
+        first: Spfn,
+        count: u64,
+    ) -> Result<(), FrameError> {
+        self.drop_mappings(slot, first, count, false)
+    }
+
+    fn drop_mappings(
+        &mut self,
+        slot: PartitionSlot,
+        first: Spfn,
+        count: u64,
+        retire: bool,
+    ) -> Result<(), FrameError> {
+        self.slot(slot)?;
+        let range = self.range(first, count)?;
+        let backs = |entry: &FrameEntry| entry.state() == State::ChildRam && entry.slot() == slot;
+        if !self.entries[range.clone()].iter().all(backs) {
+            return Err(FrameError::WrongState);
+        }
+        for index in range {
+            match self.entries[index].number() {
+                mappings @ 2.. => {
+                    self.set(index, FrameEntry::new(State::ChildRam, slot, mappings - 1))
+                }
+                _ if retire => self.make_retired(index, slot, State::RetiredRam),
+                _ => self.set(index, FrameEntry::new(State::Root, PartitionSlot::ROOT, 0)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_back(entry: FrameEntry, slot: PartitionSlot) -> Result<(), FrameError> {
+    match entry.state() {
+        State::Root => Ok(()),
+        State::ChildRam if entry.slot() != slot => Err(FrameError::InUse),
+        State::ChildRam if entry.number() == FrameEntry::MAX_NUMBER => {
+            Err(FrameError::TooManyMappings)
+        }
+        State::ChildRam => Ok(()),
+        State::NotRam => Err(FrameError::NotRam),
+        State::RetiredRam => Err(FrameError::Retired),
+        _ => Err(FrameError::InUse),
+    }
+}
