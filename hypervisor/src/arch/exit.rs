@@ -78,6 +78,12 @@ pub enum Exit {
     Nmi,
     /// The guest can take an interrupt now, as asked by `set_interrupt_window`.
     InterruptWindow,
+    /// The guest can take an NMI now, as asked by `set_nmi_window`.
+    NmiWindow,
+    /// Something that concerns this folder alone, and is dealt with: look for work, then run the VP on.
+    Internal,
+    /// A spin loop of PAUSE that the processor's filter found.
+    Pause,
     /// HLT.
     Halt,
     /// CPUID.

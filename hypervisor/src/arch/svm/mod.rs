@@ -1,1 +1,20 @@
 //! AMD SVM.
+
+mod debug;
+mod enable;
+mod events;
+mod exits;
+mod hardware;
+mod permissions;
+mod registers;
+mod run;
+#[cfg(test)]
+mod tests;
+mod vcpu;
+mod vmcb;
+
+pub use enable::{Capabilities, Processor, probe, read_vm_cr};
+pub use permissions::{
+    IOPM_PAGES, MSRPM_PAGES, MsrIntercept, MsrMap, PortMap, child_maps, root_maps,
+};
+pub use vcpu::Vcpu;

@@ -1,0 +1,205 @@
+//! Is SVM there, and turning it on.
+
+use crate::arch::Refusal;
+use crate::arch::cpuid::CpuidSource;
+use crate::arch::page::HwPages;
+use crate::arch::state::efer;
+
+use super::hardware;
+
+/// MSR with the SVM lock and disable bits.
+const MSR_VM_CR: u32 = 0xC001_0114;
+/// MSR with the address of the host save area.
+const MSR_VM_HSAVE_PA: u32 = 0xC001_0117;
+/// MSR EFER.
+const MSR_EFER: u32 = 0xC000_0080;
+/// VM_CR: SVM is disabled, EFER.SVME cannot be set.
+const VM_CR_SVMDIS: u64 = 1 << 4;
+
+/// What this processor's SVM can do. All processors of a machine are taken to be alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Number of TLB tags, tag 0 (the host's) included.
+    pub asids: u32,
+    /// The next RIP is saved on intercepted instructions.
+    pub nrip_save: bool,
+    /// Instruction bytes and register numbers are saved on some exits.
+    pub decode_assists: bool,
+    /// One tag can be flushed alone.
+    pub flush_by_asid: bool,
+    /// VMCB clean bits are honoured.
+    pub clean_bits: bool,
+    /// PAUSE loops can be found.
+    pub pause_filter: bool,
+    /// The pause filter has a threshold.
+    pub pause_threshold: bool,
+    /// Virtual GIF.
+    pub vgif: bool,
+    /// IA32_SPEC_CTRL exists.
+    pub spec_ctrl: bool,
+    /// TSC_AUX exists (RDTSCP or RDPID).
+    pub tsc_aux: bool,
+}
+
+/// What CPUID and VM_CR say about SVM.
+///
+/// # Errors
+/// The reason why this processor cannot run the hypervisor. `vm_cr` is asked only once CPUID says that SVM exists.
+pub fn probe(cpu: &impl CpuidSource, vm_cr: impl FnOnce() -> u64) -> Result<Capabilities, Refusal> {
+    let extended = cpu.cpuid_checked(0x8000_0001, 0);
+    if extended.ecx & (1 << 2) == 0 {
+        return Err(Refusal::NoVirtualization);
+    }
+    if vm_cr() & VM_CR_SVMDIS != 0 {
+        return Err(Refusal::DisabledByFirmware);
+    }
+    let svm = cpu.cpuid_checked(0x8000_000A, 0);
+    let has = |bit: u32| svm.edx & (1 << bit) != 0;
+    if !has(0) {
+        return Err(Refusal::NoNestedPaging);
+    }
+    // Tag 0 is the host's, so a guest needs a second one.
+    if svm.ebx < 2 {
+        return Err(Refusal::NoTlbTags);
+    }
+    let features = cpu.cpuid_checked(0x8000_0008, 0);
+    let rdpid = cpu.cpuid_checked(7, 0).ecx & (1 << 22) != 0;
+    Ok(Capabilities {
+        asids: svm.ebx,
+        nrip_save: has(3),
+        clean_bits: has(5),
+        flush_by_asid: has(6),
+        decode_assists: has(7),
+        pause_filter: has(10),
+        pause_threshold: has(12),
+        vgif: has(16),
+        // IBRS or STIBP or SSBD, by AMD's leaf or by Intel's.
+        spec_ctrl: features.ebx & (1 << 14 | 1 << 15 | 1 << 24) != 0
+            || cpu.cpuid_checked(7, 0).edx & (1 << 26 | 1 << 27 | 1 << 31) != 0,
+        tsc_aux: extended.edx & (1 << 27) != 0 || rdpid,
+    })
+}
+
+/// VM_CR of this processor.
+///
+/// # Safety
+/// CPUID must say that SVM exists: otherwise the read faults.
+pub unsafe fn read_vm_cr() -> u64 {
+    // SAFETY: VM_CR exists wherever SVM does, which the caller vouches for.
+    unsafe { hardware::rdmsr(MSR_VM_CR) }
+}
+
+/// The state of one physical processor that running VPs needs.
+#[derive(Debug)]
+pub struct Processor {
+    /// Index of the processor, to know whether a VMCB may still be cached here.
+    pub(super) index: u32,
+    /// The processor's own page for its state during VMRUN. Kept to stay alive, never read.
+    _host_save: HwPages,
+    /// Where VMSAVE put the host's FS, GS, TR, LDTR and system call MSRs, to be loaded after each run.
+    pub(super) host_state: HwPages,
+    /// What the TSC_AUX MSR holds now.
+    pub(super) tsc_aux: u64,
+    /// What the host wants in SPEC_CTRL.
+    pub(super) host_spec_ctrl: u64,
+    /// Figures for the statistics pages.
+    pub counters: crate::arch::Counters,
+}
+
+impl Processor {
+    /// Turns SVM on for the processor that this runs on. `host_save` and `host_state` are one page each.
+    ///
+    /// # Safety
+    /// * [`probe`] must have succeeded;
+    /// * the code must run on the processor `index` in ring 0 with its final GS base, TR and system call MSRs: they are
+    ///   what every later run restores;
+    /// * the value must only be used on this processor, and live as long as SVM is on here.
+    pub unsafe fn enable(
+        index: u32,
+        host_save: HwPages,
+        host_state: HwPages,
+        caps: &Capabilities,
+    ) -> Self {
+        // SAFETY: probe succeeded, so EFER.SVME may be set and the MSRs exist; the pages are ours alone (HwPages).
+        unsafe {
+            hardware::wrmsr(MSR_EFER, hardware::rdmsr(MSR_EFER) | efer::SVME);
+            hardware::wrmsr(MSR_VM_HSAVE_PA, host_save.spa().0);
+            hardware::vmsave(host_state.spa().0);
+        }
+        let host_spec_ctrl = if caps.spec_ctrl {
+            // SAFETY: the MSR exists, as CPUID said.
+            unsafe { hardware::rdmsr(hardware::MSR_SPEC_CTRL) }
+        } else {
+            0
+        };
+        if caps.tsc_aux {
+            // SAFETY: the MSR exists, as CPUID said, and the hypervisor does not use it.
+            unsafe { hardware::wrmsr(hardware::MSR_TSC_AUX, 0) };
+        }
+        Self {
+            index,
+            _host_save: host_save,
+            host_state,
+            tsc_aux: 0,
+            host_spec_ctrl,
+            counters: crate::arch::Counters::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::cpuid::Recorded;
+
+    /// QEMU's `-cpu max` under TCG.
+    const QEMU: Recorded = Recorded(&[
+        (0, 0, [0x16, 0, 0, 0]),
+        (0x8000_0000, 0, [0x8000_001F, 0, 0, 0]),
+        (0x8000_0001, 0, [0x663, 0, 0x0000_01F7, 0x2C10_0800]),
+        (0x8000_000A, 0, [1, 16, 0, 0x1001_0001]),
+    ]);
+    /// A Zen 2 server processor.
+    const ZEN2: Recorded = Recorded(&[
+        (0, 0, [0x10, 0, 0, 0]),
+        (0x8000_0000, 0, [0x8000_0020, 0, 0, 0]),
+        (0x8000_0001, 0, [0x0083_0F10, 0, 0x75C2_37FF, 0x2FD3_FBFF]),
+        (0x8000_0008, 0, [0x3030, 0x18CF_F757, 0x7027, 0x10000]),
+        (0x8000_000A, 0, [1, 0x8000, 0, 0x0113_BCFF]),
+    ]);
+
+    #[test]
+    fn the_software_processor_has_nested_paging_and_little_else() {
+        let caps = probe(&QEMU, || 0).unwrap();
+        assert_eq!(caps.asids, 16);
+        assert!(caps.vgif && caps.tsc_aux);
+        assert!(
+            !caps.nrip_save && !caps.decode_assists && !caps.flush_by_asid && !caps.pause_filter
+        );
+    }
+
+    #[test]
+    fn a_server_processor_has_the_assists() {
+        let caps = probe(&ZEN2, || 0).unwrap();
+        assert_eq!(caps.asids, 0x8000);
+        assert!(caps.nrip_save && caps.decode_assists && caps.flush_by_asid && caps.pause_filter);
+        assert!(caps.clean_bits && caps.pause_threshold && caps.spec_ctrl);
+    }
+
+    #[test]
+    fn each_lack_has_its_own_refusal() {
+        let none = Recorded(&[
+            (0x8000_0000, 0, [0x8000_0008, 0, 0, 0]),
+            (0x8000_0001, 0, [0; 4]),
+        ]);
+        let asked = || panic!("VM_CR does not exist without SVM");
+        assert_eq!(probe(&none, asked), Err(Refusal::NoVirtualization));
+        assert_eq!(probe(&QEMU, || 1 << 4), Err(Refusal::DisabledByFirmware));
+        let flat = Recorded(&[
+            (0x8000_0000, 0, [0x8000_000A, 0, 0, 0]),
+            (0x8000_0001, 0, [0, 0, 1 << 2, 0]),
+            (0x8000_000A, 0, [1, 16, 0, 0]),
+        ]);
+        assert_eq!(probe(&flat, || 0), Err(Refusal::NoNestedPaging));
+    }
+}

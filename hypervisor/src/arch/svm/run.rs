@@ -1,0 +1,154 @@
+//! Running a VP until its next exit.
+
+use crate::arch::Flush;
+use crate::arch::exit::{Event, ExceptionExit, Exit};
+use crate::arch::state::vector;
+
+use super::enable::Processor;
+use super::vcpu::Vcpu;
+use super::vmcb::{clean, exit_code, tlb_control};
+use super::{debug, exits, hardware};
+
+/// DR7 bits that make DR0 to DR3 act.
+const DR7_ENABLED: u64 = 0xFF;
+
+impl Vcpu {
+    /// Runs the VP on this processor until it leaves the guest. Called and returning with interrupts off.
+    ///
+    /// On return a physical interrupt or NMI that ended the run is still pending (SVM does not acknowledge): the caller
+    /// opens its window for it. [`Exit::Internal`] was dealt with here; the caller opens its window all the same and runs
+    /// the VP on.
+    ///
+    /// # Safety
+    /// * `processor` must be the one this runs on;
+    /// * the nested tables and the permission maps of the VP must give the guest nothing that the hypervisor relies on,
+    ///   and stay as they are during the run but for what `set_tlb` flushes.
+    pub unsafe fn run(&mut self, processor: &mut Processor) -> Exit {
+        self.before_entry(processor);
+        // SAFETY: `Processor::enable` set up SVM and the host page; the VMCB is ours, and the caller vouches for the
+        // tables and maps in it; `gprs` is ours and writable.
+        unsafe {
+            hardware::svm_enter(
+                &raw mut self.gprs,
+                self.vmcb_spa().0,
+                processor.host_state.spa().0,
+            );
+        }
+        self.after_exit(processor);
+        let exit = exits::decode(self.control(), self.save(), self.caps.decode_assists);
+        self.own_exit(&exit).unwrap_or(exit)
+    }
+
+    fn before_entry(&mut self, processor: &mut Processor) {
+        if self.last_processor != Some(processor.index) || !self.caps.clean_bits {
+            self.last_processor = Some(processor.index);
+            self.dirty(clean::ALL);
+        }
+        let (rax, rsp) = (self.gprs.rax, self.gprs.rsp);
+        let save = self.save_mut();
+        save.rax = rax;
+        save.rsp = rsp;
+        if self.software_rip.is_some() {
+            self.prepare_software_event();
+        }
+        if self.save().dr7 & DR7_ENABLED != 0 && !self.debug_loaded {
+            self.debug_loaded = true;
+            self.refresh_intercepts();
+        }
+        if self.debug_loaded {
+            debug::load(&self.dr);
+        }
+        if self.caps.tsc_aux && processor.tsc_aux != self.tsc_aux {
+            processor.tsc_aux = self.tsc_aux;
+            processor.counters.msr_writes += 1;
+            // SAFETY: the MSR exists; setters keep it to 32 bits; the host does not use it.
+            unsafe { hardware::wrmsr(hardware::MSR_TSC_AUX, self.tsc_aux & 0xFFFF_FFFF) };
+        }
+        if self.caps.spec_ctrl && self.spec_ctrl != processor.host_spec_ctrl {
+            processor.counters.msr_writes += 1;
+            // SAFETY: the MSR exists, and the value was validated when the guest wrote it.
+            unsafe { hardware::wrmsr(hardware::MSR_SPEC_CTRL, self.spec_ctrl) };
+        }
+        if self.flush != Flush::None {
+            processor.counters.tlb_flushes += 1;
+        }
+        processor.counters.vmloads += 2;
+        processor.counters.vmsaves += 1;
+        processor.counters.runs += 1;
+    }
+
+    fn after_exit(&mut self, processor: &mut Processor) {
+        if self.caps.spec_ctrl && self.spec_ctrl != processor.host_spec_ctrl {
+            // SAFETY: the MSR exists, and this is the value the host found there.
+            unsafe { hardware::wrmsr(hardware::MSR_SPEC_CTRL, processor.host_spec_ctrl) };
+        }
+        let save = self.save();
+        (self.gprs.rax, self.gprs.rsp) = (save.rax, save.rsp);
+        let control = self.control_mut();
+        control.clean_bits = clean::ALL;
+        control.tlb_control = tlb_control::NONE;
+        self.flush = Flush::None;
+        if self.debug_loaded {
+            self.dr = debug::save();
+            if self.save().dr7 & DR7_ENABLED == 0 {
+                self.debug_loaded = false;
+                self.refresh_intercepts();
+            }
+        }
+        self.requeue_interrupted_event();
+        self.observe_iret();
+    }
+
+    /// Exits that only this folder knows of.
+    fn own_exit(&mut self, exit: &Exit) -> Option<Exit> {
+        match *exit {
+            Exit::Unknown {
+                code: exit_code::DR0_READ..=exit_code::DR15_WRITE,
+                ..
+            } => {
+                // The guest uses its debug registers: it gets them for this run.
+                self.debug_loaded = true;
+                self.refresh_intercepts();
+                Some(Exit::Internal)
+            }
+            Exit::Unknown {
+                code: exit_code::IRET,
+                ..
+            } => {
+                self.iret_begins();
+                Some(Exit::Internal)
+            }
+            Exit::InterruptWindow => {
+                self.set_interrupt_window(false);
+                None
+            }
+            Exit::Exception(e) if e.vector == vector::DB && self.debug_exit_ends_step() => {
+                Some(if core::mem::take(&mut self.nmi_window) {
+                    Exit::NmiWindow
+                } else {
+                    Exit::Internal
+                })
+            }
+            Exit::Exception(e) if matches!(e.vector, vector::DB | vector::AC) => {
+                self.pass_exception(e)
+            }
+            _ => None,
+        }
+    }
+
+    /// #DB and #AC are intercepted for the hypervisor's own sake; unless the partition asked too, the guest gets them.
+    fn pass_exception(&mut self, e: ExceptionExit) -> Option<Exit> {
+        if self.wanted_exceptions & 1 << e.vector != 0 {
+            return None;
+        }
+        let event = Event::Exception {
+            vector: e.vector,
+            error_code: e.error_code,
+        };
+        Some(if self.inject(event) {
+            Exit::Internal
+        } else {
+            Exit::Shutdown
+        })
+    }
+}

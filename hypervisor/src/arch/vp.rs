@@ -1,0 +1,236 @@
+//! The choice between vendors, made once per machine.
+
+use super::cpuid::CpuidSource;
+use super::exit::{Event, Exit};
+use super::page::HwPages;
+use super::state::{Gprs, Segment, SegmentName, SystemRegister, TableRegister};
+use super::svm;
+use super::{Counters, Flush, Refusal, VcpuConfig};
+use crate::mem::addr::Spa;
+
+/// What the machine's virtualization can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capabilities {
+    /// AMD SVM.
+    Svm(svm::Capabilities),
+}
+
+impl Capabilities {
+    /// Number of TLB tags, tag 0 (the host's) included.
+    pub const fn tlb_tags(&self) -> u32 {
+        match self {
+            Self::Svm(caps) => caps.asids,
+        }
+    }
+
+    /// One tag can be flushed alone; otherwise [`Flush::Tag`] costs as much as [`Flush::All`].
+    pub const fn flush_by_tag(&self) -> bool {
+        match self {
+            Self::Svm(caps) => caps.flush_by_asid,
+        }
+    }
+}
+
+/// What this processor can do. `vm_cr` reads AMD's MSR VM_CR and is called only where it exists.
+///
+/// # Errors
+/// Why it cannot run the hypervisor.
+pub fn probe(cpu: &impl CpuidSource, vm_cr: impl FnOnce() -> u64) -> Result<Capabilities, Refusal> {
+    svm::probe(cpu, vm_cr).map(Capabilities::Svm)
+}
+
+/// The virtualization state of one physical processor.
+#[derive(Debug)]
+pub enum Processor {
+    /// AMD SVM.
+    Svm(svm::Processor),
+}
+
+impl Processor {
+    /// Pages that [`Self::enable`] takes.
+    pub const PAGES: usize = 2;
+
+    /// Turns virtualization on for this processor.
+    ///
+    /// # Safety
+    /// As [`svm::Processor::enable`]: probed, ring 0 on processor `index` with its final GS base and TR, and the value
+    /// stays on this processor.
+    pub unsafe fn enable(index: u32, pages: [HwPages; Self::PAGES], caps: &Capabilities) -> Self {
+        let [host_save, host_state] = pages;
+        match caps {
+            Capabilities::Svm(caps) => {
+                // SAFETY: the caller's obligations are the same.
+                Self::Svm(unsafe { svm::Processor::enable(index, host_save, host_state, caps) })
+            }
+        }
+    }
+
+    /// The figures.
+    pub const fn counters(&self) -> &Counters {
+        match self {
+            Self::Svm(p) => &p.counters,
+        }
+    }
+
+    /// The figures, for those who count outside this folder.
+    pub const fn counters_mut(&mut self) -> &mut Counters {
+        match self {
+            Self::Svm(p) => &mut p.counters,
+        }
+    }
+}
+
+/// The hardware half of a virtual processor.
+#[derive(Debug)]
+pub enum VpHw {
+    /// AMD SVM.
+    Svm(svm::Vcpu),
+}
+
+macro_rules! forward {
+    ($($(#[$attr:meta])* $name:ident(&$(($mut:tt))? self $(, $arg:ident: $ty:ty)*) $(-> $ret:ty)?;)+) => {
+        $(
+            $(#[$attr])*
+            pub fn $name(&$($mut)? self $(, $arg: $ty)*) $(-> $ret)? {
+                match self {
+                    Self::Svm(vcpu) => vcpu.$name($($arg),*),
+                }
+            }
+        )+
+    };
+}
+
+impl VpHw {
+    /// Pages that [`Self::new`] takes.
+    pub const PAGES: usize = 1;
+
+    /// A VP in the state after reset.
+    pub fn new(page: HwPages, caps: &Capabilities, config: &VcpuConfig) -> Self {
+        match caps {
+            Capabilities::Svm(caps) => Self::Svm(svm::Vcpu::new(page, *caps, config)),
+        }
+    }
+
+    /// Runs the VP on this processor until it leaves the guest, interrupts off before and after; see [`svm::Vcpu::run`].
+    ///
+    /// # Safety
+    /// As [`svm::Vcpu::run`]: `processor` is this one, and the VP's tables and maps leave the hypervisor alone.
+    pub unsafe fn run(&mut self, processor: &mut Processor) -> Exit {
+        match (self, processor) {
+            // SAFETY: the caller's obligations are the same.
+            (Self::Svm(vcpu), Processor::Svm(processor)) => unsafe { vcpu.run(processor) },
+        }
+    }
+
+    forward! {
+        /// The state after RESET, with the processor signature in EDX; intercepts and memory stay.
+        reset(&(mut) self, cpu_signature: u32);
+        /// General registers.
+        gprs(&self) -> &Gprs;
+        /// General registers, to change.
+        gprs_mut(&(mut) self) -> &mut Gprs;
+        /// RIP.
+        rip(&self) -> u64;
+        /// Sets RIP.
+        set_rip(&(mut) self, value: u64);
+        /// RFLAGS.
+        rflags(&self) -> u64;
+        /// Sets RFLAGS.
+        set_rflags(&(mut) self, value: u64);
+        /// CR0.
+        cr0(&self) -> u64;
+        /// Sets CR0.
+        set_cr0(&(mut) self, value: u64);
+        /// CR2.
+        cr2(&self) -> u64;
+        /// Sets CR2.
+        set_cr2(&(mut) self, value: u64);
+        /// CR3.
+        cr3(&self) -> u64;
+        /// Sets CR3.
+        set_cr3(&(mut) self, value: u64);
+        /// CR4.
+        cr4(&self) -> u64;
+        /// Sets CR4.
+        set_cr4(&(mut) self, value: u64);
+        /// CR8, 0 to 15.
+        cr8(&self) -> u8;
+        /// Sets CR8.
+        set_cr8(&(mut) self, value: u8);
+        /// EFER as the guest sees it.
+        efer(&self) -> u64;
+        /// Sets EFER; validity is the caller's affair.
+        set_efer(&(mut) self, value: u64);
+        /// DR0 to DR3.
+        dr(&self, number: usize) -> u64;
+        /// Sets DR0 to DR3.
+        set_dr(&(mut) self, number: usize, value: u64);
+        /// DR6.
+        dr6(&self) -> u64;
+        /// Sets DR6.
+        set_dr6(&(mut) self, value: u64);
+        /// DR7.
+        dr7(&self) -> u64;
+        /// Sets DR7.
+        set_dr7(&(mut) self, value: u64);
+        /// Privilege level.
+        cpl(&self) -> u8;
+        /// A segment register.
+        segment(&self, name: SegmentName) -> Segment;
+        /// Sets a segment register; SS sets the privilege level too.
+        set_segment(&(mut) self, name: SegmentName, segment: &Segment);
+        /// GDTR.
+        gdtr(&self) -> TableRegister;
+        /// Sets GDTR.
+        set_gdtr(&(mut) self, value: TableRegister);
+        /// IDTR.
+        idtr(&self) -> TableRegister;
+        /// Sets IDTR.
+        set_idtr(&(mut) self, value: TableRegister);
+        /// A register that is an MSR of the VP.
+        system_register(&self, register: SystemRegister) -> u64;
+        /// Sets a register that is an MSR of the VP; validity is the caller's affair.
+        set_system_register(&(mut) self, register: SystemRegister, value: u64);
+        /// In 64-bit code.
+        in_64_bit_code(&self) -> bool;
+        /// The event of the next entry.
+        pending_event(&self) -> Option<Event>;
+        /// Replaces the event of the next entry.
+        set_pending_event(&(mut) self, pending: Option<Event>);
+        /// Delivers an event at the next entry; false for a triple fault.
+        #[must_use = "a triple fault is the VP's end"]
+        inject(&(mut) self, event: Event) -> bool;
+        /// An external interrupt could be delivered.
+        can_take_interrupt(&self) -> bool;
+        /// An NMI could be delivered.
+        can_take_nmi(&self) -> bool;
+        /// The interrupt shadow.
+        interrupt_shadow(&self) -> bool;
+        /// Sets the interrupt shadow.
+        set_interrupt_shadow(&(mut) self, shadow: bool);
+        /// NMIs wait for IRET.
+        nmi_masked(&self) -> bool;
+        /// Masks or unmasks NMIs.
+        set_nmi_masked(&(mut) self, masked: bool);
+        /// Asks for an exit when an interrupt can be taken. The exit ends the request.
+        set_interrupt_window(&(mut) self, wanted: bool);
+        /// Asks for an exit when an NMI can be taken. The exit ends the request.
+        set_nmi_window(&(mut) self, wanted: bool);
+        /// Moves RIP behind an emulated instruction.
+        advance_rip(&(mut) self, length: u8);
+        /// Length of the intercepted instruction, where the processor tells.
+        instruction_length(&self) -> Option<u8>;
+        /// Bytes of the intercepted instruction, where the processor tells.
+        instruction_bytes(&self) -> &[u8];
+        /// Sets the second-level root.
+        set_nested_root(&(mut) self, root: Spa);
+        /// Sets the permission maps.
+        set_permission_maps(&(mut) self, port_map: Spa, msr_map: Spa);
+        /// Sets the TLB tag and the next run's flush.
+        set_tlb(&(mut) self, tag: u32, flush: Flush);
+        /// Exceptions (bit = vector) that end the run.
+        set_exception_intercepts(&(mut) self, vectors: u32);
+        /// Control register reads and writes (bit = register) that end the run.
+        set_cr_intercepts(&(mut) self, reads: u16, writes: u16);
+    }
+}
