@@ -78,7 +78,7 @@ impl LocalApic {
 
     /// Gives the registers the values that reset and INIT give them. Id, APIC base and what is latched for the
     /// processor stay.
-    fn reset_registers(&mut self) {
+    pub(super) fn reset_registers(&mut self) {
         *self = Self {
             base: self.base,
             ext_int: self.ext_int,
