@@ -15,6 +15,7 @@ mod macros;
 pub mod call_code;
 pub mod control;
 pub mod gpa;
+pub mod hypercall;
 pub mod ids;
 pub mod intercept;
 pub mod message;
@@ -22,14 +23,17 @@ pub mod msr;
 pub mod partition;
 pub mod register;
 pub mod register_page;
+pub mod stats;
 pub mod status;
 pub mod synic;
 pub mod time;
 pub mod vp_assist;
+pub mod vp_set;
 
 pub use call_code::*;
 pub use control::*;
 pub use gpa::*;
+pub use hypercall::*;
 pub use ids::*;
 pub use intercept::*;
 pub use message::*;
@@ -37,7 +41,11 @@ pub use msr::*;
 pub use partition::*;
 pub use register::*;
 pub use register_page::*;
+pub use stats::{
+    HV_STATS_COUNTERS_PER_PAGE, HvStatsAreaType, HvStatsObjectIdentity, HvStatsObjectType,
+};
 pub use status::*;
 pub use synic::*;
 pub use time::*;
 pub use vp_assist::*;
+pub use vp_set::*;
