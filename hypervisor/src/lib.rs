@@ -3,5 +3,6 @@
 
 pub mod apic;
 pub mod arch;
+pub mod insn;
 pub mod mem;
 pub mod time;

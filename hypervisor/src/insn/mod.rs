@@ -1,0 +1,111 @@
+//! Length of an intercepted instruction, from its bytes.
+//!
+//! Some processors do not tell where the instruction after an intercepted one begins (no next-RIP save). Then the bytes
+//! at RIP are read back and measured here. Another VP may have changed them since the processor looked: what is found is
+//! compared with what was intercepted, and a mismatch is an error of that VP alone.
+//!
+//! Only instructions that can be intercepted are known; this is no disassembler. Redundant prefixes are counted, since
+//! real kernels use them (a stock Linux executes `ds wrmsr`).
+//!
+//! Sources: AMD APM volume 3, "Instruction Encoding"; Intel SDM volume 2, chapter 2.
+
+mod decode;
+
+#[cfg(test)]
+mod tests;
+
+pub use decode::{Decoded, decode};
+
+/// No instruction is longer, in bytes.
+pub const MAX_LENGTH: usize = 15;
+
+/// An instruction that can be intercepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instruction {
+    /// CPUID.
+    Cpuid,
+    /// HLT.
+    Hlt,
+    /// RDMSR.
+    Rdmsr,
+    /// WRMSR.
+    Wrmsr,
+    /// VMMCALL.
+    Vmmcall,
+    /// VMCALL.
+    Vmcall,
+    /// XSETBV.
+    Xsetbv,
+    /// INVD.
+    Invd,
+    /// WBINVD, or WBNOINVD where the processor does not tell them apart.
+    Wbinvd,
+    /// RDPMC.
+    Rdpmc,
+    /// RDTSC.
+    Rdtsc,
+    /// RDTSCP.
+    Rdtscp,
+    /// PAUSE.
+    Pause,
+    /// INT3.
+    Int3,
+    /// INT n.
+    Int,
+    /// INTO.
+    Into,
+    /// IN, from a port in the instruction or in DX.
+    In,
+    /// OUT, to a port in the instruction or in DX.
+    Out,
+    /// INS.
+    Ins,
+    /// OUTS.
+    Outs,
+    /// MOV from a control register.
+    MovFromCr,
+    /// MOV to a control register.
+    MovToCr,
+    /// MOV from a debug register.
+    MovFromDr,
+    /// MOV to a debug register.
+    MovToDr,
+    /// CLTS.
+    Clts,
+    /// LMSW.
+    Lmsw,
+    /// SMSW.
+    Smsw,
+}
+
+/// What the code segment says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeMode {
+    /// Real mode, virtual-8086 mode, or a segment with D clear.
+    Code16,
+    /// A segment with D set.
+    Code32,
+    /// Long mode, a segment with L set.
+    Code64,
+}
+
+/// Why there is no length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LengthError {
+    /// The bytes end inside the instruction: give more, at most [`MAX_LENGTH`].
+    NeedMore,
+    /// Another instruction is there.
+    NotThisInstruction,
+    /// More than [`MAX_LENGTH`] bytes with its prefixes: the processor would not have executed it.
+    TooLong,
+}
+
+/// The length in bytes, 1 to 15, of `expected` at the start of `bytes`.
+pub fn length(expected: Instruction, bytes: &[u8], mode: CodeMode) -> Result<u8, LengthError> {
+    let decoded = decode(bytes, mode)?;
+    if decoded.instruction == expected {
+        Ok(decoded.length)
+    } else {
+        Err(LengthError::NotThisInstruction)
+    }
+}
