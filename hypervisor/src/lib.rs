@@ -5,4 +5,5 @@ pub mod apic;
 pub mod arch;
 pub mod insn;
 pub mod mem;
+pub mod sched;
 pub mod time;
