@@ -43,6 +43,11 @@ macro_rules! address {
                 $name(self.0 << PAGE_SHIFT)
             }
 
+            /// Whether the number is a multiple of `pages`, a power of two.
+            pub const fn is_aligned(self, pages: u64) -> bool {
+                self.0 & (pages - 1) == 0
+            }
+
             /// The page `pages` further on, unless it wraps.
             pub const fn checked_add(self, pages: u64) -> Option<Self> {
                 match self.0.checked_add(pages) {
@@ -51,7 +56,26 @@ macro_rules! address {
                 }
             }
         }
+
+        impl PageNumber for $page {
+            fn from_number(number: u64) -> Self {
+                Self(number)
+            }
+
+            fn number(self) -> u64 {
+                self.0
+            }
+        }
     };
+}
+
+/// A page number of some address space: what a page table translates from.
+pub trait PageNumber: Copy + Ord + core::fmt::Debug {
+    /// The page with this number.
+    fn from_number(number: u64) -> Self;
+
+    /// Its number: the address divided by 4096.
+    fn number(self) -> u64;
 }
 
 /// log2 of [`PAGE_SIZE`].

@@ -1,6 +1,7 @@
 //! Machine memory: addresses, ownership, translations.
 
 pub mod addr;
+pub mod format;
 pub mod frames;
 pub mod page_box;
 pub mod phys;
