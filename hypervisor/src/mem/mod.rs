@@ -5,5 +5,6 @@ pub mod format;
 pub mod frames;
 pub mod page_box;
 pub mod phys;
+pub mod table;
 #[cfg(any(test, feature = "test-support"))]
 pub mod testing;

@@ -19,12 +19,14 @@ mod lists;
 #[cfg(test)]
 mod model_tests;
 mod pool;
+mod source;
 #[cfg(test)]
 mod tests;
 
 pub use audit::AuditError;
 pub use entry::{FrameEntry, Owner, PartitionSlot, SharedAccess};
 pub use lists::Retired;
+pub use source::{ChildSource, ReserveSource, RootSource};
 
 use super::addr::Spfn;
 use entry::State;

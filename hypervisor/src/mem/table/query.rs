@@ -1,0 +1,154 @@
+//! Looking translations up.
+
+use super::map::size_at;
+use super::{
+    Entry, Format, Leaf, LeafSize, PageTable, ROOT_LEVEL, TableError, TableMemory, level_pages,
+    next_entry, slot_of,
+};
+use crate::mem::addr::{PageNumber, Spa, Spfn};
+
+/// A leaf and where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found<P> {
+    /// First page that it translates.
+    pub first: P,
+    /// Its size.
+    pub size: LeafSize,
+    /// The leaf.
+    pub leaf: Leaf,
+}
+
+impl<P: PageNumber> Found<P> {
+    /// The frame of one of its pages, if there is one.
+    pub fn frame_of(&self, page: P) -> Option<Spfn> {
+        let offset = page.number().checked_sub(self.first.number())?;
+        (offset < self.size.pages()).then_some(self.leaf.advanced(offset).frame)?
+    }
+}
+
+/// What the processor noted about a page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccessBits {
+    /// Used.
+    pub accessed: bool,
+    /// Written.
+    pub dirty: bool,
+}
+
+impl<F: Format, M: TableMemory> PageTable<F, M> {
+    /// The leaf that translates a page. None: not mapped (a page without access is mapped, its leaf has no rights).
+    pub fn query(&self, page: F::Page) -> Option<Found<F::Page>> {
+        let (_, level, leaf) = self.find(page)?;
+        let first = page.number() / level_pages(level) * level_pages(level);
+        Some(Found {
+            first: F::Page::from_number(first),
+            size: size_at(level),
+            leaf,
+        })
+    }
+
+    /// The first leaf that translates a page of `first` to `first + pages`. It may begin before and end after them.
+    pub fn next(&self, first: F::Page, pages: u64) -> Option<Found<F::Page>> {
+        let end = self.end_of(first, pages).ok()?;
+        let mut page = first.number();
+        while page < end {
+            match self.descend(page) {
+                (_, level, Entry::Leaf(leaf)) => {
+                    let first = page / level_pages(level) * level_pages(level);
+                    return Some(Found {
+                        first: F::Page::from_number(first),
+                        size: size_at(level),
+                        leaf,
+                    });
+                }
+                (_, level, _) => page = next_entry(page, level),
+            }
+        }
+        None
+    }
+
+    /// The leaves of a range, in ascending order.
+    pub fn leaves(&self, first: F::Page, pages: u64) -> Leaves<'_, F, M> {
+        Leaves {
+            table: self,
+            page: first.number(),
+            pages,
+        }
+    }
+
+    /// Sets or clears accessed and dirty bits of the leaf that translates a page (of all its pages, then), and returns
+    /// what they were; a `None` part stays as it is. After clearing, translations that are cached in TLBs must go before
+    /// the processor sets the bits again. None: not mapped.
+    pub fn update_access(
+        &mut self,
+        page: F::Page,
+        accessed: Option<bool>,
+        dirty: Option<bool>,
+    ) -> Option<AccessBits> {
+        let (slot, level, leaf) = self.find(page)?;
+        let before = core::cell::Cell::new(AccessBits {
+            accessed: leaf.accessed,
+            dirty: leaf.dirty,
+        });
+        if accessed.is_some() || dirty.is_some() {
+            let done = self.edit_leaf(slot, level, |leaf| {
+                before.set(AccessBits {
+                    accessed: leaf.accessed,
+                    dirty: leaf.dirty,
+                });
+                Leaf {
+                    accessed: accessed.unwrap_or(leaf.accessed),
+                    dirty: dirty.unwrap_or(leaf.dirty),
+                    ..leaf
+                }
+            });
+            debug_assert_ne!(
+                done,
+                Err(TableError::Unsupported),
+                "these bits are in every format"
+            );
+        }
+        Some(before.get())
+    }
+
+    fn find(&self, page: F::Page) -> Option<(Spa, u8, Leaf)> {
+        self.end_of(page, 1).ok()?;
+        match self.descend(page.number()) {
+            (slot, level, Entry::Leaf(leaf)) => Some((slot, level, leaf)),
+            _ => None,
+        }
+    }
+
+    /// The entry where the walk for a page ends.
+    fn descend(&self, page: u64) -> (Spa, u8, Entry) {
+        let (mut table, mut level) = (self.root, ROOT_LEVEL);
+        loop {
+            let slot = slot_of(table, page, level);
+            match self.read(slot, level) {
+                Entry::Table(next) if level > 1 => (table, level) = (next, level - 1),
+                entry => return (slot, level, entry),
+            }
+        }
+    }
+}
+
+/// Iterator over the leaves of a range.
+pub struct Leaves<'t, F, M> {
+    table: &'t PageTable<F, M>,
+    page: u64,
+    pages: u64,
+}
+
+impl<F: Format, M: TableMemory> Iterator for Leaves<'_, F, M> {
+    type Item = Found<F::Page>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let found = self
+            .table
+            .next(F::Page::from_number(self.page), self.pages)?;
+        let end = self.page + self.pages;
+        self.page = (found.first.number() + found.size.pages()).min(end);
+        self.pages = end - self.page;
+        Some(found)
+    }
+}
