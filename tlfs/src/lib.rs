@@ -14,6 +14,8 @@ mod macros;
 
 pub mod call_code;
 pub mod control;
+pub mod cpuid;
+pub mod event_log;
 pub mod gpa;
 pub mod hypercall;
 pub mod ids;
@@ -32,6 +34,8 @@ pub mod vp_set;
 
 pub use call_code::*;
 pub use control::*;
+pub use cpuid::*;
+pub use event_log::*;
 pub use gpa::*;
 pub use hypercall::*;
 pub use ids::*;

@@ -4,8 +4,35 @@
 //! gauges. Indexes belong to a version of the hypervisor: these are the ones of builds 27744 to 27751, which Linux
 //! names as validated.
 
+pub mod hypervisor;
+pub mod logical_processor;
+pub mod partition;
+pub mod vp;
+
 use crate::ids::HV_PAGE_SIZE;
 use crate::macros::{wire_enum, wire_struct};
+
+/// A counter: index on the page, the hypervisor's name for it, and the name of the performance counter that it feeds,
+/// empty if there is none. A performance counter ending in `/sec` is the counter's growth in a second; one ending in
+/// `Cost` is the growth of the time by that of the count, in ns; one beginning with `%` is the growth by elapsed time.
+pub type CounterName = (u32, &'static str, &'static str);
+
+/// Declares the counters of an object: a constant for each, and the table of all.
+macro_rules! counters {
+    (
+        $(#[$outer:meta])*
+        $( $konst:ident = $index:literal, $name:literal, $performance:literal $(, $gauge:ident)?; )*
+    ) => {
+        $(
+            #[doc = concat!("`", $name, "`" $(, " (", stringify!($gauge), ")")?, ".")]
+            pub const $konst: u32 = $index;
+        )*
+
+        $(#[$outer])*
+        pub const COUNTERS: &[crate::stats::CounterName] = &[$( ($konst, $name, $performance) ),*];
+    };
+}
+use counters;
 
 /// Counters of a page.
 pub const HV_STATS_COUNTERS_PER_PAGE: usize = HV_PAGE_SIZE / 8;
