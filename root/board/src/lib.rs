@@ -8,13 +8,22 @@
 //! * [`acpi`] describes the board to the guest;
 //! * [`device`] are the devices, one state machine each;
 //! * [`exit`] turns an intercept into device accesses;
-//! * [`direct`] is the board that has no firmware: the kernel is started directly.
+//! * [`direct`] is the board that has no firmware; [`Board`] is the one that a VM has.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod board;
+
 pub mod acpi;
+pub mod device;
+pub mod direct;
+pub mod exit;
 pub mod layout;
 pub mod load;
 pub mod ram;
+
+pub use board::{Board, BoardKind, Start, StartError};
+pub use exit::{Exception, Fault, Outcome, Registers, ResetReason};
+pub use load::fuzz_bzimage;
