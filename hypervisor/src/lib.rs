@@ -6,4 +6,5 @@ pub mod arch;
 pub mod insn;
 pub mod mem;
 pub mod sched;
+pub mod synic;
 pub mod time;
