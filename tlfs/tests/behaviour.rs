@@ -271,3 +271,43 @@ fn the_profile_of_the_guest_sheet_is_made_of_named_bits() {
         | HvEnlightenmentFlags::USE_EX_PROCESSOR_MASKS;
     assert_eq!(all.bits(), 0x0E2C);
 }
+
+#[test]
+fn ports_of_each_type_use_their_fields() {
+    let event = HvPortInfo::event(2, HvVpIndex(1), 0x10, 0x20);
+    assert_eq!(
+        event.as_bytes(),
+        [
+            2, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0x10, 0, 0x20, 0, 0, 0, 0, 0
+        ]
+    );
+    assert_eq!(
+        HvPortInfo::monitor(0x1_2345_6789).monitor_address(),
+        0x1_2345_6789
+    );
+    assert_eq!(
+        HvPortInfo::message(3, HvVpIndex::ANY).port_type,
+        HvPortType::MESSAGE
+    );
+    assert_eq!(
+        HvConnectionInfo::doorbell(0x1000, 7, HvDoorbellFlags::empty()).as_bytes()[8..24],
+        {
+            let mut expected = [0; 16];
+            expected[1] = 0x10;
+            expected[8] = 7;
+            expected
+        }
+    );
+}
+
+#[test]
+fn an_unmapped_device_interrupt_is_the_one_that_was_mapped() {
+    let entry = HvInterruptEntry::msi(0xFEE0_0000, 0x30);
+    let input = HvInputUnmapDeviceInterrupt::new(HvPartitionId(1), HvDeviceId::pci(0, 8), entry);
+    assert_eq!(input.as_bytes().len(), 36);
+    assert_eq!(
+        (input.partition_id(), input.device_id()),
+        (HvPartitionId(1), HvDeviceId::pci(0, 8))
+    );
+    assert_eq!(input.interrupt_entry(), entry);
+}

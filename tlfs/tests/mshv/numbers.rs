@@ -838,3 +838,26 @@ same_features! {
     RING_BUFFER_MESSAGE_PORT_SUPPORT = set_ring_buffer_message_port_support,
     FLUSH_GUEST_PHYSICAL_ADDRESS_SPACE = set_flush_guest_physical_address_space,
 }
+
+#[test]
+fn register_page_dirty_bits() {
+    type Dirty = HvX64RegisterPageDirtyFlags;
+    assert_eq!(
+        Dirty::GENERAL_PURPOSE.bits(),
+        1 << m::HV_X64_REGISTER_CLASS_GENERAL
+    );
+    assert_eq!(
+        Dirty::INSTRUCTION_POINTER.bits(),
+        1 << m::HV_X64_REGISTER_CLASS_IP
+    );
+    assert_eq!(Dirty::XMM.bits(), 1 << m::HV_X64_REGISTER_CLASS_XMM);
+    assert_eq!(
+        Dirty::SEGMENTS.bits(),
+        1 << m::HV_X64_REGISTER_CLASS_SEGMENT
+    );
+    assert_eq!(Dirty::FLAGS.bits(), 1 << m::HV_X64_REGISTER_CLASS_FLAGS);
+    assert_eq!(
+        u32::from(HV_VP_REGISTER_PAGE_VERSION_1),
+        m::HV_VP_REGISTER_PAGE_VERSION_1
+    );
+}
