@@ -3,8 +3,16 @@
 
 pub mod apic;
 pub mod arch;
+pub mod boot;
+pub mod cpu;
 pub mod insn;
+pub mod log;
 pub mod mem;
 pub mod sched;
-pub mod synic;
 pub mod time;
+
+/// Takes the machine over. Never returns.
+pub fn start(machine: boot::Machine) -> ! {
+    ::log::info!("{:?}", machine.capabilities);
+    cpu::halt_forever()
+}
