@@ -1,0 +1,251 @@
+//! The physical local APIC of this processor, in either mode.
+
+use core::ptr::NonNull;
+
+use x86_64::registers::model_specific::Msr;
+
+use super::tsc::{scale, tsc};
+use super::{VECTOR_SPURIOUS, VECTOR_TIMER};
+use crate::arch::cpuid::CpuidSource;
+use crate::mem::addr::Spa;
+
+const MSR_APIC_BASE: u32 = 0x1B;
+const MSR_TSC_DEADLINE: u32 = 0x6E0;
+/// MSR of register 0 in x2APIC mode; registers are 16 bytes apart in memory and 1 apart as MSRs.
+const MSR_X2APIC: u32 = 0x800;
+const BASE_X2APIC: u64 = 1 << 10;
+const BASE_ENABLED: u64 = 1 << 11;
+const BASE_ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
+
+const ID: u32 = 0x20;
+const TPR: u32 = 0x80;
+const EOI: u32 = 0xB0;
+const SPURIOUS: u32 = 0xF0;
+const TMR: u32 = 0x180;
+const ESR: u32 = 0x280;
+const ICR_LOW: u32 = 0x300;
+const ICR_HIGH: u32 = 0x310;
+const LVT_TIMER: u32 = 0x320;
+const LVT_THERMAL: u32 = 0x330;
+const LVT_PERFORMANCE: u32 = 0x340;
+const LVT_LINT0: u32 = 0x350;
+const LVT_LINT1: u32 = 0x360;
+const LVT_ERROR: u32 = 0x370;
+const TIMER_INITIAL: u32 = 0x380;
+const TIMER_CURRENT: u32 = 0x390;
+const TIMER_DIVIDE: u32 = 0x3E0;
+
+const SPURIOUS_ENABLED: u32 = 1 << 8;
+const LVT_MASKED: u32 = 1 << 16;
+const LVT_NMI: u32 = 4 << 8;
+const LVT_TSC_DEADLINE: u32 = 2 << 17;
+const ICR_PENDING: u32 = 1 << 12;
+const ICR_ASSERT: u32 = 1 << 14;
+const DIVIDE_BY_1: u32 = 0b1011;
+/// Ticks of the TSC for which the timer's speed is measured, as a fraction of a second.
+const MEASURE_FRACTION: u64 = 100;
+
+/// How registers are reached.
+#[derive(Debug)]
+enum Access {
+    /// Memory, mapped uncached.
+    Memory(NonNull<u32>),
+    /// MSRs.
+    Msr,
+}
+
+/// How the timer is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Timer {
+    /// By the TSC value at which it fires.
+    Deadline,
+    /// By a count: so many of its ticks in 2^32 ticks of the TSC.
+    Count { ratio: u64 },
+}
+
+/// What the boot code knows about local APICs before it maps one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Registers in memory at this address, to be mapped uncached.
+    XApic(Spa),
+    /// Registers are MSRs.
+    X2Apic,
+}
+
+impl Mode {
+    /// The mode this processor will use: x2APIC where it has it.
+    pub fn choose(cpu: &impl CpuidSource) -> Self {
+        if cpu.cpuid_checked(1, 0).ecx & 1 << 21 != 0 {
+            return Self::X2Apic;
+        }
+        // SAFETY: every 64-bit processor has this MSR.
+        Self::XApic(Spa(unsafe { Msr::new(MSR_APIC_BASE).read() } & BASE_ADDRESS))
+    }
+}
+
+/// The local APIC of the processor that this runs on.
+#[derive(Debug)]
+pub struct LocalApic {
+    access: Access,
+    timer: Timer,
+}
+
+impl LocalApic {
+    /// Turns it on: software-enabled, task priority 0, every local source masked but NMI on LINT1 and the timer, the
+    /// timer stopped. `mapped` is where [`Mode::XApic`]'s address is mapped. `tsc_hz` serves to measure the timer.
+    ///
+    /// # Safety
+    /// Ring 0 on the processor concerned, interrupts off; `mapped` is right, uncached and lasting; the value stays here.
+    pub unsafe fn enable(
+        mode: Mode,
+        mapped: Option<NonNull<u32>>,
+        cpu: &impl CpuidSource,
+        tsc_hz: u64,
+    ) -> Self {
+        let access = match (mode, mapped) {
+            (Mode::XApic(_), Some(registers)) => Access::Memory(registers),
+            _ => Access::Msr,
+        };
+        let mut base = Msr::new(MSR_APIC_BASE);
+        // SAFETY: the MSR exists; x2APIC is entered only where it is supported, from the enabled state as the manual wants.
+        unsafe {
+            let value = base.read() | BASE_ENABLED;
+            base.write(value);
+            if matches!(access, Access::Msr) {
+                base.write(value | BASE_X2APIC);
+            }
+        }
+        let mut apic = Self {
+            access,
+            timer: Timer::Deadline,
+        };
+        apic.write(SPURIOUS, SPURIOUS_ENABLED | u32::from(VECTOR_SPURIOUS));
+        apic.write(TPR, 0);
+        for lvt in [LVT_THERMAL, LVT_PERFORMANCE, LVT_LINT0, LVT_ERROR] {
+            apic.write(lvt, LVT_MASKED);
+        }
+        apic.write(LVT_LINT1, LVT_NMI);
+        apic.write(ESR, 0);
+        if cpu.cpuid_checked(1, 0).ecx & 1 << 24 == 0 {
+            apic.timer = Timer::Count {
+                ratio: apic.measure(tsc_hz),
+            };
+            apic.write(LVT_TIMER, u32::from(VECTOR_TIMER));
+        } else {
+            apic.write(LVT_TIMER, u32::from(VECTOR_TIMER) | LVT_TSC_DEADLINE);
+        }
+        apic.stop_timer();
+        apic
+    }
+
+    /// Ticks of the counting timer in 2^32 ticks of the TSC.
+    fn measure(&mut self, tsc_hz: u64) -> u64 {
+        self.write(TIMER_DIVIDE, DIVIDE_BY_1);
+        self.write(LVT_TIMER, LVT_MASKED | u32::from(VECTOR_TIMER));
+        self.write(TIMER_INITIAL, u32::MAX);
+        let start = tsc();
+        let start_count = self.read(TIMER_CURRENT);
+        while tsc().wrapping_sub(start) < tsc_hz / MEASURE_FRACTION {
+            core::hint::spin_loop();
+        }
+        let end_count = self.read(TIMER_CURRENT);
+        let elapsed = tsc().wrapping_sub(start);
+        self.write(TIMER_INITIAL, 0);
+        scale(
+            u64::from(start_count.saturating_sub(end_count)),
+            1 << 32,
+            elapsed,
+        )
+    }
+
+    /// The processor's physical APIC id.
+    pub fn id(&self) -> u32 {
+        match self.access {
+            Access::Memory(_) => self.read(ID) >> 24,
+            Access::Msr => self.read(ID),
+        }
+    }
+
+    /// Ends the interrupt in service with the highest priority.
+    pub fn eoi(&mut self) {
+        self.write(EOI, 0);
+    }
+
+    /// Whether the interrupt in service on `vector` came as a level, so that its end goes to the I/O APIC as well.
+    pub fn is_level(&self, vector: u8) -> bool {
+        self.read(TMR + u32::from(vector / 32) * 16) & 1 << (vector % 32) != 0
+    }
+
+    /// Fires [`VECTOR_TIMER`] once, when the TSC reaches `deadline`, or at once if it has. A timer that only counts may
+    /// fire early for a deadline that is far away: its owner looks at the clock.
+    pub fn set_timer(&mut self, deadline: u64) {
+        match self.timer {
+            Timer::Deadline => {
+                // SAFETY: CPUID tells of the MSR; 0 would stop the timer, and no deadline is that early.
+                unsafe { Msr::new(MSR_TSC_DEADLINE).write(deadline.max(1)) };
+            }
+            Timer::Count { ratio } => {
+                let wait = deadline.saturating_sub(tsc());
+                let count = (u128::from(wait) * u128::from(ratio)) >> 32;
+                self.write(TIMER_INITIAL, count.clamp(1, u128::from(u32::MAX)) as u32);
+            }
+        }
+    }
+
+    /// Stops the timer. An interrupt that is already pending still comes.
+    pub fn stop_timer(&mut self) {
+        match self.timer {
+            // SAFETY: CPUID tells of the MSR.
+            Timer::Deadline => unsafe { Msr::new(MSR_TSC_DEADLINE).write(0) },
+            Timer::Count { .. } => self.write(TIMER_INITIAL, 0),
+        }
+    }
+
+    /// Sends `vector` to the processor with physical APIC id `target`, as an edge.
+    pub fn send(&mut self, target: u32, vector: u8) {
+        self.command(target, ICR_ASSERT | u32::from(vector));
+    }
+
+    /// Sends the NMI, INIT or start-up form of a command: `low` are ICR bits 31:0.
+    pub fn command(&mut self, target: u32, low: u32) {
+        match self.access {
+            Access::Memory(_) => {
+                while self.read(ICR_LOW) & ICR_PENDING != 0 {
+                    core::hint::spin_loop();
+                }
+                self.write(ICR_HIGH, target << 24);
+                self.write(ICR_LOW, low);
+            }
+            Access::Msr => {
+                // SAFETY: x2APIC mode is on. Unlike memory, an MSR write does not wait for earlier stores.
+                unsafe {
+                    core::arch::asm!("mfence", "lfence", options(nostack, preserves_flags));
+                    Msr::new(MSR_X2APIC + (ICR_LOW >> 4))
+                        .write(u64::from(target) << 32 | u64::from(low));
+                }
+            }
+        }
+    }
+
+    fn read(&self, register: u32) -> u32 {
+        match self.access {
+            // SAFETY: the page of registers is mapped (`enable`), and the offset lies in it, 16-aligned.
+            Access::Memory(base) => unsafe { base.byte_add(register as usize).read_volatile() },
+            // SAFETY: x2APIC mode is on, and only registers that it has are read.
+            Access::Msr => unsafe { Msr::new(MSR_X2APIC + (register >> 4)).read() as u32 },
+        }
+    }
+
+    fn write(&mut self, register: u32, value: u32) {
+        match self.access {
+            // SAFETY: as in `read`; the registers have no effect on memory.
+            Access::Memory(base) => unsafe {
+                base.byte_add(register as usize).write_volatile(value)
+            },
+            // SAFETY: as in `read`.
+            Access::Msr => unsafe {
+                Msr::new(MSR_X2APIC + (register >> 4)).write(u64::from(value))
+            },
+        }
+    }
+}
