@@ -8,4 +8,3 @@ pub mod phys;
 pub mod table;
 #[cfg(any(test, feature = "test-support"))]
 pub mod testing;
-pub mod tlb;

@@ -16,7 +16,7 @@
 
 mod change;
 #[cfg(test)]
-pub(super) mod fake;
+mod fake;
 #[cfg(test)]
 mod limit_tests;
 mod map;

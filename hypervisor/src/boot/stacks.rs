@@ -1,0 +1,79 @@
+//! Stacks of a processor, each between unmapped pages: running over the end faults instead of corrupting.
+
+use super::paging::{PageTables, PagingError, Rights, STACKS};
+use super::pool::Pool;
+use crate::cpu::tables::ExceptionStacks;
+use crate::mem::addr::PAGE_SIZE;
+
+/// Address space of one processor's stacks.
+const STRIDE: u64 = 1 << 20;
+/// Pages of the main stack.
+const MAIN_PAGES: u64 = 16;
+/// Pages of each exception stack. A panic prints from there.
+const EXCEPTION_PAGES: u64 = 4;
+/// Pages that all stacks of a processor take, tables not counted.
+pub(super) const PAGES: u64 = MAIN_PAGES + 3 * EXCEPTION_PAGES;
+
+/// The stacks of one processor.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stacks {
+    /// Top of the one it runs on.
+    pub main: u64,
+    /// Tops of those for exceptions.
+    pub exceptions: ExceptionStacks,
+}
+
+/// Maps the stacks of processor `index`.
+pub(super) fn map(tables: &PageTables, pool: &mut Pool, index: u32) -> Result<Stacks, PagingError> {
+    let mut next = STACKS + u64::from(index) * STRIDE;
+    let mut stack = |pages: u64| {
+        let memory = pool.take(pages).ok_or(PagingError::NoMemory)?;
+        let bottom = next + PAGE_SIZE;
+        next = bottom + pages * PAGE_SIZE;
+        tables.map(
+            pool,
+            (bottom, memory, pages * PAGE_SIZE),
+            Rights::ReadWrite,
+            1,
+        )?;
+        Ok(next)
+    };
+    Ok(Stacks {
+        main: stack(MAIN_PAGES)?,
+        exceptions: ExceptionStacks {
+            nmi: stack(EXCEPTION_PAGES)?,
+            double_fault: stack(EXCEPTION_PAGES)?,
+            machine_check: stack(EXCEPTION_PAGES)?,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::addr::Spa;
+    use crate::mem::testing::TestMemory;
+
+    #[test]
+    fn an_unmapped_page_lies_below_every_stack() {
+        let memory = TestMemory::new(2);
+        // SAFETY: the test's memory, used by nothing else.
+        let mut pool = unsafe { Pool::new(memory.phys(), Spa(0x1000), Spa(0x20_0000)) };
+        let tables = PageTables::new(memory.phys(), &mut pool).unwrap();
+        for index in 0..2 {
+            let stacks = map(&tables, &mut pool, index).unwrap();
+            let e = stacks.exceptions;
+            for (top, pages) in [
+                (stacks.main, 16),
+                (e.nmi, 4),
+                (e.double_fault, 4),
+                (e.machine_check, 4),
+            ] {
+                let bottom = top - pages * PAGE_SIZE;
+                assert!(tables.translate(top - 1).is_some() && tables.translate(bottom).is_some());
+                assert_eq!(tables.translate(bottom - 1), None, "guard page");
+            }
+            assert_eq!(tables.translate(e.machine_check), None);
+        }
+    }
+}
