@@ -96,6 +96,9 @@ pub mod event {
     pub const CONSOLE: u32 = 2;
     /// The manager wants the VM to end: stop and exit with `Stopped`.
     pub const STOP: u32 = 3;
+    /// For tests of the kernel's isolation: the worker is to misbehave. `vp` says how: 1 panic, 2 write to an address of
+    /// the kernel, 3 loop without end.
+    pub const DEBUG: u32 = 4;
 }
 
 /// What [`Call::Wait`] returns.
