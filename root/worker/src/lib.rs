@@ -1,2 +1,35 @@
-//! Stub.
+//! The worker: the process of one VM.
+//!
+//! It creates its partition, gives it memory, starts the board on it and then serves intercepts until the guest or the
+//! manager ends the run. What it needs from the outside is [`System`], which the root's kernel offers by system calls
+//! (root-abi) and Linux by `/dev/mshv`; so everything here runs in `cargo test`.
 #![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod exit;
+mod run;
+mod setup;
+mod system;
+mod vm;
+
+pub use exit::Exit;
+pub use run::Worker;
+pub use setup::{SetupError, set_up};
+pub use system::{CallError, Files, System, VpState};
+pub use vm::{DefinitionError, Vm};
+
+#[cfg(test)]
+mod tests;
+
+/// The life of a worker: reads the definition, sets the VM up and runs it to its end.
+pub fn live<S: System>(system: S, definition: &[u8], files: &impl Files) -> Exit {
+    let result = Vm::parse(definition)
+        .map_err(SetupError::from)
+        .and_then(|vm| set_up(system, &vm, files));
+    match result {
+        Ok(mut worker) => worker.run(),
+        Err(error) => error.into(),
+    }
+}

@@ -1,0 +1,50 @@
+//! Guest memory in the process.
+
+use board::layout::RamLayout;
+use board::ram::{GuestRam, OutOfRam};
+
+/// The mapping that backs the guest's RAM. It is never unmapped.
+pub struct MappedRam {
+    layout: RamLayout,
+    start: *mut u8,
+}
+
+impl MappedRam {
+    /// RAM of that layout at `start`.
+    ///
+    /// # Safety
+    /// `layout.size()` bytes at `start` are mapped for reading and writing for the rest of the process's life, and no
+    /// Rust reference points into them.
+    pub unsafe fn new(layout: RamLayout, start: *mut u8) -> Self {
+        Self { layout, start }
+    }
+
+    fn pointer(&self, gpa: u64, len: usize) -> Result<*mut u8, OutOfRam> {
+        let len = len as u64;
+        let offset = self.layout.offset(gpa, len).ok_or(OutOfRam { gpa, len })?;
+        // SAFETY: `offset + len` is within the size of the layout, which `new`'s caller vouched is mapped.
+        Ok(unsafe { self.start.add(offset as usize) })
+    }
+}
+
+impl GuestRam for MappedRam {
+    fn layout(&self) -> RamLayout {
+        self.layout
+    }
+
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), OutOfRam> {
+        let source = self.pointer(gpa, buf.len())?;
+        // SAFETY: 1. `source` has `buf.len()` mapped bytes. 2. `buf` is no guest memory, so they do not overlap. 3. The
+        // guest may change the bytes meanwhile; they are only copied, and any byte is a valid byte.
+        unsafe { core::ptr::copy_nonoverlapping(source, buf.as_mut_ptr(), buf.len()) };
+        Ok(())
+    }
+
+    fn write(&mut self, gpa: u64, data: &[u8]) -> Result<(), OutOfRam> {
+        let target = self.pointer(gpa, data.len())?;
+        // SAFETY: 1. `target` has `data.len()` mapped bytes. 2. `data` is no guest memory, so they do not overlap. 3. No
+        // reference points into guest memory.
+        unsafe { core::ptr::copy_nonoverlapping(data.as_ptr(), target, data.len()) };
+        Ok(())
+    }
+}

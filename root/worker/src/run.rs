@@ -1,0 +1,228 @@
+//! The life of a running VM: events in, VPs resumed.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use board::device::ioapic::InterruptRequest;
+use board::exit::{Access, Guest, TranslateError};
+use board::layout::RamLayout;
+use board::ram::{GuestRam, OutOfRam};
+use board::{Board, Exception, Outcome, Registers};
+use root_abi::{ExitReason, event};
+use tlfs::{
+    HV_PAGE_SHIFT, HV_X64_PENDING_EVENT_EXCEPTION, HvCallCode, HvInputAssertVirtualInterrupt,
+    HvInputTranslateVirtualAddress, HvInterruptControl, HvInterruptType,
+    HvOutputTranslateVirtualAddress, HvRegisterAssoc, HvRegisterName, HvTranslateGvaControlFlags,
+    HvTranslateGvaResultCode as Code, HvVpIndex, HvX64PendingExceptionEvent,
+};
+use zerocopy::IntoBytes;
+
+use crate::exit::Exit;
+use crate::setup::set_registers;
+use crate::system::{CallError, System, VpState};
+
+/// Exceptions that push an error code: #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP, #VC, #SX.
+const WITH_ERROR_CODE: u32 = 0x6022_7D00;
+
+/// A VM that is set up.
+pub struct Worker<S: System> {
+    system: S,
+    ram: S::Ram,
+    board: Board,
+    vps: Vec<S::Vp>,
+    /// VPs to let run on. Normally at most one; all of them at the start.
+    resume: VecDeque<u32>,
+}
+
+impl<S: System> Worker<S> {
+    /// A VM whose VPs have not run yet.
+    pub(crate) fn new(system: S, ram: S::Ram, board: Board, vps: Vec<S::Vp>) -> Self {
+        // Each VP is resumed once: VP 0 starts, the others then wait for their SIPI in the hypervisor.
+        let resume = (0..vps.len() as u32).collect();
+        Self {
+            system,
+            ram,
+            board,
+            vps,
+            resume,
+        }
+    }
+
+    /// Runs the VM to its end. What the guest printed is printed then.
+    pub fn run(&mut self) -> Exit {
+        let exit = loop {
+            match self.step() {
+                Ok(()) => {}
+                Err(exit) => break exit,
+            }
+        };
+        let system = &mut self.system;
+        self.board
+            .due_output(u64::MAX, |bytes| system.console_write(bytes));
+        exit
+    }
+
+    /// Resumes a VP, waits for an event and serves it.
+    fn step(&mut self) -> Result<(), Exit> {
+        let resume = self.resume.pop_front();
+        let deadline = if self.resume.is_empty() {
+            self.board.next_deadline().unwrap_or(u64::MAX)
+        } else {
+            // More VPs wait: look for events, but do not wait for them.
+            0
+        };
+        let event = self.system.wait(deadline, resume)?;
+        match event.kind {
+            event::INTERCEPT => self.intercept(event.vp, event.now)?,
+            event::TIMEOUT => self.board.tick(event.now),
+            event::CONSOLE => self.console_input(event.now),
+            event::STOP => return Err(Exit::new(ExitReason::Stopped, "stopped")),
+            event::DEBUG => self.system.misbehave(event.vp),
+            // A kind of event from a later kernel.
+            _ => {}
+        }
+        while let Some(request) = self.board.take_interrupt() {
+            assert_interrupt(&mut self.system, &request)?;
+        }
+        let system = &mut self.system;
+        self.board
+            .due_output(event.now, |bytes| system.console_write(bytes));
+        Ok(())
+    }
+
+    fn intercept(&mut self, vp: u32, now: u64) -> Result<(), Exit> {
+        let Some(state) = self.vps.get_mut(vp as usize) else {
+            return Err(Exit::new(
+                ExitReason::WorkerFault,
+                alloc::format!("intercept of VP {vp}, which does not exist"),
+            ));
+        };
+        let (page, message) = state.pages();
+        let Some(mut registers) = Registers::new(page) else {
+            return Err(Exit::new(
+                ExitReason::WorkerFault,
+                "the register page is not valid",
+            ));
+        };
+        let mut guest = VpMemory {
+            ram: &mut self.ram,
+            system: &mut self.system,
+            vp,
+        };
+        match self.board.handle(message, &mut registers, &mut guest, now) {
+            Outcome::Resume => {}
+            Outcome::Inject(exception) => inject(&mut self.system, vp, &exception)?,
+            end => {
+                if let Some(exit) = Exit::from_outcome(end) {
+                    return Err(exit);
+                }
+            }
+        }
+        self.resume.push_back(vp);
+        Ok(())
+    }
+
+    /// Takes all input there is. What the serial line has no room for is dropped: a guest that does not read has
+    /// thousands of characters waiting already, and left unread they would be reported for ever.
+    fn console_input(&mut self, now: u64) {
+        let mut buffer = [0; 256];
+        loop {
+            let typed = self.system.console_read(&mut buffer);
+            if typed.is_empty() {
+                break;
+            }
+            self.board.console_input(typed, now);
+        }
+    }
+}
+
+fn assert_interrupt<S: System>(
+    system: &mut S,
+    request: &InterruptRequest,
+) -> Result<(), CallError> {
+    let control = HvInterruptControl::new()
+        .with_interrupt_type(HvInterruptType(request.delivery as u32))
+        .with_level_triggered(request.level)
+        .with_logical_dest_mode(request.logical);
+    let mut input = HvInputAssertVirtualInterrupt {
+        control,
+        dest_addr: u64::from(request.destination),
+        vector: u32::from(request.vector),
+        ..Default::default()
+    };
+    let code = HvCallCode::ASSERT_VIRTUAL_INTERRUPT;
+    match system.hypercall(code, 0, input.as_mut_bytes(), &mut []) {
+        // The guest programs vector and destination, so a refusal is its own mistake: the interrupt is lost, as it
+        // would be on a bus without such a destination.
+        Err(CallError::Hypercall { .. }) | Ok(()) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Raises an exception in a suspended VP.
+fn inject<S: System>(system: &mut S, vp: u32, exception: &Exception) -> Result<(), CallError> {
+    let event = HvX64PendingExceptionEvent::new()
+        .with_event_pending(true)
+        .with_event_type(HV_X64_PENDING_EVENT_EXCEPTION)
+        .with_deliver_error_code(WITH_ERROR_CODE >> (exception.vector & 31) & 1 != 0)
+        .with_vector(u16::from(exception.vector))
+        .with_error_code(exception.error_code)
+        .with_exception_parameter(exception.parameter);
+    let register = HvRegisterAssoc::new(HvRegisterName::PENDING_EVENT0, event);
+    set_registers(system, vp, &[register])
+}
+
+/// Guest memory as one VP sees it: its page tables are walked by the hypervisor.
+struct VpMemory<'a, S: System> {
+    ram: &'a mut S::Ram,
+    system: &'a mut S,
+    vp: u32,
+}
+
+impl<S: System> GuestRam for VpMemory<'_, S> {
+    fn layout(&self) -> RamLayout {
+        self.ram.layout()
+    }
+
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), OutOfRam> {
+        self.ram.read(gpa, buf)
+    }
+
+    fn write(&mut self, gpa: u64, data: &[u8]) -> Result<(), OutOfRam> {
+        self.ram.write(gpa, data)
+    }
+}
+
+impl<S: System> Guest for VpMemory<'_, S> {
+    fn translate(&mut self, gva: u64, access: Access) -> Result<u64, TranslateError> {
+        let flags = HvTranslateGvaControlFlags::new()
+            .with_validate_read(access == Access::Read)
+            .with_validate_write(access == Access::Write)
+            .with_validate_execute(access == Access::Execute)
+            .with_set_page_table_bits(true);
+        let mut input = HvInputTranslateVirtualAddress {
+            vp_index: HvVpIndex(self.vp),
+            control_flags: flags,
+            gva_page: gva >> HV_PAGE_SHIFT,
+            ..Default::default()
+        };
+        let mut output = HvOutputTranslateVirtualAddress::default();
+        self.system
+            .hypercall(
+                HvCallCode::TRANSLATE_VIRTUAL_ADDRESS,
+                0,
+                input.as_mut_bytes(),
+                output.as_mut_bytes(),
+            )
+            .map_err(|_| TranslateError::Failed(u32::MAX))?;
+        match output.result_code {
+            Code::SUCCESS => {
+                Ok(output.gpa_page << HV_PAGE_SHIFT | gva & (tlfs::HV_PAGE_SIZE as u64 - 1))
+            }
+            Code::PAGE_NOT_PRESENT => Err(TranslateError::NotPresent),
+            Code::PRIVILEGE_VIOLATION => Err(TranslateError::Protection),
+            Code::INVALID_PAGE_TABLE_FLAGS => Err(TranslateError::ReservedBits),
+            other => Err(TranslateError::Failed(other.0)),
+        }
+    }
+}

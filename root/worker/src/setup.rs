@@ -1,0 +1,129 @@
+//! From a definition to a VM that can run.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use board::{Board, Start, StartError};
+use tlfs::{
+    HvCallCode, HvInputInstallIntercept, HvInputVpRegisters, HvInterceptAccessMask,
+    HvInterceptParameters, HvInterceptType, HvPartitionCreationFlags as Flags, HvRegisterAssoc,
+    HvVpIndex,
+};
+use zerocopy::IntoBytes;
+
+use crate::run::Worker;
+use crate::system::{CallError, Files, System};
+use crate::vm::{DefinitionError, Vm};
+
+/// Why a VM cannot be set up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SetupError {
+    /// The definition is wrong.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+    /// A file that the definition names is not there.
+    #[error("there is no file {0:?}")]
+    NoFile(String),
+    /// There is not enough memory, or it cannot be given to the guest.
+    #[error("{size} MiB of guest memory: {error}")]
+    Memory {
+        /// MiB.
+        size: u64,
+        /// What failed.
+        error: CallError,
+    },
+    /// The board cannot start the kernel.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The system or the hypervisor refused a call.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+/// Creates the partition, fills its memory, creates its VPs and installs the intercepts.
+pub fn set_up<S: System>(
+    mut system: S,
+    vm: &Vm,
+    files: &impl Files,
+) -> Result<Worker<S>, SetupError> {
+    let file = |name: &str| files.get(name).ok_or(SetupError::NoFile(name.into()));
+    let kernel = file(&vm.kernel)?;
+    let initrd = vm.initrd.as_deref().map(file).transpose()?;
+    // Large second-level pages, and a local APIC in the hypervisor.
+    let flags = Flags::LAPIC_ENABLED | Flags::X2APIC_CAPABLE | Flags::GPA_SUPER_PAGES_ENABLED;
+    system.create_partition(flags)?;
+    system.initialize_partition()?;
+    let mut ram = system
+        .create_ram(vm.memory)
+        .map_err(|error| SetupError::Memory {
+            size: vm.memory >> 20,
+            error,
+        })?;
+    let now = system.reference_time();
+    let board = Board::new(vm.board, system.wall_clock(), now);
+    let start = Start {
+        kernel,
+        initrd,
+        command_line: &vm.command_line,
+        rng_seed: system.random(),
+        processors: vm.processors,
+    };
+    let state = board.start(&mut ram, &start)?;
+    let vps = (0..vm.processors)
+        .map(|index| system.create_vp(index))
+        .collect::<Result<Vec<_>, _>>()?;
+    set_registers(&mut system, 0, &state.registers)?;
+    install_intercepts(&mut system)?;
+    system.log(&format!(
+        "{}: {} MiB, {} VP, {:?}",
+        vm.name,
+        vm.memory >> 20,
+        vm.processors,
+        state.protocol
+    ));
+    Ok(Worker::new(system, ram, board, vps))
+}
+
+/// Sets registers of a suspended VP (SetVpRegisters), in batches that fit a page.
+pub fn set_registers<S: System>(
+    system: &mut S,
+    vp: u32,
+    registers: &[HvRegisterAssoc],
+) -> Result<(), CallError> {
+    const BATCH: usize =
+        (tlfs::HV_PAGE_SIZE - size_of::<HvInputVpRegisters>()) / size_of::<HvRegisterAssoc>();
+    for batch in registers.chunks(BATCH) {
+        let header = HvInputVpRegisters {
+            vp_index: HvVpIndex(vp),
+            ..Default::default()
+        };
+        let mut input = vec![];
+        input.extend_from_slice(header.as_bytes());
+        input.extend_from_slice(batch.as_bytes());
+        let reps = batch.len() as u16;
+        system.hypercall(HvCallCode::SET_VP_REGISTERS, reps, &mut input, &mut [])?;
+    }
+    Ok(())
+}
+
+/// Every port, and the end of level interrupts. Memory without RAM behind it is intercepted anyway.
+fn install_intercepts<S: System>(system: &mut S) -> Result<(), CallError> {
+    let ports = HvInputInstallIntercept {
+        access_type: HvInterceptAccessMask::READ | HvInterceptAccessMask::WRITE,
+        intercept_type: HvInterceptType::X64_IO_PORT_RANGE,
+        intercept_parameter: HvInterceptParameters::io_port_range(0, u16::MAX),
+        ..Default::default()
+    };
+    let eoi = HvInputInstallIntercept {
+        access_type: HvInterceptAccessMask::WRITE,
+        intercept_type: HvInterceptType::X64_APIC_EOI,
+        ..Default::default()
+    };
+    for mut input in [ports, eoi] {
+        let code = HvCallCode::INSTALL_INTERCEPT;
+        system.hypercall(code, 0, input.as_mut_bytes(), &mut [])?;
+    }
+    Ok(())
+}

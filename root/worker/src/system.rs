@@ -1,0 +1,91 @@
+//! What a worker needs from the system it is a process of.
+
+use board::ram::GuestRam;
+use root_abi::Event;
+use tlfs::{HvCallCode, HvMessage, HvPartitionCreationFlags, HvStatus, HvX64RegisterPage};
+
+/// A call to the system that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The system refused; the number is [`root_abi::Error`]'s.
+    #[error("{call}: error {error}")]
+    System {
+        /// Name of the call.
+        call: &'static str,
+        /// Error number.
+        error: i64,
+    },
+    /// The hypervisor refused.
+    #[error("{code:?}: {status:?}")]
+    Hypercall {
+        /// Call code.
+        code: HvCallCode,
+        /// Status.
+        status: HvStatus,
+    },
+}
+
+/// A VP whose state pages are mapped.
+pub trait VpState {
+    /// Register page and intercept message. Both stand still while the VP is suspended.
+    fn pages(&mut self) -> (&mut HvX64RegisterPage, &HvMessage);
+}
+
+/// The files that the VM's definition names.
+pub trait Files {
+    /// Contents of a file.
+    fn get(&self, name: &str) -> Option<&[u8]>;
+}
+
+/// The system. The calls are those of root-abi; see there for their meaning.
+pub trait System {
+    /// Guest memory, mapped into the process.
+    type Ram: GuestRam;
+    /// A VP.
+    type Vp: VpState;
+
+    /// Resumes a VP if one is given, then waits for an event until `deadline` (reference time; `u64::MAX` = for ever).
+    fn wait(&mut self, deadline: u64, resume: Option<u32>) -> Result<Event, CallError>;
+
+    /// A hypercall on the own partition. The system puts the partition id into the first 8 bytes of `input`.
+    fn hypercall(
+        &mut self,
+        code: HvCallCode,
+        reps: u16,
+        input: &mut [u8],
+        output: &mut [u8],
+    ) -> Result<(), CallError>;
+
+    /// Creates the process's partition, not yet initialized.
+    fn create_partition(&mut self, flags: HvPartitionCreationFlags) -> Result<(), CallError>;
+
+    /// Initializes it.
+    fn initialize_partition(&mut self) -> Result<(), CallError>;
+
+    /// Makes `size` bytes of zeroed memory the partition's RAM, laid out as [`board::layout::RamLayout`] says.
+    fn create_ram(&mut self, size: u64) -> Result<Self::Ram, CallError>;
+
+    /// Creates a VP.
+    fn create_vp(&mut self, index: u32) -> Result<Self::Vp, CallError>;
+
+    /// Reference time in 100 ns.
+    fn reference_time(&mut self) -> u64;
+
+    /// Seconds since 1970.
+    fn wall_clock(&mut self) -> i64;
+
+    /// Real randomness, if the machine has some.
+    fn random(&mut self) -> Option<[u8; 32]>;
+
+    /// Output of the guest's serial line.
+    fn console_write(&mut self, bytes: &[u8]);
+
+    /// Typed input for the guest, as much as there is and fits.
+    fn console_read<'a>(&mut self, buffer: &'a mut [u8]) -> &'a [u8];
+
+    /// A line for the event list.
+    fn log(&mut self, text: &str);
+
+    /// Misbehaves as asked for, to test that the system survives it.
+    fn misbehave(&mut self, how: u32);
+}
