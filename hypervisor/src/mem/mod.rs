@@ -9,3 +9,4 @@ pub mod phys;
 pub mod table;
 #[cfg(any(test, feature = "test-support"))]
 pub mod testing;
+pub mod tlb;

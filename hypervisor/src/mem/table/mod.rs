@@ -16,7 +16,7 @@
 
 mod change;
 #[cfg(test)]
-mod fake;
+pub(super) mod fake;
 #[cfg(test)]
 mod limit_tests;
 mod map;
