@@ -74,6 +74,7 @@ fn describe(mut handover: Handover) -> Machine {
     log_machine(&handover, &processors, tsc_hz);
     Machine {
         phys: handover.phys,
+        tables: handover.tables,
         memory: handover.memory,
         own: handover.own,
         pool: handover.pool,

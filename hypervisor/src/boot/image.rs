@@ -4,8 +4,8 @@ use elf::ElfBytes;
 use elf::abi::{PF_W, PF_X, PT_GNU_RELRO, PT_LOAD};
 use elf::endian::LittleEndian;
 
-use super::paging::Rights;
 use crate::mem::addr::PAGE_SIZE;
+use crate::mem::format::Rights;
 
 /// Segments that fit: read-only data, code, data read-only after relocation, data.
 const MAX_SEGMENTS: usize = 8;
@@ -50,7 +50,7 @@ impl Segments {
         const NONE: Segment = Segment {
             start: 0,
             end: 0,
-            rights: Rights::Read,
+            rights: Rights::READ,
         };
         let mut segments = Self {
             list: [NONE; MAX_SEGMENTS],
@@ -62,9 +62,9 @@ impl Segments {
         {
             let rights = match (header.p_flags & PF_W != 0, header.p_flags & PF_X != 0) {
                 (true, true) => return Err(ImageError::WritableCode),
-                (true, false) => Rights::ReadWrite,
-                (false, true) => Rights::ReadExecute,
-                (false, false) => Rights::Read,
+                (true, false) => Rights::RW,
+                (false, true) => Rights::RX,
+                (false, false) => Rights::READ,
             };
             let end = header
                 .p_vaddr
@@ -95,7 +95,7 @@ impl Segments {
     fn protect(&mut self, start: u64, end: u64) -> Result<(), ImageError> {
         let end = end & !(PAGE_SIZE - 1);
         let Some(found) = self.list.iter_mut().take(self.len).find(|s| {
-            s.rights == Rights::ReadWrite
+            s.rights == Rights::RW
                 && s.start == start & !(PAGE_SIZE - 1)
                 && end > s.start
                 && end <= s.end
@@ -108,7 +108,7 @@ impl Segments {
         };
         *found = Segment {
             end,
-            rights: Rights::Read,
+            rights: Rights::READ,
             ..*found
         };
         self.push(rest.start, rest.end, rest.rights)
@@ -171,10 +171,10 @@ mod tests {
             .map(|s| (s.start, s.end, s.rights))
             .collect();
         let expected = [
-            (0, 0x2000, Rights::Read),
-            (0x2000, 0x3000, Rights::ReadExecute),
-            (0x3000, 0x5000, Rights::Read),
-            (0x5000, 0x6000, Rights::ReadWrite),
+            (0, 0x2000, Rights::READ),
+            (0x2000, 0x3000, Rights::RX),
+            (0x3000, 0x5000, Rights::READ),
+            (0x5000, 0x6000, Rights::RW),
         ];
         assert_eq!(listed, expected);
         assert_eq!(segments.span(), (0, 0x6000));

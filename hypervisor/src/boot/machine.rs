@@ -2,6 +2,7 @@
 
 use super::acpi::Processors;
 use super::memory::MemoryMap;
+use super::paging::HostTables;
 use super::pool::Pool;
 use crate::arch::Capabilities;
 use crate::arch::fpu::FpuFormat;
@@ -48,6 +49,8 @@ pub struct Archive {
 pub struct Machine {
     /// All memory up to the end of RAM and ACPI tables.
     pub phys: PhysMap,
+    /// The page tables that are active.
+    pub tables: HostTables,
     /// The memory as the root gets it: the hypervisor's own block is reserved in it, the loader's memory is RAM.
     pub memory: MemoryMap,
     /// The hypervisor's own block, first byte and byte after the last: image, page tables, stacks, pool.

@@ -82,8 +82,8 @@ impl core::fmt::Display for BootError {
     }
 }
 
-impl From<paging::PagingError> for BootError {
-    fn from(_: paging::PagingError) -> Self {
+impl From<crate::mem::table::TableError> for BootError {
+    fn from(_: crate::mem::table::TableError) -> Self {
         Self::Loader("memory for page tables")
     }
 }

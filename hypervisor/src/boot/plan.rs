@@ -6,16 +6,16 @@ use bootloader_api::info::PixelFormat;
 use super::image::Segments;
 use super::machine::{Archive, FrameBuffer};
 use super::memory::{MemoryKind, MemoryMap, find_space};
-use super::paging::{DEVICES, IMAGE, PHYSICAL_MEMORY, PageTables, Rights};
+use super::paging::{DEVICES, HostTables, IMAGE, PHYSICAL_MEMORY, map, new_tables, translate};
 use super::pool::Pool;
 use super::stacks::{self, Stacks};
 use super::{BootError, Machine, arrival};
 use crate::arch::cpuid::ThisProcessor;
 use crate::arch::{Capabilities, svm};
 use crate::cpu::apic::Mode;
-use crate::cpu::features;
 use crate::log::{PixelOrder, Screen};
 use crate::mem::addr::{PAGE_SIZE, Spa};
+use crate::mem::format::{MemoryType, Rights};
 use crate::mem::phys::PhysMap;
 
 /// RAM needed: the hypervisor's block and a root that can do something.
@@ -24,8 +24,9 @@ pub(super) const MINIMUM_MIB: u64 = 128;
 const POOL_BYTES: u64 = 16 << 20;
 /// Alignment of the block.
 const BLOCK_ALIGNMENT: u64 = 2 << 20;
-/// Bytes set aside for every frame of machine memory: the frame table's entry.
-const BYTES_PER_FRAME: u64 = 8;
+/// Bytes set aside for every frame of machine memory: its entry in the frame table, and its entry in a table of the
+/// root's address space, should all large leaves there be split.
+const BYTES_PER_FRAME: u64 = 8 + 8;
 /// Where the local APIC is mapped.
 pub(super) const LOCAL_APIC: u64 = DEVICES;
 /// Where the frame buffer is mapped.
@@ -34,6 +35,7 @@ const SCREEN: u64 = DEVICES + (1 << 30);
 /// What crosses over to our own tables, in the block and at the same address on both sides.
 pub(super) struct Handover {
     pub phys: PhysMap,
+    pub tables: HostTables,
     pub memory: MemoryMap,
     pub own: (Spa, Spa),
     pub pool: Pool,
@@ -103,13 +105,13 @@ pub(super) unsafe fn prepare(
     unsafe {
         core::arch::asm!("mov {}, cr3", out(reg) cr3, options(nomem, nostack, preserves_flags))
     };
-    let old = PageTables::at(phys, Spa(cr3 & !(PAGE_SIZE - 1)));
+    let old = |va| translate(phys, Spa(cr3), va);
 
     let total = memory.total(MemoryKind::Ram) >> 20;
     if total < MINIMUM_MIB {
         return Err(BootError::TooLittleMemory(total));
     }
-    let archive = archive(info, &old, phys)?;
+    let archive = archive(info, old, phys)?;
 
     // SAFETY: the loader leaves the file there and tells its length; it is within RAM and never written.
     let file = unsafe { phys.slice_mut::<u8>(Spa(info.kernel_addr), info.kernel_len as usize) };
@@ -122,8 +124,8 @@ pub(super) unsafe fn prepare(
     let image_pages = (image_end - image_start) / PAGE_SIZE;
 
     let frames = end.0 / PAGE_SIZE;
-    // Direct map without 1 GiB pages: a table for every GiB.
-    let tables = 64 + end.0.div_ceil(1 << 30);
+    // Without 1 GiB pages: a table for every GiB of the direct map, and of the root's address space.
+    let tables = 64 + 2 * end.0.div_ceil(1 << 30);
     let bytes =
         POOL_BYTES + frames * BYTES_PER_FRAME + (image_pages + tables + stacks::PAGES) * PAGE_SIZE;
     let bytes = bytes.next_multiple_of(BLOCK_ALIGNMENT);
@@ -138,37 +140,54 @@ pub(super) unsafe fn prepare(
 
     let no_memory = BootError::TooLittleMemory(total);
     let image = pool.take(image_pages).ok_or(no_memory)?;
-    let new = PageTables::new(phys, &mut pool)?;
-    let largest = if features::has_gib_pages(&cpu) { 3 } else { 2 };
-    new.map(
+    let mut new = new_tables(&cpu, phys, &mut pool)?;
+    let range = (PHYSICAL_MEMORY, Spa(0), end.0);
+    map(
+        &mut new,
         &mut pool,
-        (PHYSICAL_MEMORY, Spa(0), end.0),
-        Rights::ReadWrite,
-        largest,
+        range,
+        Rights::RW,
+        MemoryType::WriteBack,
     )?;
     for segment in segments.iter() {
         let place = Spa(image.0 + (segment.start - image_start));
         let range = (IMAGE + segment.start, place, segment.end - segment.start);
-        new.map(&mut pool, range, segment.rights, 1)?;
+        map(
+            &mut new,
+            &mut pool,
+            range,
+            segment.rights,
+            MemoryType::WriteBack,
+        )?;
     }
     let apic_mode = Mode::choose(&cpu);
     if let Mode::XApic(registers) = apic_mode {
-        new.map(
+        let range = (LOCAL_APIC, registers, PAGE_SIZE);
+        map(
+            &mut new,
             &mut pool,
-            (LOCAL_APIC, registers, PAGE_SIZE),
-            Rights::Device,
-            1,
+            range,
+            Rights::RW,
+            MemoryType::Uncacheable,
         )?;
     }
-    let frame_buffer = frame_buffer(info, &old);
+    let frame_buffer = frame_buffer(info, old);
     if let Some(buffer) = frame_buffer {
         let first = buffer.start.0 & !(PAGE_SIZE - 1);
-        let bytes = (buffer.start.0 + buffer.bytes).next_multiple_of(PAGE_SIZE) - first;
-        new.map(&mut pool, (SCREEN, Spa(first), bytes), Rights::Device, 2)?;
+        let range = (SCREEN, Spa(first), buffer.start.0 + buffer.bytes - first);
+        map(
+            &mut new,
+            &mut pool,
+            range,
+            Rights::RW,
+            MemoryType::WriteCombining,
+        )?;
     }
-    let stacks = stacks::map(&new, &mut pool, 0)?;
+    let stacks = stacks::map(&mut new, &mut pool, 0)?;
+    let root = new.root().address();
     let handover = Handover {
         phys,
+        tables: new,
         memory,
         own,
         // Replaced below: the hand-over itself comes out of the pool.
@@ -188,14 +207,18 @@ pub(super) unsafe fn prepare(
         segments,
         image,
         phys,
-        root: new.root(),
+        root,
         stack: stacks.main,
         handover,
     })
 }
 
 /// Where the archive lies and what its header says.
-fn archive(info: &BootInfo, old: &PageTables, phys: PhysMap) -> Result<Archive, BootError> {
+fn archive(
+    info: &BootInfo,
+    old: impl Fn(u64) -> Option<Spa>,
+    phys: PhysMap,
+) -> Result<Archive, BootError> {
     let address = info
         .ramdisk_addr
         .into_option()
@@ -204,8 +227,8 @@ fn archive(info: &BootInfo, old: &PageTables, phys: PhysMap) -> Result<Archive, 
         .ramdisk_len
         .checked_sub(1)
         .ok_or(BootError::NoArchive)?;
-    let start = old.translate(address).ok_or(BootError::NoArchive)?;
-    if old.translate(address + last) != start.checked_add(last) || !start.is_aligned(PAGE_SIZE) {
+    let start = old(address).ok_or(BootError::NoArchive)?;
+    if old(address + last) != start.checked_add(last) || !start.is_aligned(PAGE_SIZE) {
         return Err(BootError::Loader("archive in one piece"));
     }
     // SAFETY: the loader's memory, which nothing writes before the root runs; the slice does not live on.
@@ -220,10 +243,10 @@ fn archive(info: &BootInfo, old: &PageTables, phys: PhysMap) -> Result<Archive, 
     })
 }
 
-fn frame_buffer(info: &mut BootInfo, old: &PageTables) -> Option<FrameBuffer> {
+fn frame_buffer(info: &mut BootInfo, old: impl Fn(u64) -> Option<Spa>) -> Option<FrameBuffer> {
     let buffer = info.framebuffer.as_mut()?;
     let layout = buffer.info();
-    let start = old.translate(buffer.buffer().as_ptr() as u64)?;
+    let start = old(buffer.buffer().as_ptr() as u64)?;
     Some(FrameBuffer {
         start,
         bytes: layout.byte_len as u64,

@@ -6,6 +6,7 @@ use crate::arch::page::HwPages;
 use crate::mem::addr::{PAGE_SIZE, Spa, Spfn};
 use crate::mem::page_box::Frame;
 use crate::mem::phys::PhysMap;
+use crate::mem::table::FrameSource;
 
 /// What is left of the block. Whatever is taken lies in the direct map, zeroed, and belongs to the taker for ever.
 #[derive(Debug)]
@@ -91,6 +92,15 @@ impl Pool {
         // SAFETY: initialized above; unused by others; mapped and page-aligned, for ever.
         Some(unsafe { core::slice::from_raw_parts_mut(first.as_ptr(), count) })
     }
+}
+
+impl FrameSource for Pool {
+    fn allocate(&mut self) -> Option<Frame> {
+        self.frame()
+    }
+
+    /// The pool takes nothing back: a table of ours that is no longer needed is lost.
+    fn release(&mut self, _: Frame) {}
 }
 
 #[cfg(test)]

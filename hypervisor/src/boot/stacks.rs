@@ -1,9 +1,11 @@
 //! Stacks of a processor, each between unmapped pages: running over the end faults instead of corrupting.
 
-use super::paging::{PageTables, PagingError, Rights, STACKS};
+use super::paging::{HostTables, STACKS, map as map_range};
 use super::pool::Pool;
 use crate::cpu::tables::ExceptionStacks;
 use crate::mem::addr::PAGE_SIZE;
+use crate::mem::format::{MemoryType, Rights};
+use crate::mem::table::TableError;
 
 /// Address space of one processor's stacks.
 const STRIDE: u64 = 1 << 20;
@@ -24,18 +26,18 @@ pub(super) struct Stacks {
 }
 
 /// Maps the stacks of processor `index`.
-pub(super) fn map(tables: &PageTables, pool: &mut Pool, index: u32) -> Result<Stacks, PagingError> {
+pub(super) fn map(
+    tables: &mut HostTables,
+    pool: &mut Pool,
+    index: u32,
+) -> Result<Stacks, TableError> {
     let mut next = STACKS + u64::from(index) * STRIDE;
     let mut stack = |pages: u64| {
-        let memory = pool.take(pages).ok_or(PagingError::NoMemory)?;
+        let memory = pool.take(pages).ok_or(TableError::NoMemory)?;
         let bottom = next + PAGE_SIZE;
         next = bottom + pages * PAGE_SIZE;
-        tables.map(
-            pool,
-            (bottom, memory, pages * PAGE_SIZE),
-            Rights::ReadWrite,
-            1,
-        )?;
+        let range = (bottom, memory, pages * PAGE_SIZE);
+        map_range(tables, pool, range, Rights::RW, MemoryType::WriteBack)?;
         Ok(next)
     };
     Ok(Stacks {
@@ -51,6 +53,8 @@ pub(super) fn map(tables: &PageTables, pool: &mut Pool, index: u32) -> Result<St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::cpuid::Recorded;
+    use crate::boot::paging::{new_tables, translate};
     use crate::mem::addr::Spa;
     use crate::mem::testing::TestMemory;
 
@@ -59,9 +63,11 @@ mod tests {
         let memory = TestMemory::new(2);
         // SAFETY: the test's memory, used by nothing else.
         let mut pool = unsafe { Pool::new(memory.phys(), Spa(0x1000), Spa(0x20_0000)) };
-        let tables = PageTables::new(memory.phys(), &mut pool).unwrap();
+        let mut tables = new_tables(&Recorded(&[]), memory.phys(), &mut pool).unwrap();
+        let root = tables.root().address();
+        let mapped = |va| translate(memory.phys(), root, va).is_some();
         for index in 0..2 {
-            let stacks = map(&tables, &mut pool, index).unwrap();
+            let stacks = map(&mut tables, &mut pool, index).unwrap();
             let e = stacks.exceptions;
             for (top, pages) in [
                 (stacks.main, 16),
@@ -70,10 +76,10 @@ mod tests {
                 (e.machine_check, 4),
             ] {
                 let bottom = top - pages * PAGE_SIZE;
-                assert!(tables.translate(top - 1).is_some() && tables.translate(bottom).is_some());
-                assert_eq!(tables.translate(bottom - 1), None, "guard page");
+                assert!(mapped(top - 1) && mapped(bottom));
+                assert!(!mapped(bottom - 1), "guard page");
             }
-            assert_eq!(tables.translate(e.machine_check), None);
+            assert!(!mapped(e.machine_check));
         }
     }
 }

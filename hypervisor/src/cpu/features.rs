@@ -1,6 +1,9 @@
 //! Control register features of the host itself.
 
+use x86_64::registers::model_specific::Msr;
+
 use crate::arch::cpuid::CpuidSource;
+use crate::mem::format::Pat;
 
 /// CR4 bits to set, in addition to what long mode needs: what makes mistakes of ours faults.
 pub fn cr4_hardening(cpu: &impl CpuidSource) -> u64 {
@@ -21,17 +24,13 @@ pub fn cr4_hardening(cpu: &impl CpuidSource) -> u64 {
     bits
 }
 
-/// Whether the processor has pages of 1 GiB.
-pub fn has_gib_pages(cpu: &impl CpuidSource) -> bool {
-    cpu.cpuid_checked(0x8000_0001, 0).edx & 1 << 26 != 0
-}
-
-/// Turns on write protection for ring 0 and the given CR4 bits.
+/// Turns on write protection for ring 0 and the given CR4 bits, and sets the PAT that all tables of ours are written for.
 ///
 /// # Safety
 /// Ring 0; `cr4` must come from [`cr4_hardening`] on this processor; the running code must not write to read-only pages.
 pub unsafe fn harden(cr4: u64) {
     const CR0_WP: u64 = 1 << 16;
+    const MSR_PAT: u32 = 0x277;
     // SAFETY: bits that the processor has; the caller vouches for the pages.
     unsafe {
         core::arch::asm!(
@@ -39,6 +38,8 @@ pub unsafe fn harden(cr4: u64) {
             "mov {t}, cr4", "or {t}, {cr4}", "mov cr4, {t}",
             t = out(reg) _, wp = in(reg) CR0_WP, cr4 = in(reg) cr4, options(nostack)
         );
+        // Entries that were in use keep their meaning (`Pat::PARTITA`), so no cache needs a flush.
+        Msr::new(MSR_PAT).write(Pat::PARTITA.0);
     }
 }
 
