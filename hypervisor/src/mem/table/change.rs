@@ -113,19 +113,20 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     ) -> Result<(), TableError> {
         loop {
             let slot = slot_of(table, job.page, level);
-            match self.read(slot, level) {
+            let found = self.read(slot, level);
+            match found {
                 Entry::Empty => job.page = next_entry(job.page, level).min(job.end),
                 Entry::Leaf(_) if job.takes_leaf(level) => {
                     self.change_leaf(source, slot, level, job.change)?;
                     job.page = next_entry(job.page, level).min(job.end);
                 }
                 Entry::Leaf(_) | Entry::Table(_) => {
-                    let child = self.child_table(source, slot, level)?;
+                    let child = self.child_table(source, slot, level, found)?;
                     // A table that was split before memory ran out stays split: a retry needs less.
                     self.change_table(source, job, child, level - 1)?;
                     match job.change {
-                        Change::Unmap => self.drop_empty(source, slot, level),
-                        Change::Protect(_) => self.join_below(source, slot, level),
+                        Change::Unmap => self.drop_empty(source, slot, level, child),
+                        Change::Protect(_) => self.join(source, slot, level, child),
                         Change::Split(_) => {}
                     }
                 }

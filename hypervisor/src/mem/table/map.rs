@@ -1,8 +1,9 @@
 //! Making translations.
 
 use super::{
-    Entry, Format, FrameSource, Leaf, LeafSize, PageTable, ROOT_LEVEL, Stopped, TableError,
-    TableMemory, level_pages, new_table, next_entry, release_table, slot_of, starts_table,
+    ENTRIES, Entry, Format, FrameSource, Leaf, LeafSize, PageTable, ROOT_LEVEL, Stopped,
+    TableError, TableMemory, entry_of, level_pages, new_table, release_table, slot_of,
+    starts_table,
 };
 use crate::mem::addr::{PageNumber, Spa, Spfn};
 
@@ -70,7 +71,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     ) -> Result<(), TableError> {
         loop {
             let slot = slot_of(table, job.page, level);
-            match self.leaf_here(job, slot, level) {
+            let found = self.read(slot, level);
+            match self.leaf_here(job, found, level) {
                 Some(raw) => {
                     let old = self.replace(slot, level, raw);
                     self.report(source, old, level);
@@ -78,10 +80,10 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                     job.page += level_pages(level);
                 }
                 None => {
-                    let child = self.child_table(source, slot, level)?;
+                    let child = self.child_table(source, slot, level, found)?;
                     // A table that was split before memory ran out stays split: a retry needs less.
                     self.map_table(source, job, child, level - 1)?;
-                    self.join_below(source, slot, level);
+                    self.join(source, slot, level, child);
                 }
             }
             if job.page >= job.end || starts_table(job.page, level) {
@@ -91,7 +93,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     }
 
     /// The entry to write, if the job's next piece is a leaf of this level.
-    fn leaf_here(&self, job: &Job, slot: Spa, level: u8) -> Option<u64> {
+    fn leaf_here(&self, job: &Job, found: Entry, level: u8) -> Option<u64> {
         let size = LeafSize::of_level(level)?;
         if size > job.largest
             || !job.page.is_multiple_of(size.pages())
@@ -100,20 +102,21 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             return None;
         }
         // 512 leaves at most are replaced by one entry; what lies below 1 GiB is filled by 2 MiB leaves and then joined.
-        if size == LeafSize::Size1G && matches!(self.read(slot, level), Entry::Table(_)) {
+        if size == LeafSize::Size1G && matches!(found, Entry::Table(_)) {
             return None;
         }
         self.format.leaf(job.leaf, level)
     }
 
-    /// The table below an entry: made empty, or from the leaf that is there.
+    /// The table below an entry that was found as `found`: made empty, or from the leaf that is there.
     pub(super) fn child_table<S: FrameSource>(
         &self,
         source: &mut S,
         slot: Spa,
         level: u8,
+        found: Entry,
     ) -> Result<Spfn, TableError> {
-        match self.read(slot, level) {
+        match found {
             Entry::Table(table) => Ok(table),
             Entry::Leaf(_) => self.split(source, slot, level),
             Entry::Empty => {
@@ -129,17 +132,19 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         match old {
             Entry::Empty => {}
             Entry::Leaf(leaf) => source.removed(size_at(level), leaf),
-            Entry::Table(table) => {
-                let (mut page, below) = (0, level - 1);
-                while page < level_pages(level) {
-                    if let Entry::Leaf(leaf) = self.read(slot_of(table, page, below), below) {
-                        source.removed(size_at(below), leaf);
-                    }
-                    page = next_entry(page, below);
-                }
-                release_table(table, source);
+            Entry::Table(table) => self.report_table(source, table, level - 1),
+        }
+    }
+
+    /// Reports the leaves of a table of the past, and gives the table back.
+    #[inline(never)]
+    fn report_table<S: FrameSource>(&self, source: &mut S, table: Spfn, level: u8) {
+        for index in 0..ENTRIES {
+            if let Entry::Leaf(leaf) = self.read(entry_of(table, index), level) {
+                source.removed(size_at(level), leaf);
             }
         }
+        release_table(table, source);
     }
 }
 

@@ -145,10 +145,14 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     }
 }
 
+/// Address of an entry.
+const fn entry_of(table: Spfn, index: u64) -> Spa {
+    Spa(table.address().0 + 8 * index)
+}
+
 /// Address of the entry for `page` in a table of `level`.
 const fn slot_of(table: Spfn, page: u64, level: u8) -> Spa {
-    let index = page / level_pages(level) % ENTRIES;
-    Spa(table.address().0 + 8 * index)
+    entry_of(table, page / level_pages(level) % ENTRIES)
 }
 
 /// The first page after the entry of `level` that covers `page`.

@@ -1,14 +1,17 @@
 //! Splitting and joining leaves, and tables that became empty. No translation changes by any of these.
+//!
+//! What goes through a whole table is kept out of line: inlined, its set-up costs every step of every walk.
 
 use super::{
     ENTRIES, Entry, Format, FrameSource, Leaf, LeafSize, PageTable, TableError, TableMemory,
-    level_pages, release_table,
+    entry_of, level_pages, release_table,
 };
 use crate::mem::addr::{Spa, Spfn};
 use crate::mem::format::Rights;
 
 impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// Replaces a leaf of level 2 or 3 by a table of equal leaves, which keep its accessed and dirty bits.
+    #[inline(never)]
     pub(super) fn split<S: FrameSource>(
         &self,
         source: &mut S,
@@ -39,19 +42,16 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                 .format
                 .leaf(piece, level)
                 .expect("a format has the parts of each of its leaves");
-            self.memory.write(entry(table, index), raw);
+            self.memory.write(entry_of(table, index), raw);
         }
     }
 
-    /// Makes a leaf of the table below an entry, if its 512 leaves are contiguous and equal.
+    /// Makes a leaf of `table`, which lies below an entry, if its 512 leaves are contiguous and equal.
     ///
     /// The processor may set dirty bits in the old table until the shootdown, where nobody sees them. So a writable leaf
     /// is born accessed and dirty. Who counts dirty pages one by one switches joining off.
-    pub(super) fn join_below<S: FrameSource>(&self, source: &mut S, slot: Spa, level: u8) {
+    pub(super) fn join<S: FrameSource>(&self, source: &mut S, slot: Spa, level: u8, table: Spfn) {
         let Some(size) = LeafSize::of_level(level) else {
-            return;
-        };
-        let Entry::Table(table) = self.read(slot, level) else {
             return;
         };
         if !self.join || size > self.format.max_leaf() {
@@ -67,9 +67,10 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     }
 
     /// The leaf of `level` that a table below it amounts to. Fails fast on tables that are being filled in order.
+    #[inline(never)]
     fn joined(&self, table: Spfn, level: u8) -> Option<Leaf> {
         let below = level - 1;
-        let piece = |index| match self.read(entry(table, index), below) {
+        let piece = |index| match self.read(entry_of(table, index), below) {
             Entry::Leaf(leaf) => Some(leaf),
             _ => None,
         };
@@ -95,22 +96,21 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         Some(joined)
     }
 
-    /// Takes the table below an entry away, if nothing is mapped in it.
-    pub(super) fn drop_empty<S: FrameSource>(&self, source: &mut S, slot: Spa, level: u8) {
-        let Entry::Table(table) = self.read(slot, level) else {
-            return;
-        };
+    /// Takes `table` away, which lies below an entry, if nothing is mapped in it.
+    pub(super) fn drop_empty<S: FrameSource>(
+        &self,
+        source: &mut S,
+        slot: Spa,
+        level: u8,
+        table: Spfn,
+    ) {
         // Ranges are mostly removed in ascending order, so what is left is found soonest from the end.
         if (0..ENTRIES)
             .rev()
-            .all(|index| self.read(entry(table, index), level - 1) == Entry::Empty)
+            .all(|index| self.read(entry_of(table, index), level - 1) == Entry::Empty)
         {
             self.replace(slot, level, 0);
             release_table(table, source);
         }
     }
-}
-
-const fn entry(table: Spfn, index: u64) -> Spa {
-    Spa(table.address().0 + 8 * index)
 }
