@@ -2,6 +2,7 @@
 
 use super::super::addr::Spfn;
 use super::entry::State;
+use super::lists::List;
 use super::{FrameEntry, FrameError, FrameTable, PartitionSlot};
 
 impl FrameTable<'_> {
@@ -17,13 +18,18 @@ impl FrameTable<'_> {
         for &entry in &self.entries[range.clone()] {
             check_back(entry, slot)?;
         }
-        for index in range {
-            let mappings = match self.entries[index].state() {
-                State::ChildRam => self.entries[index].number(),
-                _ => 0,
+        let backing = FrameEntry::new(State::ChildRam, slot, 1);
+        let mut taken = 0;
+        for entry in &mut self.entries[range] {
+            *entry = match entry.state() {
+                State::ChildRam => entry.with_mapping(),
+                _ => {
+                    taken += 1;
+                    backing
+                }
             };
-            self.set(index, FrameEntry::new(State::ChildRam, slot, mappings + 1));
         }
+        self.recount(FrameEntry::ROOT, backing, taken);
         Ok(())
     }
 
@@ -63,21 +69,34 @@ impl FrameTable<'_> {
         count: u64,
         retire: bool,
     ) -> Result<(), FrameError> {
-        self.slot(slot)?;
         let range = self.range(first, count)?;
         let backs = |entry: &FrameEntry| entry.state() == State::ChildRam && entry.slot() == slot;
         if !self.entries[range.clone()].iter().all(backs) {
             return Err(FrameError::WrongState);
         }
-        for index in range {
-            match self.entries[index].number() {
-                mappings @ 2.. => {
-                    self.set(index, FrameEntry::new(State::ChildRam, slot, mappings - 1))
-                }
-                _ if retire => self.make_retired(index, slot, State::RetiredRam),
-                _ => self.set(index, FrameEntry::new(State::Root, PartitionSlot::ROOT, 0)),
+        let mut list = self.slot(slot)?.retired;
+        let mut gone = 0;
+        for (index, entry) in range.clone().zip(&mut self.entries[range]) {
+            if entry.number() > 1 {
+                *entry = entry.without_mapping();
+                continue;
+            }
+            gone += 1;
+            if retire {
+                *entry = FrameEntry::new(State::RetiredRam, slot, list.0);
+                list = List(index as u64 + 1);
+            } else {
+                *entry = FrameEntry::ROOT;
             }
         }
+        self.slot_mut(slot)?.retired = list;
+        let state = if retire {
+            State::RetiredRam
+        } else {
+            State::Root
+        };
+        let backing = FrameEntry::new(State::ChildRam, slot, 1);
+        self.recount(backing, FrameEntry::new(state, slot, 0), gone);
         Ok(())
     }
 }

@@ -96,6 +96,8 @@ impl SlotCounts {
 pub struct FrameEntry(u64);
 
 impl FrameEntry {
+    /// Free to the root.
+    pub(super) const ROOT: Self = Self::new(State::Root, PartitionSlot::ROOT, 0);
     /// Largest number in an entry.
     pub(super) const MAX_NUMBER: u64 = (1 << 44) - 1;
 
@@ -128,6 +130,16 @@ impl FrameEntry {
     /// Mapping count of child RAM; index + 1 of the next frame of a list, 0 at its end; else 0.
     pub(super) const fn number(self) -> u64 {
         self.0 >> 20
+    }
+
+    /// Child RAM with one mapping more.
+    pub(super) const fn with_mapping(self) -> Self {
+        Self::new(State::ChildRam, self.slot(), self.number() + 1)
+    }
+
+    /// Child RAM with one mapping less.
+    pub(super) const fn without_mapping(self) -> Self {
+        Self::new(State::ChildRam, self.slot(), self.number() - 1)
     }
 
     pub(super) fn owner(self) -> Owner {

@@ -58,6 +58,7 @@ impl FrameTable<'_> {
     /// Handles at most `budget` frames and returns what is left. About 30 instructions a frame.
     pub fn reclaim(&mut self, retired: Retired, budget: usize) -> Option<Retired> {
         let Retired { slot, mut list } = retired;
+        let mut ram = 0;
         for _ in 0..budget {
             let Some((index, rest)) = self.pop(list) else {
                 break;
@@ -66,9 +67,17 @@ impl FrameTable<'_> {
             match self.entries[index].state() {
                 State::RetiredPool => self.make_available(index, slot),
                 State::RetiredReserve => self.make_reserve(index),
-                _ => self.set(index, FrameEntry::new(State::Root, PartitionSlot::ROOT, 0)),
+                _ => {
+                    self.entries[index] = FrameEntry::ROOT;
+                    ram += 1;
+                }
             }
         }
+        self.recount(
+            FrameEntry::new(State::RetiredRam, slot, 0),
+            FrameEntry::ROOT,
+            ram,
+        );
         (list.0 != 0).then_some(Retired { slot, list })
     }
 

@@ -191,9 +191,14 @@ impl<'m> FrameTable<'m> {
         {
             return Err(FrameError::InUse);
         }
-        for index in range {
-            self.set(index, FrameEntry::new(to, PartitionSlot::ROOT, 0));
+        let new = FrameEntry::new(to, PartitionSlot::ROOT, 0);
+        let mut not_ram = 0;
+        for entry in &mut self.entries[range] {
+            not_ram += u64::from(entry.state() == State::NotRam);
+            *entry = new;
         }
+        self.recount(FrameEntry::default(), new, not_ram);
+        self.recount(FrameEntry::ROOT, new, count - not_ram);
         Ok(())
     }
 
@@ -221,15 +226,30 @@ impl<'m> FrameTable<'m> {
             .ok_or(FrameError::NoSlot)
     }
 
-    /// The one place where an entry changes its state: keeps all counts.
+    /// Changes an entry and keeps the counts.
     fn set(&mut self, index: usize, new: FrameEntry) {
         let old = core::mem::replace(&mut self.entries[index], new);
-        if (old.state(), old.slot()) != (new.state(), new.slot()) {
-            *self.counter(old) -= 1;
-            *self.counter(new) += 1;
-            self.global.partitions -= u64::from(old.state().is_partition());
-            self.global.partitions += u64::from(new.state().is_partition());
+        self.recount(old, new, 1);
+    }
+
+    /// Keeps the counts when `frames` entries like `old` became entries like `new`: once for a whole range, because it
+    /// costs more than the entries do.
+    fn recount(&mut self, old: FrameEntry, new: FrameEntry, frames: u64) {
+        if frames == 0 {
+            return;
         }
+        *self.counter(old) -= frames;
+        *self.counter(new) += frames;
+        self.global.partitions -= if old.state().is_partition() {
+            frames
+        } else {
+            0
+        };
+        self.global.partitions += if new.state().is_partition() {
+            frames
+        } else {
+            0
+        };
     }
 
     /// The counter that an entry is counted in, besides `partitions`.

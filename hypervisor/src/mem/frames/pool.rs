@@ -74,7 +74,7 @@ impl FrameTable<'_> {
     ) -> Result<(), FrameError> {
         for &frame in frames {
             let index = self.expect(frame, State::InUse, slot)?;
-            self.set(index, FrameEntry::new(State::Root, PartitionSlot::ROOT, 0));
+            self.set(index, FrameEntry::ROOT);
         }
         Ok(())
     }
@@ -99,7 +99,7 @@ impl FrameTable<'_> {
         let Some(index) = self.take(slot)? else {
             return Ok(None);
         };
-        self.set(index, FrameEntry::new(State::Root, PartitionSlot::ROOT, 0));
+        self.set(index, FrameEntry::ROOT);
         Ok(Some(Spfn(index as u64)))
     }
 
