@@ -1,2 +1,75 @@
-//! Stub.
-fn main() {}
+//! `cargo xtask COMMAND`: builds, boots, tests and measures Partita. Each command sets up what it needs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod accel;
+mod bench;
+mod check;
+mod flat;
+mod fuzz;
+mod image;
+mod machine;
+mod metal;
+mod paths;
+mod run;
+mod setup;
+mod step;
+mod system;
+mod test;
+
+/// Builds, boots, tests and measures Partita.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Boot the hypervisor, the root partition and VMs in an emulator, on this terminal
+    Run(run::Run),
+    /// Write the bootable UEFI disk image, for any emulator or a USB stick
+    Image {
+        /// The file to write
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+        /// A VM definition to put into the image (repeatable)
+        #[arg(long = "vm", value_name = "FILE")]
+        vms: Vec<PathBuf>,
+    },
+    /// Run the crates' tests on this machine and the scenarios in the emulator
+    Test(test::Test),
+    /// Count instructions on the hot paths and compare them with their bounds
+    Bench {
+        /// Only scenarios whose name contains this
+        filter: Option<String>,
+    },
+    /// Run the fuzz targets
+    Fuzz(fuzz::Fuzz),
+    /// Check formatting, lints and documentation
+    Check,
+}
+
+fn main() -> ExitCode {
+    let done = |(): ()| true;
+    let result = match Cli::parse().command {
+        Command::Run(options) => run::run(&options).map(done),
+        Command::Image { output, vms } => image::image(&output, &vms).map(done),
+        Command::Test(options) => test::test(&options),
+        Command::Bench { filter } => bench::bench(filter.as_deref()),
+        Command::Fuzz(options) => fuzz::fuzz(&options),
+        Command::Check => check::check().map(done),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

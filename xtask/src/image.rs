@@ -1,0 +1,121 @@
+//! `cargo xtask image`: the bootable UEFI disk image.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use crate::metal::Metal;
+use crate::paths;
+use crate::step::Step;
+use crate::system::{Contents, DefinitionFile, Needs, System};
+
+/// The VM of an image for which no other was named.
+const SHIPPED: &str = "tests/scenarios/vm/debian.toml";
+
+/// Writes disk images.
+pub struct ImageTool {
+    program: PathBuf,
+}
+
+impl ImageTool {
+    /// Builds the tool with the UEFI loader inside, once.
+    ///
+    /// # Errors
+    /// If it does not compile.
+    pub fn build(metal: &Metal) -> Result<Self> {
+        let folder = paths::target("image-tool");
+        let mut command = metal.toolchain().host_cargo();
+        command
+            .args(["build", "--release", "--locked", "--target-dir"])
+            .arg(&folder)
+            .current_dir(paths::root().join("xtask/image"));
+        Step::start("Building the UEFI loader").run(&mut command)?;
+        Ok(Self {
+            program: folder.join("release/partita-image"),
+        })
+    }
+
+    /// Makes `image` from the hypervisor's ELF file and a boot archive, unless it already is just that.
+    ///
+    /// # Errors
+    /// If a file cannot be read or written.
+    pub fn write(&self, hypervisor: &Path, archive: &[u8], image: &Path) -> Result<()> {
+        let key = self.key(hypervisor, archive)?;
+        let key_file = image.with_extension("key");
+        if image.exists() && std::fs::read_to_string(&key_file).is_ok_and(|old| old == key) {
+            return Ok(());
+        }
+        let archive_file = image.with_extension("archive");
+        paths::write(&archive_file, archive)?;
+        let mut command = Command::new(&self.program);
+        command.arg(hypervisor).arg(&archive_file).arg(image);
+        Step::start("Writing the disk image").run(&mut command)?;
+        paths::write(&key_file, key.as_bytes())
+    }
+
+    /// Changes whenever the image would.
+    fn key(&self, hypervisor: &Path, archive: &[u8]) -> Result<String> {
+        let mut hash = Sha256::new();
+        for part in [
+            &paths::read(&self.program)?,
+            &paths::read(hypervisor)?,
+            archive,
+        ] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        Ok(hash
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect())
+    }
+}
+
+/// The image of the current sources with the given VM definitions, or with the shipped one; built where needed.
+///
+/// # Errors
+/// If a part cannot be built or a definition is not valid.
+pub fn default_image(definitions: &[PathBuf]) -> Result<PathBuf> {
+    let shipped = [paths::root().join(SHIPPED)];
+    let files = if definitions.is_empty() {
+        &shipped
+    } else {
+        definitions
+    };
+    let definitions: Vec<DefinitionFile> = files
+        .iter()
+        .map(|file| DefinitionFile::read(file))
+        .collect::<Result<_>>()?;
+    let system = System::build(Needs {
+        linux: definitions
+            .iter()
+            .any(|definition| definition.text.contains("guest/")),
+        payloads: definitions
+            .iter()
+            .any(|definition| definition.text.contains("payload/")),
+    })?;
+    let archive = system.archive(&Contents {
+        definitions,
+        ..Contents::default()
+    })?;
+    let image = paths::target_dir("images")?.join("default.img");
+    system.write_image(&archive, &image)?;
+    Ok(image)
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If a part cannot be built or `output` cannot be written.
+pub fn image(output: &Path, definitions: &[PathBuf]) -> Result<()> {
+    let image = default_image(definitions)?;
+    std::fs::copy(&image, output).with_context(|| format!("cannot write {}", output.display()))?;
+    eprintln!(
+        "    {}: boots by UEFI, from an emulator's disk or a USB stick",
+        output.display()
+    );
+    Ok(())
+}

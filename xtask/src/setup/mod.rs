@@ -1,0 +1,5 @@
+//! What the commands need beyond this repository, found or fetched, each once.
+
+pub mod apt;
+pub mod guest;
+pub mod toolchain;

@@ -1,0 +1,204 @@
+//! What an image consists of: the built programs, and the boot archive around them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use boot_archive::{Archive, Builder};
+
+use crate::flat;
+use crate::image::ImageTool;
+use crate::metal::Metal;
+use crate::paths;
+use crate::setup::guest::{self, LinuxGuest};
+
+/// Member names that begin with this are programs of `tests/guests`.
+const PAYLOAD: &str = "payload/";
+
+/// Keys of a VM definition that name archive members.
+const FILE_KEYS: [&str; 3] = ["kernel", "initrd", "module"];
+
+/// Everything built that images are put together from.
+pub struct System {
+    hypervisor: PathBuf,
+    loader: Vec<u8>,
+    root: Vec<u8>,
+    worker: Vec<u8>,
+    linux: Option<LinuxGuest>,
+    payloads: Option<PathBuf>,
+    tool: ImageTool,
+}
+
+/// What goes into the build.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Needs {
+    /// The Linux guest.
+    pub linux: bool,
+    /// The payload guests and roots.
+    pub payloads: bool,
+}
+
+/// What one archive holds beside the built programs.
+#[derive(Clone, Debug, Default)]
+pub struct Contents {
+    /// The program in place of the root kernel: `payload/NAME`.
+    pub root: Option<String>,
+    /// VM definitions, in the order of the archive.
+    pub definitions: Vec<DefinitionFile>,
+    /// Further members; one named as another member replaces it.
+    pub members: Vec<(String, Vec<u8>)>,
+}
+
+/// A VM definition and where the files that it names are looked for.
+#[derive(Clone, Debug)]
+pub struct DefinitionFile {
+    /// The definition's file, or the file that it stands in; it is named in errors.
+    pub file: PathBuf,
+    /// The text.
+    pub text: String,
+}
+
+impl DefinitionFile {
+    /// Reads the definition in `file`.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn read(file: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read the VM definition {}", file.display()))?;
+        Ok(Self {
+            file: file.to_path_buf(),
+            text,
+        })
+    }
+}
+
+impl System {
+    /// Builds all parts.
+    ///
+    /// # Errors
+    /// If a part does not compile or a package cannot be had.
+    pub fn build(needs: Needs) -> Result<Self> {
+        let metal = Metal::new()?;
+        let hypervisor = metal.program("hypervisor")?;
+        let loader = paths::read(&metal.program("root-loader")?)?;
+        let loader = flat::flatten(&loader).context("root-loader cannot be flattened")?;
+        Ok(Self {
+            hypervisor,
+            loader,
+            root: paths::read(&metal.program("root-kernel")?)?,
+            worker: paths::read(&metal.program("worker")?)?,
+            linux: needs.linux.then(guest::linux).transpose()?,
+            payloads: needs.payloads.then(|| metal.payloads()).transpose()?,
+            tool: ImageTool::build(&metal)?,
+        })
+    }
+
+    /// The hypervisor's ELF file.
+    pub fn hypervisor(&self) -> &Path {
+        &self.hypervisor
+    }
+
+    /// Makes the disk image `file` with this archive.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_image(&self, archive: &[u8], file: &Path) -> Result<()> {
+        self.tool.write(&self.hypervisor, archive, file)
+    }
+
+    /// Puts a boot archive together.
+    ///
+    /// # Errors
+    /// If a definition is not valid or names a file that is not there.
+    pub fn archive(&self, contents: &Contents) -> Result<Vec<u8>> {
+        let mut members = Members::default();
+        members.set(
+            "root",
+            match &contents.root {
+                Some(name) => self.payload(name)?,
+                None => self.root.clone(),
+            },
+        );
+        members.set("worker", self.worker.clone());
+        for file in &contents.definitions {
+            self.add_definition(file, &mut members)?;
+        }
+        for (name, content) in &contents.members {
+            members.set(name, content.clone());
+        }
+        let mut builder = Builder::new();
+        builder.loader(self.loader.clone())?;
+        for (name, content) in members.0 {
+            builder.member(&name, content)?;
+        }
+        let archive = builder.build()?;
+        Archive::open(&archive).context("the archive just written cannot be read")?;
+        Ok(archive)
+    }
+
+    /// Adds a definition and the files that it names.
+    fn add_definition(&self, file: &DefinitionFile, members: &mut Members) -> Result<()> {
+        let shown = file.file.display();
+        let table: toml::Table = file
+            .text
+            .parse()
+            .with_context(|| format!("{shown} is not a VM definition"))?;
+        let value = |key: &str| table.get(key).and_then(toml::Value::as_str);
+        let vm =
+            value("name").with_context(|| format!("{shown} names no VM: write name = \"...\""))?;
+        members.set(&format!("vm/{vm}.toml"), file.text.clone().into_bytes());
+        for (key, name) in FILE_KEYS
+            .into_iter()
+            .filter_map(|key| Some((key, value(key)?)))
+        {
+            if !members.has(name) {
+                let content = self
+                    .file(name, &file.file)
+                    .with_context(|| format!("{}: {key}", file.file.display()))?;
+                members.set(name, content);
+            }
+        }
+        Ok(())
+    }
+
+    /// The content of the member `name` that the definition in `beside` asks for.
+    fn file(&self, name: &str, beside: &Path) -> Result<Vec<u8>> {
+        let own = beside.parent().unwrap_or(Path::new("")).join(name);
+        match (name, &self.linux) {
+            _ if own.exists() => paths::read(&own),
+            ("guest/vmlinuz", Some(linux)) => paths::read(&linux.kernel),
+            ("guest/initrd", Some(linux)) => paths::read(&linux.initrd),
+            _ if name.starts_with(PAYLOAD) => self.payload(name),
+            _ => Err(anyhow!("there is no file {}", own.display())),
+        }
+    }
+
+    fn payload(&self, name: &str) -> Result<Vec<u8>> {
+        let folder = self
+            .payloads
+            .as_ref()
+            .with_context(|| format!("{name}: the payloads were not built"))?;
+        let program = name
+            .strip_prefix(PAYLOAD)
+            .with_context(|| format!("{name} does not begin with {PAYLOAD}"))?;
+        paths::read(&folder.join(program))
+            .with_context(|| format!("tests/guests has no program {program}"))
+    }
+}
+
+/// Members in order, each name once.
+#[derive(Default)]
+struct Members(Vec<(String, Vec<u8>)>);
+
+impl Members {
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(other, _)| other == name)
+    }
+
+    fn set(&mut self, name: &str, content: Vec<u8>) {
+        match self.0.iter_mut().find(|(other, _)| other == name) {
+            Some((_, old)) => *old = content,
+            None => self.0.push((name.into(), content)),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Runs scenarios in the emulator.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use super::report::{Outcome, Status};
+use super::scenario::{Action, Damage, Scenario, Step};
+use super::serial::SerialLine;
+use crate::accel::Accel;
+use crate::machine::Serial;
+use crate::paths;
+use crate::system::{Contents, DefinitionFile, System};
+
+/// Lines of the serial log that are shown for a failed scenario.
+const TAIL: usize = 40;
+
+/// Runs the scenarios, as many at once as this machine has processors but two at most, since one emulated machine may
+/// use several. Prints a line for each as it ends.
+pub fn run(system: &System, scenarios: &[Scenario]) -> Vec<Outcome> {
+    let next = AtomicUsize::new(0);
+    let outcomes = Mutex::new(Vec::new());
+    let lanes = std::thread::available_parallelism().map_or(1, |count| count.get().min(2));
+    std::thread::scope(|scope| {
+        for _ in 0..lanes {
+            scope.spawn(|| {
+                while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let (outcome, tail) = run_one(system, scenario);
+                    let Ok(mut outcomes) = outcomes.lock() else {
+                        return;
+                    };
+                    outcome.print("scenario");
+                    if let Some(tail) = tail {
+                        println!("{tail}");
+                    }
+                    outcomes.push(outcome);
+                }
+            });
+        }
+    });
+    outcomes.into_inner().unwrap_or_default()
+}
+
+/// Runs one; for a failure, also returns the end of its serial log.
+fn run_one(system: &System, scenario: &Scenario) -> (Outcome, Option<String>) {
+    let started = Instant::now();
+    if let Some(reason) = &scenario.skip {
+        let skipped = Err((Status::Skipped, reason.clone()));
+        return (
+            Outcome::single(&scenario.name, &scenario.vendor, started.elapsed(), skipped),
+            None,
+        );
+    }
+    let mut tail = None;
+    let result = prepare(system, scenario).and_then(|image| {
+        let mut line = boot(scenario, &image)?;
+        let result = play(&mut line, &scenario.steps);
+        if result.is_err() {
+            let log = log_file(scenario);
+            let text = line.transcript().tail(TAIL);
+            tail = Some(format!(
+                "---- last lines of {} ----\n{text}\n----",
+                log.display()
+            ));
+        } else {
+            // Hundreds of megabytes otherwise, for nothing.
+            let _ = std::fs::remove_file(&image);
+            let _ = std::fs::remove_file(image.with_extension("archive"));
+        }
+        result
+    });
+    let result = result.map_err(|error| (Status::Failed, format!("{error:#}")));
+    (
+        Outcome::single(&scenario.name, &scenario.vendor, started.elapsed(), result),
+        tail,
+    )
+}
+
+/// Makes the scenario's image.
+///
+/// # Errors
+/// If the scenario asks for what is not there.
+pub fn prepare(system: &System, scenario: &Scenario) -> Result<PathBuf> {
+    let mut contents = Contents {
+        root: scenario.root.clone(),
+        ..Contents::default()
+    };
+    for vm in &scenario.vm {
+        let text = toml::to_string(vm)?;
+        contents.definitions.push(DefinitionFile {
+            file: scenario.file.clone(),
+            text,
+        });
+    }
+    for member in &scenario.member {
+        let content = match (&member.text, &member.file) {
+            (Some(text), _) => text.clone().into_bytes(),
+            (None, Some(file)) => paths::read(&scenario.file.with_file_name(file))?,
+            (None, None) => Vec::new(),
+        };
+        contents.members.push((member.name.clone(), content));
+    }
+    let mut archive = system.archive(&contents)?;
+    damage(&mut archive, &scenario.damage)?;
+    let image = paths::target_dir("scenarios")?.join(format!("{}.img", scenario.name));
+    system.write_image(&archive, &image)?;
+    Ok(image)
+}
+
+/// Boots the scenario's image.
+///
+/// # Errors
+/// If QEMU does not start.
+pub fn boot(scenario: &Scenario, image: &std::path::Path) -> Result<SerialLine> {
+    // The software CPU is the same everywhere; a processor of this machine would make verdicts depend on it.
+    let qemu = scenario.machine.command(image, Accel::Tcg, Serial::Pipe);
+    SerialLine::start(qemu, &log_file(scenario), scenario.forbid.clone())
+}
+
+/// Goes through the steps.
+///
+/// # Errors
+/// Naming the first step that went wrong.
+pub fn play(line: &mut SerialLine, steps: &[Step]) -> Result<()> {
+    for (number, step) in steps.iter().enumerate() {
+        let result = match &step.action {
+            Action::Expect(text) => line.expect(text, step.wait),
+            Action::Send(text) => line.send(text),
+            Action::Absent(text) => line.absent(text, step.wait),
+            Action::Exit(wanted) => line.exit(step.wait).and_then(|status| {
+                if status == *wanted {
+                    Ok(())
+                } else {
+                    bail!("QEMU ended with status {status}, not {wanted}")
+                }
+            }),
+        };
+        result.with_context(|| format!("step {}", number + 1))?;
+    }
+    Ok(())
+}
+
+fn log_file(scenario: &Scenario) -> PathBuf {
+    paths::target("scenarios").join(format!("{}.log", scenario.name))
+}
+
+/// Inverts the bytes named.
+fn damage(archive: &mut [u8], places: &[Damage]) -> Result<()> {
+    for place in places {
+        let start = match &place.member {
+            None => 0,
+            Some(name) => {
+                let member = boot_archive::Archive::open(archive)?
+                    .member(name)
+                    .map(|member| member.offset());
+                usize::try_from(member.with_context(|| format!("damage: no member {name}"))?)?
+            }
+        };
+        let byte = archive
+            .get_mut(start + place.offset)
+            .context("damage: the offset is past the archive's end")?;
+        *byte = !*byte;
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! `cargo xtask test`: the crates' tests on this machine, and scenarios in the emulator.
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::paths;
+use crate::setup::apt;
+use crate::system::{Needs, System};
+
+pub mod emulator;
+mod host;
+pub mod report;
+pub mod scenario;
+mod serial;
+
+use report::Outcome;
+use scenario::Scenario;
+
+/// Options of the command.
+#[derive(Args, Debug)]
+pub struct Test {
+    /// Run only crates and scenarios whose name contains this
+    filter: Option<String>,
+    /// Only list what would run
+    #[arg(long)]
+    list: bool,
+    /// Only the host tests and the scenarios marked fast
+    #[arg(long)]
+    fast: bool,
+}
+
+/// Runs the command; returns whether nothing failed.
+///
+/// # Errors
+/// If something that the tests need cannot be set up.
+pub fn test(options: &Test) -> Result<bool> {
+    let wanted = |name: &str| {
+        options
+            .filter
+            .as_ref()
+            .is_none_or(|filter| name.contains(filter))
+    };
+    let crates: Vec<String> = host::names()?
+        .into_iter()
+        .filter(|name| wanted(name))
+        .collect();
+    let mut scenarios = Scenario::all(&paths::root().join("tests/scenarios"))?;
+    scenarios.retain(|scenario| wanted(&scenario.name) && (scenario.fast || !options.fast));
+    if options.list {
+        for name in &crates {
+            println!("host      {name}");
+        }
+        for scenario in &scenarios {
+            println!("scenario  {:<36} {}", scenario.name, scenario.about);
+        }
+        return Ok(true);
+    }
+    if crates.is_empty() && scenarios.is_empty() {
+        bail!(
+            "no crate and no scenario has {:?} in its name; --list shows all",
+            options.filter.as_deref().unwrap_or("")
+        );
+    }
+    let mut outcomes = host_tests(&crates, options)?;
+    outcomes.extend(scenario_tests(&scenarios)?);
+    for failure in outcomes
+        .iter()
+        .filter(|outcome| outcome.status == report::Status::Failed)
+    {
+        println!(
+            "\n{} failed: {}",
+            failure.name,
+            failure.reason.as_deref().unwrap_or("no reason known")
+        );
+    }
+    report::finish(&outcomes)
+}
+
+fn host_tests(crates: &[String], options: &Test) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    if crates.is_empty() {
+        return Ok(outcomes);
+    }
+    let built = host::build()?;
+    let mut add = |outcome: Outcome| {
+        outcome.print("host");
+        outcomes.push(outcome);
+    };
+    for name in crates {
+        if let Some(tests) = built.get(name) {
+            add(host::run(name, tests)?);
+        }
+    }
+    if options.filter.is_none() && !options.fast {
+        add(host::doc_examples()?);
+    }
+    Ok(outcomes)
+}
+
+fn scenario_tests(scenarios: &[Scenario]) -> Result<Vec<Outcome>> {
+    if scenarios.is_empty() {
+        return Ok(Vec::new());
+    }
+    apt::require(&apt::EMULATOR)?;
+    let system = System::build(needs(scenarios))?;
+    Ok(emulator::run(&system, scenarios))
+}
+
+/// What the scenarios ask for beyond the hypervisor and the root.
+pub fn needs(scenarios: &[Scenario]) -> Needs {
+    let names: Vec<&str> = scenarios
+        .iter()
+        .flat_map(|scenario| {
+            let kernels = scenario
+                .vm
+                .iter()
+                .flat_map(|vm| vm.values().filter_map(|value| value.as_str()));
+            kernels.chain(scenario.root.as_deref())
+        })
+        .collect();
+    Needs {
+        linux: names.iter().any(|name| name.starts_with("guest/")),
+        payloads: names.iter().any(|name| name.starts_with("payload/")),
+    }
+}

@@ -1,0 +1,235 @@
+//! Scenarios: the TOML files in `tests/scenarios/`. One boots one image and drives it over the serial line.
+//!
+//! ```toml
+//! about = "a stock kernel reaches its shell"   # one line for the reader
+//! vendor = "svm"               # whose virtualization it runs on
+//! fast = true                  # part of `cargo xtask test --fast`
+//! root = "payload/NAME"        # optional: a payload root instead of the built-in root kernel
+//! forbid = ["PANIC"]           # optional: text that fails the scenario wherever it appears
+//!
+//! [machine]                    # optional, see `machine::Machine`
+//! cpu = "max,-svm"
+//!
+//! [[vm]]                       # a VM definition, as in a member vm/NAME.toml; payload/NAME is from tests/guests
+//! name = "debian"
+//! kernel = "guest/vmlinuz"
+//!
+//! [[member]]                   # further archive members; one under the name of a built part replaces it
+//! name = "vm/broken.toml"
+//! text = "name ="              # or file = "PATH", beside the scenario's file
+//!
+//! [[damage]]                   # bits flipped in the finished archive
+//! member = "root"              # without it, offset counts from the archive's start
+//! offset = 100
+//!
+//! [[step]]
+//! expect = "partita>"          # waits for this text on the serial line, after what earlier steps saw
+//! seconds = 60
+//! [[step]]
+//! send = "vm list\r"
+//! [[step]]
+//! absent = "error"             # must not appear for that long
+//! seconds = 2
+//! [[step]]
+//! exit = 33                    # QEMU must end by itself with this status
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::machine::Machine;
+
+/// Wait of a step that names none: generous, because the machine is emulated on a busy host.
+const DEFAULT_SECONDS: f64 = 60.0;
+
+/// A scenario.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Name of the file without its ending.
+    #[serde(skip)]
+    pub name: String,
+    /// The file.
+    #[serde(skip)]
+    pub file: PathBuf,
+    /// What it shows.
+    pub about: String,
+    /// Whose virtualization it needs.
+    #[serde(default = "svm")]
+    pub vendor: String,
+    /// Whether `--fast` runs it.
+    #[serde(default)]
+    pub fast: bool,
+    /// Why it cannot pass yet: it is reported as skipped, with this reason.
+    pub skip: Option<String>,
+    /// Archive member that replaces the root kernel.
+    pub root: Option<String>,
+    /// Text that must never appear.
+    #[serde(default = "panics")]
+    pub forbid: Vec<String>,
+    /// The emulated machine.
+    #[serde(default)]
+    pub machine: Machine,
+    /// VM definitions.
+    #[serde(default)]
+    pub vm: Vec<toml::Table>,
+    /// Further members.
+    #[serde(default)]
+    pub member: Vec<Member>,
+    /// Bits to flip.
+    #[serde(default)]
+    pub damage: Vec<Damage>,
+    /// What happens on the serial line.
+    #[serde(rename = "step")]
+    pub steps: Vec<Step>,
+}
+
+/// A further archive member.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Its content.
+    pub text: Option<String>,
+    /// The file with its content.
+    pub file: Option<PathBuf>,
+}
+
+/// One byte to invert in the archive.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Damage {
+    /// The member it is in; the whole archive if none is named.
+    pub member: Option<String>,
+    /// Offset in it, in bytes.
+    pub offset: usize,
+}
+
+/// One step on the serial line.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "RawStep")]
+pub struct Step {
+    /// What to do.
+    pub action: Action,
+    /// For how long at most.
+    pub wait: Duration,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Waits for a text.
+    Expect(String),
+    /// Types a text.
+    Send(String),
+    /// Makes sure that a text stays away.
+    Absent(String),
+    /// Waits for QEMU's end with a status.
+    Exit(i32),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStep {
+    expect: Option<String>,
+    send: Option<String>,
+    absent: Option<String>,
+    exit: Option<i32>,
+    seconds: Option<f64>,
+}
+
+impl TryFrom<RawStep> for Step {
+    type Error = String;
+
+    fn try_from(raw: RawStep) -> Result<Self, String> {
+        let action = match (raw.expect, raw.send, raw.absent, raw.exit) {
+            (Some(text), None, None, None) => Action::Expect(text),
+            (None, Some(text), None, None) => Action::Send(text),
+            (None, None, Some(text), None) => Action::Absent(text),
+            (None, None, None, Some(status)) => Action::Exit(status),
+            _ => return Err("a step has exactly one of expect, send, absent, exit".into()),
+        };
+        let wait = Duration::try_from_secs_f64(raw.seconds.unwrap_or(DEFAULT_SECONDS))
+            .map_err(|error| error.to_string())?;
+        Ok(Self { action, wait })
+    }
+}
+
+fn svm() -> String {
+    "svm".into()
+}
+
+fn panics() -> Vec<String> {
+    vec!["panicked at".into(), "PANIC".into()]
+}
+
+impl Scenario {
+    /// Reads the scenario in `file`.
+    ///
+    /// # Errors
+    /// If it cannot be read or is not a scenario.
+    pub fn read(file: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read {}", file.display()))?;
+        let mut scenario: Self = toml::from_str(&text)
+            .with_context(|| format!("{} is not a scenario", file.display()))?;
+        scenario.name = file
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        scenario.file = file.to_path_buf();
+        for member in &scenario.member {
+            if member.text.is_some() == member.file.is_some() {
+                bail!(
+                    "{}: the member {} needs either text or file",
+                    file.display(),
+                    member.name
+                );
+            }
+        }
+        Ok(scenario)
+    }
+
+    /// All scenarios of a folder, by name.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn all(folder: &Path) -> Result<Vec<Self>> {
+        let mut files = Vec::new();
+        if folder.exists() {
+            for entry in std::fs::read_dir(folder)? {
+                let path = entry?.path();
+                if path.extension().is_some_and(|ending| ending == "toml") {
+                    files.push(path);
+                }
+            }
+        }
+        files.sort();
+        files.iter().map(|file| Self::read(file)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Action, Scenario};
+
+    #[test]
+    fn a_step_does_exactly_one_thing() {
+        let both = "about = \"\"\n[[step]]\nexpect = \"a\"\nsend = \"b\"\n";
+        assert!(toml::from_str::<Scenario>(both).is_err());
+        let one = "about = \"\"\n[[step]]\nexpect = \"a\"\nseconds = 1.5\n";
+        let scenario: Scenario = toml::from_str(one).unwrap();
+        assert_eq!(scenario.steps[0].action, Action::Expect("a".into()));
+        assert_eq!(scenario.steps[0].wait.as_millis(), 1500);
+    }
+
+    #[test]
+    fn unknown_keys_are_errors() {
+        assert!(toml::from_str::<Scenario>("about = \"\"\nstep = []\nfsat = true\n").is_err());
+    }
+}

@@ -1,0 +1,283 @@
+//! The far end of a serial line: what the machine prints, and typing to it.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// A running QEMU with its serial line on its standard input and output. Dropping it ends QEMU.
+pub struct SerialLine {
+    child: Child,
+    input: ChildStdin,
+    output: Receiver<Vec<u8>>,
+    log: File,
+    transcript: Transcript,
+}
+
+/// What has been printed, and how much of it the steps have used up.
+#[derive(Debug, Default)]
+pub struct Transcript {
+    bytes: Vec<u8>,
+    used: usize,
+    forbidden: Vec<String>,
+    /// Up to here no forbidden text was found.
+    searched: usize,
+}
+
+impl Transcript {
+    /// An empty one in which the texts `forbidden` must not appear.
+    pub fn new(forbidden: Vec<String>) -> Self {
+        Self {
+            forbidden,
+            ..Self::default()
+        }
+    }
+
+    /// Adds output; returns a forbidden text that it completed.
+    pub fn add(&mut self, output: &[u8]) -> Option<&str> {
+        self.bytes.extend_from_slice(output);
+        let longest = self.forbidden.iter().map(String::len).max().unwrap_or(0);
+        let from = self.searched.saturating_sub(longest);
+        self.searched = self.bytes.len();
+        let fresh = self.bytes.get(from..).unwrap_or_default();
+        self.forbidden
+            .iter()
+            .map(String::as_str)
+            .find(|text| find(fresh, text.as_bytes()).is_some())
+    }
+
+    /// Whether `text` has appeared after what was taken before; if so, takes everything up to its end.
+    pub fn take(&mut self, text: &str) -> bool {
+        let fresh = self.bytes.get(self.used..).unwrap_or_default();
+        let Some(at) = find(fresh, text.as_bytes()) else {
+            return false;
+        };
+        self.used += at + text.len();
+        true
+    }
+
+    /// The last lines, without terminal control sequences.
+    pub fn tail(&self, lines: usize) -> String {
+        let text = plain(&String::from_utf8_lossy(&self.bytes));
+        let all: Vec<&str> = text.lines().collect();
+        all.get(all.len().saturating_sub(lines)..)
+            .unwrap_or_default()
+            .join("\n")
+    }
+
+    /// Everything, without terminal control sequences.
+    pub fn text(&self) -> String {
+        plain(&String::from_utf8_lossy(&self.bytes))
+    }
+}
+
+fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
+    if needle.is_empty() {
+        return Some(0);
+    }
+    hay.windows(needle.len())
+        .position(|window| window == needle)
+}
+
+/// Drops escape sequences and carriage returns, which would garble a log on a terminal.
+fn plain(text: &str) -> String {
+    let mut result = String::with_capacity(text.len());
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\u{1b}' => {
+                if characters.next() == Some('[') {
+                    let _ = characters.find(|parameter| parameter.is_ascii_alphabetic());
+                }
+            }
+            '\n' | '\t' => result.push(character),
+            other if other.is_control() => {}
+            other => result.push(other),
+        }
+    }
+    result
+}
+
+impl SerialLine {
+    /// Starts QEMU; everything it prints also goes to the file `log`.
+    ///
+    /// # Errors
+    /// If QEMU does not start or the log cannot be written.
+    pub fn start(mut qemu: Command, log: &Path, forbidden: Vec<String>) -> Result<Self> {
+        let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        let mut child = qemu
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(file.try_clone()?)
+            .spawn()
+            .context("QEMU cannot be started")?;
+        let (Some(input), Some(mut pipe)) = (child.stdin.take(), child.stdout.take()) else {
+            bail!("QEMU has no serial line");
+        };
+        let (sender, output) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = pipe.read(&mut buffer) {
+                if sender
+                    .send(buffer.get(..length).unwrap_or_default().to_vec())
+                    .is_err()
+                {
+                    return;
+                }
+            }
+        });
+        Ok(Self {
+            child,
+            input,
+            output,
+            log: file,
+            transcript: Transcript::new(forbidden),
+        })
+    }
+
+    /// Waits until `text` appears.
+    ///
+    /// # Errors
+    /// If it does not in time, if QEMU ends before, or if a forbidden text appears.
+    pub fn expect(&mut self, text: &str, wait: Duration) -> Result<()> {
+        let until = Instant::now() + wait;
+        loop {
+            if self.transcript.take(text) {
+                return Ok(());
+            }
+            match self.receive(until)? {
+                Received::Output => {}
+                Received::Time => bail!("no {text:?} within {:.0} s", wait.as_secs_f64()),
+                Received::End => bail!("the machine ended before {text:?} appeared"),
+            }
+        }
+    }
+
+    /// Makes sure that `text` does not appear for a while.
+    ///
+    /// # Errors
+    /// If it does, or if QEMU ends.
+    pub fn absent(&mut self, text: &str, wait: Duration) -> Result<()> {
+        let until = Instant::now() + wait;
+        loop {
+            if self.transcript.take(text) {
+                bail!("{text:?} appeared");
+            }
+            match self.receive(until)? {
+                Received::Output => {}
+                Received::Time => return Ok(()),
+                Received::End => bail!("the machine ended"),
+            }
+        }
+    }
+
+    /// Types `text`.
+    ///
+    /// # Errors
+    /// If QEMU has ended.
+    pub fn send(&mut self, text: &str) -> Result<()> {
+        self.input
+            .write_all(text.as_bytes())
+            .and_then(|()| self.input.flush())
+            .context("the machine has ended and takes no input")
+    }
+
+    /// Waits for QEMU's end and returns its exit status.
+    ///
+    /// # Errors
+    /// If it does not end in time or prints a forbidden text.
+    pub fn exit(&mut self, wait: Duration) -> Result<i32> {
+        let until = Instant::now() + wait;
+        loop {
+            match self.receive(until)? {
+                Received::Output => {}
+                Received::Time => {
+                    bail!("the machine did not end within {:.0} s", wait.as_secs_f64())
+                }
+                Received::End => break,
+            }
+        }
+        let status = self.child.wait()?;
+        status
+            .code()
+            .with_context(|| format!("QEMU ended: {status}"))
+    }
+
+    /// What has been printed so far.
+    pub fn transcript(&self) -> &Transcript {
+        &self.transcript
+    }
+
+    fn receive(&mut self, until: Instant) -> Result<Received> {
+        match self
+            .output
+            .recv_timeout(until.saturating_duration_since(Instant::now()))
+        {
+            Ok(output) => {
+                self.log.write_all(&output)?;
+                if let Some(text) = self.transcript.add(&output).map(str::to_owned) {
+                    self.drain();
+                    bail!("{text:?} appeared");
+                }
+                Ok(Received::Output)
+            }
+            Err(RecvTimeoutError::Timeout) => Ok(Received::Time),
+            Err(RecvTimeoutError::Disconnected) => Ok(Received::End),
+        }
+    }
+
+    /// Collects what follows a forbidden text: the report behind a panic is worth reading.
+    fn drain(&mut self) {
+        while let Ok(output) = self.output.recv_timeout(Duration::from_millis(700)) {
+            let _ = self.log.write_all(&output);
+            self.transcript.add(&output);
+        }
+    }
+}
+
+enum Received {
+    Output,
+    Time,
+    End,
+}
+
+impl Drop for SerialLine {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Transcript;
+
+    #[test]
+    fn text_is_taken_once_and_in_order() {
+        let mut transcript = Transcript::default();
+        transcript.add(b"one two one");
+        assert!(transcript.take("one"));
+        assert!(transcript.take("two"));
+        assert!(transcript.take("one"));
+        assert!(!transcript.take("one"));
+    }
+
+    #[test]
+    fn text_split_over_reads_is_found() {
+        let mut transcript = Transcript::new(vec!["PANIC".into()]);
+        assert_eq!(transcript.add(b"a PA"), None);
+        assert_eq!(transcript.add(b"NIC b"), Some("PANIC"));
+        assert_eq!(transcript.add(b"later"), None);
+    }
+
+    #[test]
+    fn the_tail_has_no_control_sequences() {
+        let mut transcript = Transcript::default();
+        transcript.add(b"first\r\n\x1b[2J\x1b[01;01Hsecond\r\nthird");
+        assert_eq!(transcript.tail(2), "second\nthird");
+    }
+}
