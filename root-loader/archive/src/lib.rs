@@ -7,7 +7,7 @@
 //! * the root loader checks everything: [`Archive::open`], then [`Member::verify`] one by one;
 //! * the root kernel trusts the loader's check and looks members up: [`Archive::member`].
 //!
-//! The writer ([`Builder`]) exists under the feature `std`, for build tools.
+//! The writer ([`Builder`], and [`flatten`] for the loader) exists under the feature `std`, for build tools.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,8 @@ extern crate std;
 #[cfg(any(test, feature = "std"))]
 mod builder;
 mod error;
+#[cfg(any(test, feature = "std"))]
+mod flatten;
 mod format;
 mod header;
 mod reader;
@@ -27,6 +29,8 @@ mod tests;
 #[cfg(any(test, feature = "std"))]
 pub use builder::{BuildError, Builder};
 pub use error::{ArchiveError, Damaged, NameFault};
+#[cfg(any(test, feature = "std"))]
+pub use flatten::{FlattenError, flatten};
 pub use format::{ALIGNMENT, MAGIC, MAX_MEMBERS, MAX_NAME, VERSION};
 pub use header::HeaderView;
 pub use reader::{Archive, Member};

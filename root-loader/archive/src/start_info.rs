@@ -4,6 +4,7 @@
 //! Reading copies every structure once and checks the copy; writing ([`compose`]) lays a complete set out in a buffer.
 
 use core::mem::size_of;
+use core::ops::Range;
 
 use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -160,6 +161,7 @@ pub enum StartInfoError {
 #[derive(Clone, Copy, Debug)]
 pub struct StartInfo<'m, M> {
     memory: &'m M,
+    gpa: u64,
     header: HvmStartInfo,
     modules: &'m [u8],
     memory_map: &'m [u8],
@@ -202,6 +204,7 @@ impl<'m, M: PhysicalMemory> StartInfo<'m, M> {
         )?;
         Ok(Self {
             memory,
+            gpa,
             header,
             modules,
             memory_map,
@@ -211,6 +214,27 @@ impl<'m, M: PhysicalMemory> StartInfo<'m, M> {
     /// The copy of the structure itself.
     pub fn header(&self) -> &HvmStartInfo {
         &self.header
+    }
+
+    /// The memory that the structure, its lists and its command line take. Texts of modules are not counted.
+    pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> + use<'m, M> {
+        let header = &self.header;
+        // A text is kept up to the longest there may be.
+        let cmdline = if header.cmdline_paddr == 0 {
+            0
+        } else {
+            MAX_TEXT + 1
+        };
+        let parts = [
+            (header.modlist_paddr, self.modules.len()),
+            (header.memmap_paddr, self.memory_map.len()),
+            (header.cmdline_paddr, cmdline),
+            (self.gpa, size_of::<HvmStartInfo>()),
+        ];
+        parts
+            .into_iter()
+            .map(|(gpa, bytes)| gpa..gpa.saturating_add(bytes as u64))
+            .filter(|range| !range.is_empty())
     }
 
     /// The modules, in order.

@@ -1,2 +1,3 @@
 mod archive;
+mod flatten;
 mod start_info;

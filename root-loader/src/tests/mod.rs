@@ -1,0 +1,3 @@
+mod image;
+mod layout;
+mod paging;
