@@ -154,7 +154,7 @@ high_pdpt:  .skip 4096
 high_pd:    .skip 4096
 high_pt:    .skip 4096
 
-.section .bss, "aw", @nobits
+.section .stack, "aw", @nobits
 .balign 16
-    .skip   128 * 1024
+    .skip   256 * 1024
 loader_stack_top:

@@ -167,25 +167,27 @@ fn map_memory(
         rights: Rights::READ,
         cache: Cache::WriteBack,
     };
-    let mappings = || layout.direct_map().chain(own::mappings(base));
-    let needed = 1 + mappings()
+    let needed = mappings(layout, base)
         .chain([largest])
         .map(|mapping| mapping.tables_needed(huge_pages))
         .sum::<u64>();
-    let bytes = Region::bytes(needed);
+    let bytes = Region::bytes(1 + needed);
     let no_memory = LoadError::NoMemory(bytes >> 10, "page tables");
-    let mut with_region = layout.clone();
     // Below 4 GiB: the stub's tables map no more.
-    let region = Region::new(with_region.allocate(bytes, FOUR_GIB).ok_or(no_memory)?);
+    let region = Region::new(layout.allocate(bytes, FOUR_GIB).ok_or(no_memory)?);
 
     // SAFETY: the frames are below 4 GiB, free until now, and used for tables alone.
     let frames = unsafe { TableFrames::new(direct) };
     let mut tables = Tables::new(frames, region.tables(), huge_pages)?;
-    mappings().try_for_each(|mapping| tables.map(&mapping))?;
-    *layout = with_region;
+    mappings(layout, base).try_for_each(|mapping| tables.map(&mapping))?;
     // SAFETY: the new tables map the running code, its stack and the direct map as before.
     unsafe { switch_to(tables.top(), direct, &region) };
     Ok((region, tables))
+}
+
+/// What is mapped before the root image is known: the direct map and the loader.
+fn mappings(layout: &Layout, base: u64) -> impl Iterator<Item = Mapping> + '_ {
+    layout.direct_map().chain(own::mappings(base))
 }
 
 /// Puts page tables into force, and a descriptor table that they map.

@@ -10,6 +10,8 @@ unsafe extern "C" {
     static loader_text: u8;
     static loader_rodata: u8;
     static loader_data: u8;
+    static loader_guard: u8;
+    static loader_stack: u8;
     static loader_end: u8;
 }
 
@@ -18,8 +20,9 @@ pub fn frames(base: u64) -> Range<u64> {
     base..base + (address(&raw const loader_end) - LOADER_IMAGE)
 }
 
-/// How the image is mapped: code is not writable, data not executable, the stub neither.
-pub fn mappings(base: u64) -> [Mapping; 4] {
+/// How the image is mapped: code is not writable, data not executable, the stub neither; the guard page below the stack
+/// is missing.
+pub fn mappings(base: u64) -> [Mapping; 5] {
     let part = |start: *const u8, end: *const u8, rights| {
         let (virt, end) = (address(start), address(end));
         Mapping {
@@ -30,17 +33,32 @@ pub fn mappings(base: u64) -> [Mapping; 4] {
             cache: Cache::WriteBack,
         }
     };
-    let (start, text) = (&raw const loader_start, &raw const loader_text);
-    let (rodata, data, end) = (
-        &raw const loader_rodata,
-        &raw const loader_data,
-        &raw const loader_end,
-    );
     [
-        part(start, text, Rights::READ),
-        part(text, rodata, Rights::READ_EXECUTE),
-        part(rodata, data, Rights::READ),
-        part(data, end, Rights::READ_WRITE),
+        part(
+            &raw const loader_start,
+            &raw const loader_text,
+            Rights::READ,
+        ),
+        part(
+            &raw const loader_text,
+            &raw const loader_rodata,
+            Rights::READ_EXECUTE,
+        ),
+        part(
+            &raw const loader_rodata,
+            &raw const loader_data,
+            Rights::READ,
+        ),
+        part(
+            &raw const loader_data,
+            &raw const loader_guard,
+            Rights::READ_WRITE,
+        ),
+        part(
+            &raw const loader_stack,
+            &raw const loader_end,
+            Rights::READ_WRITE,
+        ),
     ]
 }
 
