@@ -1,0 +1,166 @@
+//! Tests of the frame allocator.
+
+use super::*;
+use boot_archive::start_info::{MemoryMapEntry, kind};
+use proptest::prelude::*;
+
+const PROCESS: Owner = Owner {
+    slot: Slot(3),
+    class: Class::Process,
+};
+
+/// Frames 256 to 256 + `frames` as free memory.
+fn map(frames: u64) -> [MemoryMapEntry; 1] {
+    [MemoryMapEntry {
+        addr: 0x10_0000,
+        size: frames * 4096,
+        kind: kind::RAM,
+        reserved: 0,
+    }]
+}
+
+fn with_frames<R>(frames: u64, body: impl FnOnce(&mut Frames<'_>) -> R) -> R {
+    let map = map(frames);
+    let layout = Layout::new(&map, &[]);
+    let mut table = vec![Record::HOLE; layout.frames() as usize];
+    body(&mut Frames::new(&mut table, &layout))
+}
+
+#[test]
+fn small_blocks_leave_the_large_ones_whole() {
+    with_frames(0x700, |frames| {
+        let large = frames.blocks(LARGE_ORDER) + 2 * frames.blocks(LARGE_ORDER + 1);
+        for _ in 0..200 {
+            frames.allocate(0, PROCESS).unwrap();
+        }
+        assert_eq!(
+            frames.blocks(LARGE_ORDER) + 2 * frames.blocks(LARGE_ORDER + 1),
+            large
+        );
+    });
+}
+
+#[test]
+fn blocks_are_aligned_and_consecutive_when_memory_is_whole() {
+    with_frames(0x1000, |frames| {
+        let blocks: Vec<_> = (0..4)
+            .map(|_| frames.allocate(LARGE_ORDER, PROCESS).unwrap())
+            .collect();
+        assert!(blocks.iter().all(|block| block.0 % 512 == 0));
+    });
+}
+
+#[test]
+fn a_block_can_come_back_frame_by_frame_in_any_order() {
+    with_frames(0x400, |frames| {
+        let (free, blocks) = (frames.free(), frames.blocks(LARGE_ORDER));
+        let block = frames.allocate(LARGE_ORDER, PROCESS).unwrap();
+        for frame in (0..512).rev().step_by(2).chain((0..512).step_by(2)) {
+            frames.release(block.plus(frame), 0, PROCESS).unwrap();
+        }
+        assert_eq!((frames.free(), frames.blocks(LARGE_ORDER)), (free, blocks));
+    });
+}
+
+#[test]
+fn a_frame_comes_back_only_from_its_owner_and_only_once() {
+    with_frames(0x400, |frames| {
+        let frame = frames.allocate(0, PROCESS).unwrap();
+        let other = Owner {
+            slot: Slot(4),
+            ..PROCESS
+        };
+        assert_eq!(
+            frames.release(frame, 0, other),
+            Err(NotOwner {
+                pfn: frame,
+                expected: other
+            })
+        );
+        assert!(frames.release(frame.plus(1), 0, PROCESS).is_err());
+        assert!(frames.release(frame, 1, PROCESS).is_err());
+        assert!(frames.release(Pfn(u64::MAX), 0, PROCESS).is_err());
+        assert!(frames.release(Pfn(0), 0, PROCESS).is_err());
+        frames.release(frame, 0, PROCESS).unwrap();
+        assert!(frames.release(frame, 0, PROCESS).is_err());
+    });
+}
+
+#[test]
+fn a_transfer_moves_the_books_and_refuses_foreign_frames() {
+    with_frames(0x400, |frames| {
+        let guest = Owner {
+            class: Class::GuestRam,
+            ..PROCESS
+        };
+        let block = frames.allocate(3, PROCESS).unwrap();
+        frames.transfer(block, 4, PROCESS, guest).unwrap();
+        assert!(frames.transfer(block, 8, PROCESS, guest).is_err());
+        assert_eq!(
+            (frames.ledger().of(PROCESS), frames.ledger().of(guest)),
+            (4, 4)
+        );
+        assert_eq!(
+            (
+                frames.ledger().slot(Slot(3)),
+                frames.ledger().class(Class::GuestRam)
+            ),
+            (8, 4)
+        );
+        assert_eq!(frames.owner(block), Some(guest));
+    });
+}
+
+#[test]
+fn exhaustion_is_an_answer() {
+    with_frames(3, |frames| {
+        assert!(frames.allocate(2, PROCESS).is_none());
+        let taken: Vec<_> = core::iter::from_fn(|| frames.allocate(0, PROCESS)).collect();
+        assert_eq!((taken.len(), frames.free()), (3, 0));
+    });
+}
+
+#[test]
+fn a_table_that_is_too_short_only_loses_memory() {
+    let map = map(0x100);
+    let mut table = vec![Record::HOLE; 0x180];
+    let frames = Frames::new(&mut table, &Layout::new(&map, &[]));
+    assert_eq!(frames.free(), 0x80);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn blocks_never_overlap_and_everything_comes_back(
+        steps in proptest::collection::vec((any::<bool>(), 0u8..6, any::<prop::sample::Index>()), 0..200)
+    ) {
+        with_frames(0x777, |frames| {
+            let free = frames.free();
+            let total = frames.ledger().total();
+            let mut held: Vec<(Pfn, u8)> = Vec::new();
+            for (take, order, which) in steps {
+                if take {
+                    if let Some(pfn) = frames.allocate(order, PROCESS) {
+                        let end = pfn.0 + (1 << order);
+                        assert_eq!(pfn.0 % (1 << order), 0);
+                        assert!(pfn.0 >= 0x100 && end <= 0x100 + 0x777);
+                        assert!(held.iter().all(|(other, order)| other.0 + (1 << order) <= pfn.0 || end <= other.0));
+                        held.push((pfn, order));
+                    }
+                } else if !held.is_empty() {
+                    let (pfn, order) = held.swap_remove(which.index(held.len()));
+                    frames.release(pfn, order, PROCESS).unwrap();
+                }
+                let used: u64 = held.iter().map(|(_, order)| 1u64 << order).sum();
+                assert_eq!(frames.free() + used, free);
+                assert_eq!(frames.ledger().of(PROCESS), used);
+                assert_eq!(frames.ledger().total(), total);
+            }
+            for (pfn, order) in held {
+                frames.release(pfn, order, PROCESS).unwrap();
+            }
+            assert_eq!(frames.free(), free);
+            assert!(frames.allocate(10, PROCESS).is_some(), "free memory is joined again");
+        });
+    }
+}

@@ -1,0 +1,454 @@
+//! x86-64 page tables: mapping, lookup and dismantling, over any memory that holds tables.
+//!
+//! The kernel's own tables come from the loader; this module extends them and makes the lower halves of processes.
+//! A mapping that is writable and executable at once cannot be expressed.
+
+use crate::addr::{LARGE_PAGE_FRAMES, PAGE_SIZE, Pfn};
+
+const PRESENT: u64 = 1 << 0;
+const WRITABLE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const WRITE_THROUGH: u64 = 1 << 3;
+const CACHE_DISABLE: u64 = 1 << 4;
+const LARGE: u64 = 1 << 7;
+/// Ours, ignored by the processor: the frame belongs to the address space and is given back with it.
+const OWNED: u64 = 1 << 9;
+const NO_EXECUTE: u64 = 1 << 63;
+const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
+
+/// Entries of a table.
+pub const ENTRIES: usize = 512;
+/// Index of the first entry of the top table that belongs to the kernel's half.
+pub const KERNEL_HALF: usize = 256;
+
+/// Where tables live. A table is a frame of 512 entries.
+pub trait TableMemory {
+    /// An entry. `index` is below [`ENTRIES`].
+    fn read(&self, table: Pfn, index: usize) -> u64;
+    /// Writes an entry. `index` is below [`ENTRIES`].
+    fn write(&mut self, table: Pfn, index: usize, entry: u64);
+    /// A new table of zeros, `None` when memory is out.
+    fn allocate(&mut self) -> Option<Pfn>;
+    /// Takes a table back that [`allocate`](Self::allocate) gave.
+    fn free(&mut self, table: Pfn);
+}
+
+/// What may be done with a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// Read.
+    Read,
+    /// Read and write.
+    ReadWrite,
+    /// Read and execute.
+    ReadExecute,
+}
+
+/// How a page is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// What may be done with it.
+    pub rights: Rights,
+    /// By ring 3 too.
+    pub user: bool,
+    /// Device memory: not cached.
+    pub device: bool,
+    /// The frame is given back when the address space ends.
+    pub owned: bool,
+}
+
+impl Attributes {
+    /// Memory of a process that it owns.
+    pub const fn owned(rights: Rights) -> Self {
+        Self {
+            rights,
+            user: true,
+            device: false,
+            owned: true,
+        }
+    }
+
+    /// Memory of somebody else that a process may see.
+    pub const fn borrowed(rights: Rights) -> Self {
+        Self {
+            rights,
+            user: true,
+            device: false,
+            owned: false,
+        }
+    }
+
+    /// Memory of the kernel.
+    pub const fn kernel(rights: Rights) -> Self {
+        Self {
+            rights,
+            user: false,
+            device: false,
+            owned: false,
+        }
+    }
+
+    /// Registers of a device, for the kernel.
+    pub const DEVICE: Self = Self {
+        rights: Rights::ReadWrite,
+        user: false,
+        device: true,
+        owned: false,
+    };
+
+    fn bits(self) -> u64 {
+        let rights = match self.rights {
+            Rights::Read => NO_EXECUTE,
+            Rights::ReadWrite => WRITABLE | NO_EXECUTE,
+            Rights::ReadExecute => 0,
+        };
+        let user = if self.user { USER } else { 0 };
+        let device = if self.device {
+            WRITE_THROUGH | CACHE_DISABLE
+        } else {
+            0
+        };
+        let owned = if self.owned { OWNED } else { 0 };
+        PRESENT | rights | user | device | owned
+    }
+}
+
+/// A leaf found in the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// The 4 KiB frame at the address asked for.
+    pub pfn: Pfn,
+    /// Whether a 2 MiB (or larger) leaf maps it.
+    pub large: bool,
+    /// Ring 3 may read it.
+    pub user: bool,
+    /// It may be written.
+    pub writable: bool,
+    /// The frame belongs to the address space.
+    pub owned: bool,
+}
+
+/// Why a page could not be mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MapError {
+    /// No memory for a table.
+    #[error("no memory for a page table")]
+    NoMemory,
+    /// Something is mapped there already.
+    #[error("address {0:#x} is mapped already")]
+    Occupied(u64),
+}
+
+/// One tree of tables.
+#[derive(Debug)]
+pub struct Tables<'m, M> {
+    root: Pfn,
+    memory: &'m mut M,
+}
+
+impl<'m, M: TableMemory> Tables<'m, M> {
+    /// The tree under a top table.
+    pub fn new(root: Pfn, memory: &'m mut M) -> Self {
+        Self { root, memory }
+    }
+
+    /// Maps one 4 KiB page.
+    ///
+    /// # Errors
+    /// [`MapError`]; tables that were made on the way stay, empty.
+    pub fn map(&mut self, address: u64, pfn: Pfn, attributes: Attributes) -> Result<(), MapError> {
+        self.set_leaf(address, 0, (pfn.address() & ADDRESS) | attributes.bits())
+    }
+
+    /// Maps one 2 MiB page; address and frame must be aligned to it.
+    ///
+    /// # Errors
+    /// [`MapError`].
+    pub fn map_large(
+        &mut self,
+        address: u64,
+        pfn: Pfn,
+        attributes: Attributes,
+    ) -> Result<(), MapError> {
+        let aligned = pfn.address() & ADDRESS & !(LARGE_PAGE_FRAMES * PAGE_SIZE - 1);
+        self.set_leaf(address, 1, aligned | attributes.bits() | LARGE)
+    }
+
+    /// Makes sure that the table one below the top exists, so that trees which share the entry stay alike.
+    ///
+    /// # Errors
+    /// [`MapError::NoMemory`].
+    pub fn reserve(&mut self, address: u64) -> Result<(), MapError> {
+        self.next_table(self.root, index(address, 3), address)
+            .map(|_| ())
+    }
+
+    /// The mapping of an address.
+    pub fn lookup(&self, address: u64) -> Option<Mapping> {
+        let mut table = self.root;
+        let (mut user, mut writable) = (true, true);
+        for level in (0..=3).rev() {
+            let entry = self.memory.read(table, index(address, level));
+            if entry & PRESENT == 0 {
+                return None;
+            }
+            user &= entry & USER != 0;
+            writable &= entry & WRITABLE != 0;
+            if level == 0 || entry & LARGE != 0 {
+                let offset = (address / PAGE_SIZE) & ((1 << (9 * level)) - 1);
+                let pfn = frame(entry).plus(offset);
+                return Some(Mapping {
+                    pfn,
+                    large: level != 0,
+                    user,
+                    writable,
+                    owned: entry & OWNED != 0,
+                });
+            }
+            table = frame(entry);
+        }
+        None
+    }
+
+    /// Removes a 4 KiB page; `None` if there is none. The caller invalidates the TLB. Tables stay.
+    pub fn unmap(&mut self, address: u64) -> Option<Pfn> {
+        let mut table = self.root;
+        for level in (1..=3).rev() {
+            let entry = self.memory.read(table, index(address, level));
+            if entry & PRESENT == 0 || entry & LARGE != 0 {
+                return None;
+            }
+            table = frame(entry);
+        }
+        let entry = self.memory.read(table, index(address, 0));
+        self.memory.write(table, index(address, 0), 0);
+        (entry & PRESENT != 0).then(|| frame(entry))
+    }
+
+    /// Takes the whole lower half apart: calls `leaf` with first frame and order of every leaf that the address space
+    /// owns, and frees all tables below the top one.
+    pub fn dismantle(&mut self, mut leaf: impl FnMut(Pfn, u8)) {
+        self.dismantle_table(self.root, 3, KERNEL_HALF, &mut leaf);
+    }
+
+    fn dismantle_table(
+        &mut self,
+        table: Pfn,
+        level: u32,
+        entries: usize,
+        leaf: &mut dyn FnMut(Pfn, u8),
+    ) {
+        for at in 0..entries {
+            let entry = self.memory.read(table, at);
+            if entry & PRESENT == 0 {
+                continue;
+            }
+            if level == 0 || entry & LARGE != 0 {
+                if entry & OWNED != 0 {
+                    leaf(frame(entry), (9 * level) as u8);
+                }
+            } else {
+                self.dismantle_table(frame(entry), level.saturating_sub(1), ENTRIES, leaf);
+                self.memory.free(frame(entry));
+            }
+            self.memory.write(table, at, 0);
+        }
+    }
+
+    fn set_leaf(&mut self, address: u64, leaf_level: u32, entry: u64) -> Result<(), MapError> {
+        let mut table = self.root;
+        for level in (leaf_level.saturating_add(1)..=3).rev() {
+            table = self.next_table(table, index(address, level), address)?;
+        }
+        let at = index(address, leaf_level);
+        if self.memory.read(table, at) & PRESENT != 0 {
+            return Err(MapError::Occupied(address));
+        }
+        self.memory.write(table, at, entry);
+        Ok(())
+    }
+
+    /// The table that an entry leads to, made if it is not there. Rights are decided by the leaves.
+    fn next_table(&mut self, table: Pfn, at: usize, address: u64) -> Result<Pfn, MapError> {
+        let entry = self.memory.read(table, at);
+        if entry & PRESENT == 0 {
+            let new = self.memory.allocate().ok_or(MapError::NoMemory)?;
+            let user = if address >> 63 == 0 { USER } else { 0 };
+            self.memory
+                .write(table, at, new.address() | PRESENT | WRITABLE | user);
+            return Ok(new);
+        }
+        if entry & LARGE != 0 {
+            Err(MapError::Occupied(address))
+        } else {
+            Ok(frame(entry))
+        }
+    }
+}
+
+fn index(address: u64, level: u32) -> usize {
+    (address >> (12 + 9 * level)) as usize % ENTRIES
+}
+
+fn frame(entry: u64) -> Pfn {
+    // In a large leaf bit 12 is the PAT bit, which is never set here.
+    Pfn::containing(entry & ADDRESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// Tables by frame number; frame 1 is the top.
+    struct Fake {
+        tables: BTreeMap<Pfn, Vec<u64>>,
+        next: u64,
+        most: usize,
+    }
+
+    impl Fake {
+        fn new(most: usize) -> Self {
+            Self {
+                tables: BTreeMap::from([(Pfn(1), vec![0; ENTRIES])]),
+                next: 2,
+                most,
+            }
+        }
+
+        fn tree(&mut self) -> Tables<'_, Self> {
+            Tables::new(Pfn(1), self)
+        }
+    }
+
+    impl TableMemory for Fake {
+        fn read(&self, table: Pfn, index: usize) -> u64 {
+            self.tables[&table][index]
+        }
+        fn write(&mut self, table: Pfn, index: usize, entry: u64) {
+            // The rule of the house, checked at every write: nothing is writable and executable.
+            let leaf = entry & PRESENT != 0 && !self.tables.contains_key(&frame(entry));
+            assert!(!leaf || entry & WRITABLE == 0 || entry & NO_EXECUTE != 0);
+            self.tables.get_mut(&table).unwrap()[index] = entry;
+        }
+        fn allocate(&mut self) -> Option<Pfn> {
+            (self.tables.len() < self.most).then_some(())?;
+            let new = Pfn(self.next);
+            self.next += 1;
+            self.tables.insert(new, vec![0; ENTRIES]);
+            Some(new)
+        }
+        fn free(&mut self, table: Pfn) {
+            assert!(self.tables.remove(&table).is_some());
+        }
+    }
+
+    const FRAME: Pfn = Pfn(0x12_3400);
+
+    #[test]
+    fn a_page_is_found_with_its_rights_and_nothing_around_it() {
+        let mut fake = Fake::new(10);
+        let mut tree = fake.tree();
+        tree.map(0x40_0000, FRAME, Attributes::owned(Rights::ReadExecute))
+            .unwrap();
+        tree.map(0x40_1000, FRAME, Attributes::borrowed(Rights::ReadWrite))
+            .unwrap();
+        let code = tree.lookup(0x40_0FFF).unwrap();
+        assert_eq!(
+            code,
+            Mapping {
+                pfn: FRAME,
+                large: false,
+                user: true,
+                writable: false,
+                owned: true
+            }
+        );
+        let data = tree.lookup(0x40_1000).unwrap();
+        assert!(data.writable && !data.owned);
+        assert_eq!(
+            (tree.lookup(0x3F_FFFF), tree.lookup(0x40_2000)),
+            (None, None)
+        );
+    }
+
+    #[test]
+    fn a_large_page_gives_each_of_its_frames() {
+        let mut fake = Fake::new(10);
+        let mut tree = fake.tree();
+        tree.map_large(0x20_0000, Pfn(0x1200), Attributes::owned(Rights::ReadWrite))
+            .unwrap();
+        let found = tree.lookup(0x20_0000 + 5 * 4096 + 7).unwrap();
+        assert_eq!((found.pfn, found.large), (Pfn(0x1205), true));
+        assert_eq!(
+            tree.map(0x20_1000, FRAME, Attributes::owned(Rights::Read)),
+            Err(MapError::Occupied(0x20_1000))
+        );
+    }
+
+    #[test]
+    fn the_kernels_pages_are_not_for_ring_3() {
+        let mut fake = Fake::new(10);
+        let mut tree = fake.tree();
+        tree.map(
+            0xFFFF_A000_0000_0000,
+            FRAME,
+            Attributes::kernel(Rights::ReadWrite),
+        )
+        .unwrap();
+        assert!(!tree.lookup(0xFFFF_A000_0000_0000).unwrap().user);
+    }
+
+    #[test]
+    fn a_mapping_is_not_replaced_and_missing_memory_is_an_answer() {
+        let mut fake = Fake::new(4);
+        let mut tree = fake.tree();
+        tree.map(0x40_0000, FRAME, Attributes::owned(Rights::Read))
+            .unwrap();
+        let again = tree.map(0x40_0000, FRAME, Attributes::owned(Rights::Read));
+        assert_eq!(again, Err(MapError::Occupied(0x40_0000)));
+        let far = tree.map(0x80_0000_0000, FRAME, Attributes::owned(Rights::Read));
+        assert_eq!(far, Err(MapError::NoMemory));
+        assert_eq!(tree.unmap(0x40_0000), Some(FRAME));
+        assert_eq!(
+            (tree.lookup(0x40_0000), tree.unmap(0x40_0000)),
+            (None, None)
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn dismantling_returns_every_owned_leaf_once_and_all_tables(
+            pages in proptest::collection::btree_map(0u64..1 << 24, any::<bool>(), 0..40),
+            large in proptest::collection::btree_set(0u64..1 << 10, 0..5),
+        ) {
+            let mut fake = Fake::new(usize::MAX);
+            let mut tree = fake.tree();
+            tree.map(0xFFFF_A000_0000_0000, FRAME, Attributes::kernel(Rights::Read)).unwrap();
+            let mut expected = Vec::new();
+            for page in &large {
+                let pfn = Pfn((page + 1) << 9);
+                // Above everything the small pages use.
+                tree.map_large((1 << 40) + (page << 21), pfn, Attributes::owned(Rights::ReadWrite)).unwrap();
+                expected.push((pfn, 9));
+            }
+            for (page, owned) in pages {
+                let pfn = Pfn(0x100_0000 + page);
+                let attributes = Attributes { owned, ..Attributes::owned(Rights::Read) };
+                tree.map(page << 12, pfn, attributes).unwrap();
+                if owned {
+                    expected.push((pfn, 0));
+                }
+            }
+            let mut returned = Vec::new();
+            tree.dismantle(|pfn, order| returned.push((pfn, order)));
+            returned.sort();
+            expected.sort();
+            prop_assert_eq!(returned, expected);
+            prop_assert!(tree.lookup(0xFFFF_A000_0000_0000).is_some());
+            prop_assert_eq!(fake.tables.len(), 4, "top table and the kernel's three");
+        }
+    }
+}
