@@ -11,6 +11,7 @@ extern crate alloc;
 pub mod addr;
 pub mod events;
 pub mod frames;
+pub mod hv;
 pub mod image;
 pub mod paging;
 pub mod ring;

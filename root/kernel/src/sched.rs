@@ -81,11 +81,14 @@ pub struct Alarm {
 
 impl Default for Alarm {
     fn default() -> Self {
-        Self { set_to: NEVER }
+        Self::NONE
     }
 }
 
 impl Alarm {
+    /// Not set.
+    pub const NONE: Self = Self { set_to: NEVER };
+
     /// Somebody wants to be woken at `time`. Returns whether the timer must be programmed to it now.
     #[must_use]
     pub fn want(&mut self, time: u64) -> bool {

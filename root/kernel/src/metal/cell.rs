@@ -1,0 +1,58 @@
+//! State of the whole kernel.
+
+use core::cell::{Cell, UnsafeCell};
+
+/// One thing that exists once. Kernel code runs on one processor with interrupts off, so that taking it is never a
+/// wait; taking it while it is taken is a bug, and found.
+pub struct Global<T> {
+    taken: Cell<bool>,
+    value: UnsafeCell<Option<T>>,
+}
+
+// SAFETY: the kernel runs on one processor, and its interrupt handlers run only where kernel code has opened a window,
+// which it does with nothing taken; `taken` finds violations before they alias.
+unsafe impl<T> Sync for Global<T> {}
+
+impl<T> Global<T> {
+    /// A value from the start.
+    pub const fn new(value: T) -> Self {
+        Self { taken: Cell::new(false), value: UnsafeCell::new(Some(value)) }
+    }
+
+    /// To be [`set`](Self::set) during the start.
+    pub const fn empty() -> Self {
+        Self { taken: Cell::new(false), value: UnsafeCell::new(None) }
+    }
+
+    /// Gives it its value.
+    pub fn set(&self, value: T) {
+        self.access(|place| *place = Some(value));
+    }
+
+    /// Works on the value. Panics if it is taken already or not set yet: both are bugs of the kernel.
+    #[track_caller]
+    pub fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
+        self.access(|place| match place {
+            Some(value) => work(value),
+            None => panic!("used before it was made"),
+        })
+    }
+
+    /// Works on the value unless it is taken or not set.
+    pub fn try_with<R>(&self, work: impl FnOnce(&mut T) -> R) -> Option<R> {
+        if self.taken.get() {
+            return None;
+        }
+        self.access(|place| place.as_mut().map(work))
+    }
+
+    #[track_caller]
+    fn access<R>(&self, work: impl FnOnce(&mut Option<T>) -> R) -> R {
+        assert!(!self.taken.replace(true), "taken twice");
+        // SAFETY: `taken` was clear, so no other reference exists, and none is made until it is cleared below. A panic
+        // in between ends the kernel.
+        let result = work(unsafe { &mut *self.value.get() });
+        self.taken.set(false);
+        result
+    }
+}

@@ -1,0 +1,295 @@
+//! The processor: per-processor block, descriptor tables, system call entry, control registers.
+
+use core::arch::{asm, global_asm};
+use core::cell::UnsafeCell;
+use core::mem::size_of;
+
+use x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
+use x86_64::instructions::tables::{lgdt, lidt, load_tss};
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
+use x86_64::registers::model_specific::Msr;
+use x86_64::structures::DescriptorTablePointer;
+use x86_64::structures::gdt::SegmentSelector;
+use x86_64::{PrivilegeLevel, VirtAddr};
+
+use super::trap;
+
+/// Selectors, in the order that `syscall` and `sysret` need.
+pub const KERNEL_CODE: u16 = 0x08;
+const KERNEL_DATA: u16 = 0x10;
+/// Ring 3 data and stack.
+pub const USER_DATA: u16 = 0x18 | 3;
+/// Ring 3 code.
+pub const USER_CODE: u16 = 0x20 | 3;
+const TSS: u16 = 0x28;
+
+const IA32_STAR: u32 = 0xC000_0081;
+const IA32_LSTAR: u32 = 0xC000_0082;
+const IA32_FMASK: u32 = 0xC000_0084;
+const IA32_FS_BASE: u32 = 0xC000_0100;
+const IA32_GS_BASE: u32 = 0xC000_0101;
+const IA32_KERNEL_GS_BASE: u32 = 0xC000_0102;
+
+/// Interrupt, trap, direction, nested task, alignment check: clear in the kernel.
+const SYSCALL_FLAGS_CLEARED: u64 = 0x4_4700;
+
+/// What each processor has of its own; GS points to it while the kernel runs. The first fields are known to the
+/// assembly in `trap`.
+#[repr(C)]
+pub struct PerCpu {
+    this: u64,
+    /// Top of the kernel stack of the process that runs.
+    kernel_stack: u64,
+    /// Place for the process's RSP during entry.
+    user_stack: u64,
+    /// Saved RSP of the root task while a process runs.
+    pub root_task: u64,
+    tss: Tss,
+    gdt: [u64; 7],
+}
+
+#[repr(C, packed(4))]
+struct Tss {
+    reserved0: u32,
+    stacks: [u64; 3],
+    reserved1: u64,
+    interrupt_stacks: [u64; 7],
+    reserved2: u64,
+    reserved3: u16,
+    io_map: u16,
+}
+
+#[repr(C, align(16))]
+struct Stack<const N: usize>(UnsafeCell<[u8; N]>);
+
+// SAFETY: only the processor itself uses its stacks.
+unsafe impl<const N: usize> Sync for Stack<N> {}
+
+impl<const N: usize> Stack<N> {
+    const fn new() -> Self {
+        Self(UnsafeCell::new([0; N]))
+    }
+
+    fn top(&self) -> u64 {
+        (self.0.get() as u64).wrapping_add(N as u64)
+    }
+}
+
+struct Block(UnsafeCell<PerCpu>);
+
+// SAFETY: one processor, and references to it are never held across a call.
+unsafe impl Sync for Block {}
+
+#[repr(C, align(16))]
+struct Idt(UnsafeCell<[[u64; 2]; 256]>);
+
+// SAFETY: written once before interrupts are possible.
+unsafe impl Sync for Idt {}
+
+static BLOCK: Block = Block(UnsafeCell::new(PerCpu {
+    this: 0,
+    kernel_stack: 0,
+    user_stack: 0,
+    root_task: 0,
+    tss: Tss {
+        reserved0: 0,
+        stacks: [0; 3],
+        reserved1: 0,
+        interrupt_stacks: [0; 7],
+        reserved2: 0,
+        reserved3: 0,
+        io_map: size_of::<Tss>() as u16,
+    },
+    gdt: [0; 7],
+}));
+static IDT: Idt = Idt(UnsafeCell::new([[0; 2]; 256]));
+static BOOT_STACK: Stack<0x1_0000> = Stack::new();
+static FAULT_STACK: Stack<0x4000> = Stack::new();
+static NMI_STACK: Stack<0x2000> = Stack::new();
+
+const FAULT_IST: u64 = 1;
+const NMI_IST: u64 = 2;
+
+// The first instructions of the kernel. RDI = GPA of the start info; the stack is nobody's yet.
+global_asm!(
+    ".section .text.entry, \"ax\"",
+    ".global _start",
+    "_start:",
+    "cli",
+    "cld",
+    "lea rsp, [rip + {stack} + {size}]",
+    "xor ebp, ebp",
+    "call {start}",
+    "ud2",
+    ".text",
+    stack = sym BOOT_STACK,
+    size = const 0x1_0000,
+    start = sym super::start,
+);
+
+/// Sets up descriptor tables, system calls and control registers of this processor.
+pub fn init() {
+    let block = BLOCK.0.get();
+    // SAFETY: called once, first thing, by the only processor; nobody else has a reference to these statics. The
+    // tables hold valid descriptors and stay where they are for ever.
+    unsafe {
+        (*block).this = block as u64;
+        (*block).tss.interrupt_stacks[FAULT_IST as usize - 1] = FAULT_STACK.top();
+        (*block).tss.interrupt_stacks[NMI_IST as usize - 1] = NMI_STACK.top();
+        let tss = &raw const (*block).tss as u64;
+        (*block).gdt = gdt(tss);
+        load_table(lgdt_pointer(block));
+        CS::set_reg(selector(KERNEL_CODE));
+        SS::set_reg(selector(KERNEL_DATA));
+        DS::set_reg(selector(0));
+        ES::set_reg(selector(0));
+        load_tss(selector(TSS));
+        fill_idt(&mut *IDT.0.get());
+        let limit = (size_of::<Idt>() - 1) as u16;
+        lidt(&DescriptorTablePointer { limit, base: VirtAddr::new(IDT.0.get() as u64) });
+        write_msr(IA32_FS_BASE, 0);
+        write_msr(IA32_GS_BASE, block as u64);
+        write_msr(IA32_KERNEL_GS_BASE, 0);
+    }
+    init_control();
+    init_syscall();
+}
+
+fn init_control() {
+    // SAFETY: the kernel's image and tables obey write protection and no-execute already; it uses no FPU, so neither
+    // do processes (a use is an exception that ends them), and nothing of the kernel is marked for ring 3.
+    unsafe {
+        Efer::update(|efer| efer.insert(EferFlags::NO_EXECUTE_ENABLE | EferFlags::SYSTEM_CALL_EXTENSIONS));
+        Cr0::update(|cr0| {
+            cr0.remove(Cr0Flags::EMULATE_COPROCESSOR);
+            cr0.insert(Cr0Flags::WRITE_PROTECT | Cr0Flags::TASK_SWITCHED | Cr0Flags::MONITOR_COPROCESSOR);
+            cr0.insert(Cr0Flags::NUMERIC_ERROR);
+        });
+        let features = core::arch::x86_64::__cpuid_count(7, 0).ebx;
+        Cr4::update(|cr4| {
+            cr4.remove(Cr4Flags::OSFXSR | Cr4Flags::OSXSAVE | Cr4Flags::FSGSBASE);
+            if features & (1 << 7) != 0 {
+                cr4.insert(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION);
+            }
+            if features & (1 << 20) != 0 {
+                cr4.insert(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION);
+            }
+        });
+    }
+}
+
+fn init_syscall() {
+    // `syscall` takes CS and SS from bits 47:32; `sysret` takes SS from bits 63:48 plus 8, CS plus 16.
+    let star = u64::from(KERNEL_DATA | 3) << 48 | u64::from(KERNEL_CODE) << 32;
+    // SAFETY: the selectors are the ones of the GDT above, the entry point follows the calling convention of `syscall`.
+    unsafe {
+        write_msr(IA32_STAR, star);
+        write_msr(IA32_LSTAR, trap::syscall_entry as *const () as u64);
+        write_msr(IA32_FMASK, SYSCALL_FLAGS_CLEARED);
+    }
+}
+
+/// Descriptors: null, kernel code and data, user data and code, TSS (two entries).
+fn gdt(tss: u64) -> [u64; 7] {
+    let limit = (size_of::<Tss>() - 1) as u64;
+    let low = limit | (tss & 0xFF_FFFF) << 16 | 0x89 << 40 | (tss >> 24 & 0xFF) << 56;
+    [
+        0,
+        0x00AF_9B00_0000_FFFF,
+        0x00CF_9300_0000_FFFF,
+        0x00CF_F300_0000_FFFF,
+        0x00AF_FB00_0000_FFFF,
+        low,
+        tss >> 32,
+    ]
+}
+
+fn lgdt_pointer(block: *mut PerCpu) -> DescriptorTablePointer {
+    // SAFETY: the block is a static; only the field's address is taken.
+    let base = unsafe { &raw const (*block).gdt } as u64;
+    DescriptorTablePointer { limit: (size_of::<[u64; 7]>() - 1) as u16, base: VirtAddr::new(base) }
+}
+
+/// # Safety
+/// The pointer must name a GDT that stays.
+unsafe fn load_table(pointer: DescriptorTablePointer) {
+    // SAFETY: the caller's.
+    unsafe { lgdt(&pointer) };
+}
+
+fn selector(value: u16) -> SegmentSelector {
+    SegmentSelector::new(value >> 3, PrivilegeLevel::from_u16(value & 3))
+}
+
+fn fill_idt(idt: &mut [[u64; 2]; 256]) {
+    for (vector, gate) in idt.iter_mut().enumerate() {
+        let handler = trap::stub(vector);
+        let ist = match vector {
+            2 => NMI_IST,
+            8 | 18 => FAULT_IST,
+            _ => 0,
+        };
+        let low = handler & 0xFFFF | u64::from(KERNEL_CODE) << 16 | ist << 32 | 0x8E << 40 | (handler >> 16 & 0xFFFF) << 48;
+        *gate = [low, handler >> 32];
+    }
+}
+
+/// The block of the processor that runs this. The pointer is valid for ever; do not keep references to it.
+pub fn block() -> *mut PerCpu {
+    BLOCK.0.get()
+}
+
+/// Sets the stack on which the kernel is entered from ring 3.
+pub fn set_kernel_stack(top: u64) {
+    let block = block();
+    // SAFETY: this processor's own block; both fields are read only by entries from ring 3, and we are in ring 0.
+    unsafe {
+        (*block).kernel_stack = top;
+        (*block).tss.stacks[0] = top;
+    }
+}
+
+/// Reads an MSR.
+///
+/// # Safety
+/// The MSR must exist.
+pub unsafe fn read_msr(msr: u32) -> u64 {
+    // SAFETY: the caller's.
+    unsafe { Msr::new(msr).read() }
+}
+
+/// Writes an MSR.
+///
+/// # Safety
+/// The MSR must exist and the value must not take away what the kernel relies on.
+pub unsafe fn write_msr(msr: u32, value: u64) {
+    // SAFETY: the caller's.
+    unsafe { Msr::new(msr).write(value) }
+}
+
+/// The time stamp counter.
+pub fn tsc() -> u64 {
+    // SAFETY: reading the counter has no effects; CR4.TSD does not matter in ring 0.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// Lets waiting interrupts in, and comes back with interrupts off. Nothing may be taken ([`super::cell::Global`]).
+pub fn interrupt_window() {
+    // SAFETY: handlers preserve all registers; the caller holds nothing that they use. `sti` takes effect after the
+    // instruction that follows it.
+    unsafe { asm!("sti", "nop", "cli", options(nomem, nostack)) };
+}
+
+/// Halts until an interrupt has been handled; comes back with interrupts off. Nothing may be taken.
+pub fn wait_for_interrupt() {
+    // SAFETY: as in `interrupt_window`; no interrupt can slip in between `sti` and `hlt`.
+    unsafe { asm!("sti", "hlt", "cli", options(nostack)) };
+}
+
+/// Stops this processor for good.
+pub fn halt() -> ! {
+    loop {
+        // SAFETY: nothing runs any more.
+        unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
+    }
+}
