@@ -31,6 +31,8 @@ pub trait TableMemory {
     fn allocate(&mut self) -> Option<Pfn>;
     /// Takes a table back that [`allocate`](Self::allocate) gave.
     fn free(&mut self, table: Pfn);
+    /// Takes the 2^order frames of a leaf back that the address space owned.
+    fn free_leaf(&mut self, first: Pfn, order: u8);
 }
 
 /// What may be done with a page.
@@ -225,33 +227,27 @@ impl<'m, M: TableMemory> Tables<'m, M> {
         (entry & PRESENT != 0).then(|| frame(entry))
     }
 
-    /// Takes the whole lower half apart: calls `leaf` with first frame and order of every leaf that the address space
-    /// owns, and frees all tables below the top one.
-    pub fn dismantle(&mut self, mut leaf: impl FnMut(Pfn, u8)) {
-        self.dismantle_table(self.root, 3, KERNEL_HALF, &mut leaf);
+    /// Takes the whole lower half apart: gives back the leaves that the address space owns, and all tables below the
+    /// top one.
+    pub fn dismantle(&mut self) {
+        self.dismantle_table(self.root, 3, KERNEL_HALF);
     }
 
-    fn dismantle_table(
-        &mut self,
-        table: Pfn,
-        level: u32,
-        entries: usize,
-        leaf: &mut dyn FnMut(Pfn, u8),
-    ) {
+    fn dismantle_table(&mut self, table: Pfn, level: u32, entries: usize) {
         for at in 0..entries {
             let entry = self.memory.read(table, at);
             if entry & PRESENT == 0 {
                 continue;
             }
+            self.memory.write(table, at, 0);
             if level == 0 || entry & LARGE != 0 {
                 if entry & OWNED != 0 {
-                    leaf(frame(entry), (9 * level) as u8);
+                    self.memory.free_leaf(frame(entry), (9 * level) as u8);
                 }
             } else {
-                self.dismantle_table(frame(entry), level.saturating_sub(1), ENTRIES, leaf);
+                self.dismantle_table(frame(entry), level.saturating_sub(1), ENTRIES);
                 self.memory.free(frame(entry));
             }
-            self.memory.write(table, at, 0);
         }
     }
 
@@ -306,6 +302,7 @@ mod tests {
         tables: BTreeMap<Pfn, Vec<u64>>,
         next: u64,
         most: usize,
+        returned: Vec<(Pfn, u8)>,
     }
 
     impl Fake {
@@ -314,6 +311,7 @@ mod tests {
                 tables: BTreeMap::from([(Pfn(1), vec![0; ENTRIES])]),
                 next: 2,
                 most,
+                returned: Vec::new(),
             }
         }
 
@@ -341,6 +339,9 @@ mod tests {
         }
         fn free(&mut self, table: Pfn) {
             assert!(self.tables.remove(&table).is_some());
+        }
+        fn free_leaf(&mut self, first: Pfn, order: u8) {
+            self.returned.push((first, order));
         }
     }
 
@@ -442,12 +443,12 @@ mod tests {
                     expected.push((pfn, 0));
                 }
             }
-            let mut returned = Vec::new();
-            tree.dismantle(|pfn, order| returned.push((pfn, order)));
+            tree.dismantle();
+            prop_assert!(tree.lookup(0xFFFF_A000_0000_0000).is_some());
+            let mut returned = std::mem::take(&mut fake.returned);
             returned.sort();
             expected.sort();
             prop_assert_eq!(returned, expected);
-            prop_assert!(tree.lookup(0xFFFF_A000_0000_0000).is_some());
             prop_assert_eq!(fake.tables.len(), 4, "top table and the kernel's three");
         }
     }

@@ -18,16 +18,19 @@ pub struct RunQueue {
 
 impl Default for RunQueue {
     fn default() -> Self {
-        Self {
-            ring: [Slot::KERNEL; SLOTS],
-            first: 0,
-            len: 0,
-            queued: 0,
-        }
+        Self::EMPTY
     }
 }
 
 impl RunQueue {
+    /// Nobody.
+    pub const EMPTY: Self = Self {
+        ring: [Slot::KERNEL; SLOTS],
+        first: 0,
+        len: 0,
+        queued: 0,
+    };
+
     /// Puts a process at the end; nothing happens if it is in the queue already.
     pub fn push(&mut self, slot: Slot) {
         if self.queued & bit(slot) != 0 {

@@ -118,6 +118,47 @@ impl<'t> Frames<'t> {
         Ok(())
     }
 
+    /// Gives 2^order frames of a process back, whatever it used each of them for ([`Class::Process`] or
+    /// [`Class::GuestRam`]).
+    ///
+    /// # Errors
+    /// [`NotOwner`] with the first frame that is not of this kind; then nothing happens.
+    pub fn release_process(&mut self, pfn: Pfn, order: u8, slot: Slot) -> Result<(), NotOwner> {
+        let (process, guest) = (
+            Owner::new(slot, Class::Process),
+            Owner::new(slot, Class::GuestRam),
+        );
+        let refused = NotOwner {
+            pfn,
+            expected: process,
+        };
+        let count = 1u64
+            .checked_shl(u32::from(order))
+            .filter(|_| order <= MAX_ORDER)
+            .ok_or(refused)?;
+        let mut guests = 0u64;
+        for at in 0..count {
+            match self.owner(pfn.plus(at)) {
+                Some(owner) if owner == process => {}
+                Some(owner) if owner == guest => guests = guests.saturating_add(1),
+                _ => {
+                    return Err(NotOwner {
+                        pfn: pfn.plus(at),
+                        expected: process,
+                    });
+                }
+            }
+        }
+        if !pfn.0.is_multiple_of(count) {
+            return Err(refused);
+        }
+        self.ledger.transfer(guest, Owner::FREE, guests);
+        self.ledger
+            .transfer(process, Owner::FREE, count.saturating_sub(guests));
+        self.put_back(pfn.0 as u32, order);
+        Ok(())
+    }
+
     /// Changes the owner of `count` frames. All of them must have the old one; if not, nothing happens.
     ///
     /// # Errors

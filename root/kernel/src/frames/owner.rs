@@ -15,7 +15,7 @@ impl Slot {
 
     /// The slot of that number.
     pub fn new(index: usize) -> Option<Self> {
-        (index < SLOTS).then(|| Self(index as u8))
+        (index < SLOTS).then_some(Self(index as u8))
     }
 
     /// Its number, below [`SLOTS`].

@@ -112,6 +112,37 @@ fn a_transfer_moves_the_books_and_refuses_foreign_frames() {
 }
 
 #[test]
+fn a_process_gives_back_blocks_of_mixed_use() {
+    with_frames(0x800, |frames| {
+        let free = frames.free();
+        let guest = Owner {
+            class: Class::GuestRam,
+            ..PROCESS
+        };
+        let block = frames.allocate(LARGE_ORDER, PROCESS).unwrap();
+        frames.transfer(block.plus(7), 100, PROCESS, guest).unwrap();
+        let other = frames
+            .allocate(
+                0,
+                Owner {
+                    class: Class::Deposit,
+                    ..PROCESS
+                },
+            )
+            .unwrap();
+        assert!(frames.release_process(other, 0, PROCESS.slot).is_err());
+        assert!(frames.release_process(block, LARGE_ORDER, Slot(9)).is_err());
+        frames
+            .release_process(block, LARGE_ORDER, PROCESS.slot)
+            .unwrap();
+        assert_eq!(
+            (frames.free(), frames.ledger().slot(PROCESS.slot)),
+            (free - 1, 1)
+        );
+    });
+}
+
+#[test]
 fn exhaustion_is_an_answer() {
     with_frames(3, |frames| {
         assert!(frames.allocate(2, PROCESS).is_none());

@@ -116,33 +116,31 @@ impl GuestMemory {
 }
 
 /// Cuts a region into leaves: large ones wherever guest page and frame are aligned and 512 frames are consecutive.
-/// `frame_at` gives the frame of the region's n-th page.
+/// `run_at` gives the frame of the region's n-th page, and how many consecutive frames follow from there (at least
+/// that one; more than the region has left does not matter).
 ///
 /// # Errors
-/// What `frame_at` says.
+/// What `run_at` or `each` says.
 pub fn leaves<E>(
     region: &Region,
-    mut frame_at: impl FnMut(u64) -> Result<Pfn, E>,
+    mut run_at: impl FnMut(u64) -> Result<(Pfn, u64), E>,
     mut each: impl FnMut(Leaf) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut at = 0;
     while at < region.pages {
-        let (gpfn, pfn) = (region.gpfn.saturating_add(at), frame_at(at)?);
-        let left = region.pages.saturating_sub(at);
-        let aligned =
-            gpfn.is_multiple_of(HV_LARGE_PAGE_PAGES) && pfn.0.is_multiple_of(HV_LARGE_PAGE_PAGES);
-        let mut large = aligned && left >= HV_LARGE_PAGE_PAGES;
-        if large {
-            for next in 1..HV_LARGE_PAGE_PAGES {
-                if frame_at(at.saturating_add(next))? != pfn.plus(next) {
-                    large = false;
-                    break;
-                }
-            }
+        let (first, run) = run_at(at)?;
+        let run = run.clamp(1, region.pages.saturating_sub(at));
+        let mut done = 0;
+        while done < run {
+            let gpfn = region.gpfn.saturating_add(at).saturating_add(done);
+            let pfn = first.plus(done);
+            let aligned = (gpfn | pfn.0).is_multiple_of(HV_LARGE_PAGE_PAGES);
+            let large = aligned && run.saturating_sub(done) >= HV_LARGE_PAGE_PAGES;
+            let leaf = Leaf { gpfn, pfn, large };
+            done = done.saturating_add(leaf.pages());
+            each(leaf)?;
         }
-        let leaf = Leaf { gpfn, pfn, large };
-        at = at.saturating_add(leaf.pages());
-        each(leaf)?;
+        at = at.saturating_add(run);
     }
     Ok(())
 }
@@ -281,13 +279,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn cut(region: Region, frame_at: impl Fn(u64) -> Pfn) -> Vec<Leaf> {
+    fn cut(region: Region, run_at: impl Fn(u64) -> (Pfn, u64)) -> Vec<Leaf> {
         let mut list = Vec::new();
         let each = |leaf| {
             list.push(leaf);
             Ok::<(), ()>(())
         };
-        leaves(&region, |at| Ok(frame_at(at)), each).unwrap();
+        leaves(&region, |at| Ok(run_at(at)), each).unwrap();
         list
     }
 
@@ -298,13 +296,15 @@ mod tests {
             pages: 1024 + 3,
             address: 0,
         };
-        let aligned = cut(region, |at| Pfn(512 + at));
+        let aligned = cut(region, |at| (Pfn(512 + at), 5000));
         assert_eq!(aligned.iter().filter(|leaf| leaf.large).count(), 2);
         assert_eq!(aligned.len(), 5);
-        let off_by_one = cut(region, |at| Pfn(513 + at));
+        let off_by_one = cut(region, |at| (Pfn(513 + at), 5000));
         assert!(off_by_one.iter().all(|leaf| !leaf.large));
-        let broken = cut(region, |at| Pfn(512 + at + u64::from(at >= 700) * 512));
-        assert_eq!(broken.iter().filter(|leaf| leaf.large).count(), 1);
+        let short_runs = cut(region, |at| (Pfn(512 + at), 512 - at % 512));
+        assert_eq!(short_runs, aligned);
+        let single_frames = cut(region, |at| (Pfn(512 + at), 1));
+        assert!(single_frames.iter().all(|leaf| !leaf.large));
     }
 
     #[test]
@@ -361,11 +361,12 @@ mod tests {
     proptest! {
         #[test]
         fn leaves_cover_the_region_once_with_the_right_frames(
-            gpfn in 0u64..2000, pages in 1u64..2500, offset in 0u64..1024, jump in 0u64..2500
+            gpfn in 0u64..2000, pages in 1u64..2500, offset in 0u64..1024, run in 1u64..2000
         ) {
-            let frame_at = |at: u64| Pfn(4096 + offset + at + u64::from(at >= jump) * 77);
+            // Frames in runs, each run elsewhere.
+            let frame_at = |at: u64| Pfn(4096 + offset + at + at / run * 512);
             let mut next = gpfn;
-            for leaf in cut(Region { gpfn, pages, address: 0 }, frame_at) {
+            for leaf in cut(Region { gpfn, pages, address: 0 }, |at| (frame_at(at), run - at % run)) {
                 prop_assert_eq!(leaf.gpfn, next);
                 for at in 0..leaf.pages() {
                     prop_assert_eq!(frame_at(next - gpfn + at), leaf.pfn.plus(at));

@@ -241,7 +241,7 @@ proptest! {
             partition.initialize(hv).unwrap();
             let region = Region { gpfn, pages, address: 0 };
             let mut leaves = Vec::new();
-            super::super::guest_memory::leaves(&region, |at| Ok::<_, ()>(Pfn(0x4000 + gpfn + at)), |leaf| {
+            super::super::guest_memory::leaves(&region, |at| Ok::<_, ()>((Pfn(0x4000 + gpfn + at), u64::MAX)), |leaf| {
                 leaves.push(leaf);
                 Ok(())
             }).unwrap();

@@ -95,7 +95,13 @@ pub fn init() {
 /// Physical id of this processor.
 pub fn id() -> u32 {
     let id = read(ID);
-    ACCESS.with(|access| if matches!(access, Access::X2) { id } else { id >> 24 })
+    ACCESS.with(|access| {
+        if matches!(access, Access::X2) {
+            id
+        } else {
+            id >> 24
+        }
+    })
 }
 
 /// Ends the interrupt being served.

@@ -16,12 +16,18 @@ unsafe impl<T> Sync for Global<T> {}
 impl<T> Global<T> {
     /// A value from the start.
     pub const fn new(value: T) -> Self {
-        Self { taken: Cell::new(false), value: UnsafeCell::new(Some(value)) }
+        Self {
+            taken: Cell::new(false),
+            value: UnsafeCell::new(Some(value)),
+        }
     }
 
     /// To be [`set`](Self::set) during the start.
     pub const fn empty() -> Self {
-        Self { taken: Cell::new(false), value: UnsafeCell::new(None) }
+        Self {
+            taken: Cell::new(false),
+            value: UnsafeCell::new(None),
+        }
     }
 
     /// Gives it its value.

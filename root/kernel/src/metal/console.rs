@@ -34,8 +34,12 @@ struct Console {
     input: ByteRing<1024>,
 }
 
-static CONSOLE: Global<Console> =
-    Global::new(Console { present: false, interrupts: false, output: ByteRing::new(), input: ByteRing::new() });
+static CONSOLE: Global<Console> = Global::new(Console {
+    present: false,
+    interrupts: false,
+    output: ByteRing::new(),
+    input: ByteRing::new(),
+});
 
 fn read(port: u16) -> u8 {
     // SAFETY: a register of COM1; reading it affects the UART alone.
@@ -138,7 +142,11 @@ impl Console {
             }
         }
         if self.interrupts {
-            let more = if self.output.is_empty() { 0 } else { ENABLE_TRANSMITTER };
+            let more = if self.output.is_empty() {
+                0
+            } else {
+                ENABLE_TRANSMITTER
+            };
             write(INTERRUPT_ENABLE, ENABLE_RECEIVED | more);
         }
     }

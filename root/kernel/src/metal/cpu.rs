@@ -146,7 +146,10 @@ pub fn init() {
         load_tss(selector(TSS));
         fill_idt(&mut *IDT.0.get());
         let limit = (size_of::<Idt>() - 1) as u16;
-        lidt(&DescriptorTablePointer { limit, base: VirtAddr::new(IDT.0.get() as u64) });
+        lidt(&DescriptorTablePointer {
+            limit,
+            base: VirtAddr::new(IDT.0.get() as u64),
+        });
         write_msr(IA32_FS_BASE, 0);
         write_msr(IA32_GS_BASE, block as u64);
         write_msr(IA32_KERNEL_GS_BASE, 0);
@@ -159,10 +162,14 @@ fn init_control() {
     // SAFETY: the kernel's image and tables obey write protection and no-execute already; it uses no FPU, so neither
     // do processes (a use is an exception that ends them), and nothing of the kernel is marked for ring 3.
     unsafe {
-        Efer::update(|efer| efer.insert(EferFlags::NO_EXECUTE_ENABLE | EferFlags::SYSTEM_CALL_EXTENSIONS));
+        Efer::update(|efer| {
+            efer.insert(EferFlags::NO_EXECUTE_ENABLE | EferFlags::SYSTEM_CALL_EXTENSIONS)
+        });
         Cr0::update(|cr0| {
             cr0.remove(Cr0Flags::EMULATE_COPROCESSOR);
-            cr0.insert(Cr0Flags::WRITE_PROTECT | Cr0Flags::TASK_SWITCHED | Cr0Flags::MONITOR_COPROCESSOR);
+            cr0.insert(
+                Cr0Flags::WRITE_PROTECT | Cr0Flags::TASK_SWITCHED | Cr0Flags::MONITOR_COPROCESSOR,
+            );
             cr0.insert(Cr0Flags::NUMERIC_ERROR);
         });
         let features = core::arch::x86_64::__cpuid_count(7, 0).ebx;
@@ -207,7 +214,10 @@ fn gdt(tss: u64) -> [u64; 7] {
 fn lgdt_pointer(block: *mut PerCpu) -> DescriptorTablePointer {
     // SAFETY: the block is a static; only the field's address is taken.
     let base = unsafe { &raw const (*block).gdt } as u64;
-    DescriptorTablePointer { limit: (size_of::<[u64; 7]>() - 1) as u16, base: VirtAddr::new(base) }
+    DescriptorTablePointer {
+        limit: (size_of::<[u64; 7]>() - 1) as u16,
+        base: VirtAddr::new(base),
+    }
 }
 
 /// # Safety
@@ -229,7 +239,11 @@ fn fill_idt(idt: &mut [[u64; 2]; 256]) {
             8 | 18 => FAULT_IST,
             _ => 0,
         };
-        let low = handler & 0xFFFF | u64::from(KERNEL_CODE) << 16 | ist << 32 | 0x8E << 40 | (handler >> 16 & 0xFFFF) << 48;
+        let low = handler & 0xFFFF
+            | u64::from(KERNEL_CODE) << 16
+            | ist << 32
+            | 0x8E << 40
+            | (handler >> 16 & 0xFFFF) << 48;
         *gate = [low, handler >> 32];
     }
 }
@@ -265,6 +279,21 @@ pub unsafe fn read_msr(msr: u32) -> u64 {
 pub unsafe fn write_msr(msr: u32, value: u64) {
     // SAFETY: the caller's.
     unsafe { Msr::new(msr).write(value) }
+}
+
+/// Makes the processor use other page tables.
+///
+/// # Safety
+/// They must map the kernel's half as the present ones do.
+pub unsafe fn load_page_tables(root: u64) {
+    // SAFETY: the caller's.
+    unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack)) };
+}
+
+/// Forgets the translation of an address.
+pub fn invalidate(address: u64) {
+    // SAFETY: invalidating a translation has no other effect.
+    unsafe { asm!("invlpg [{}]", in(reg) address, options(nostack)) };
 }
 
 /// The time stamp counter.

@@ -9,8 +9,8 @@ use root_kernel::frames::Owner;
 use root_kernel::paging::{Attributes, Rights, Tables};
 
 use super::cell::Global;
-use super::memory::{self, DirectTables, FRAMES};
 use super::layout;
+use super::memory::{self, DirectTables, FRAMES};
 
 /// The heap never becomes larger.
 const LIMIT: u64 = 32 << 20;
@@ -25,7 +25,10 @@ struct KernelHeap {
 }
 
 #[global_allocator]
-static HEAP: KernelHeap = KernelHeap { heap: Global::new(Heap::empty()), size: Global::new(0) };
+static HEAP: KernelHeap = KernelHeap {
+    heap: Global::new(Heap::empty()),
+    size: Global::new(0),
+};
 
 // SAFETY: `Heap` hands out memory that is mapped, aligned and not in use otherwise; `Global` makes sure that there is
 // one user at a time. Growing adds the pages right behind the heap's end.
@@ -40,7 +43,8 @@ unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         if let Some(pointer) = ptr::NonNull::new(pointer) {
             // SAFETY: the caller says that this heap gave the memory with this layout.
-            self.heap.with(|heap| unsafe { heap.deallocate(pointer, layout) });
+            self.heap
+                .with(|heap| unsafe { heap.deallocate(pointer, layout) });
         }
     }
 }
@@ -75,10 +79,18 @@ fn grow(wanted: u64) -> bool {
     let mapped = FRAMES.try_with(|frames| {
         let mut done = 0;
         while done < wanted {
-            let Some(frame) = frames.allocate(0, Owner::KERNEL) else { break };
-            let mut tables = DirectTables { frames, owner: Owner::KERNEL };
+            let Some(frame) = frames.allocate(0, Owner::KERNEL) else {
+                break;
+            };
+            let mut tables = DirectTables {
+                frames,
+                owner: Owner::KERNEL,
+            };
             let address = layout::HEAP + old + done;
-            if Tables::new(root, &mut tables).map(address, frame, Attributes::kernel(Rights::ReadWrite)).is_err() {
+            if Tables::new(root, &mut tables)
+                .map(address, frame, Attributes::kernel(Rights::ReadWrite))
+                .is_err()
+            {
                 let _ = frames.release(frame, 0, Owner::KERNEL);
                 break;
             }
@@ -86,7 +98,9 @@ fn grow(wanted: u64) -> bool {
         }
         done
     });
-    let Some(mapped) = mapped.filter(|mapped| *mapped > 0) else { return false };
+    let Some(mapped) = mapped.filter(|mapped| *mapped > 0) else {
+        return false;
+    };
     HEAP.size.with(|size| *size = old + mapped);
     HEAP.heap.with(|heap| {
         // SAFETY: the pages are mapped writable, nobody else's, and lie exactly behind what the heap has.

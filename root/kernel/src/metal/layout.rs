@@ -8,6 +8,8 @@ pub const DIRECT: u64 = 0xFFFF_8000_0000_0000;
 pub const DEVICES: u64 = 0xFFFF_A000_0000_0000;
 /// Kernel stacks of processes, each below a guard page.
 pub const STACKS: u64 = 0xFFFF_B000_0000_0000;
+/// The hypercall page, executable.
+pub const HYPERCALL_PAGE: u64 = 0xFFFF_A800_0000_0000;
 /// The kernel's heap.
 pub const HEAP: u64 = 0xFFFF_C000_0000_0000;
 

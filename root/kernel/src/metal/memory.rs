@@ -38,7 +38,9 @@ impl TableMemory for DirectTables<'_> {
     }
 
     fn write(&mut self, table: Pfn, index: usize, entry: u64) {
-        let place = direct(table.address()).cast::<u64>().wrapping_add(index % 512);
+        let place = direct(table.address())
+            .cast::<u64>()
+            .wrapping_add(index % 512);
         // SAFETY: `table` is a page table frame (the trait's contract: the root, or one that `allocate` gave), and all
         // frames of RAM are in the direct map. The processor may read the entry at any time, hence volatile.
         unsafe { place.write_volatile(entry) };
@@ -55,10 +57,18 @@ impl TableMemory for DirectTables<'_> {
             panic!("page table: {error}");
         }
     }
+
+    fn free_leaf(&mut self, first: Pfn, order: u8) {
+        if let Err(error) = self.frames.release_process(first, order, self.owner.slot) {
+            panic!("process memory: {error}");
+        }
+    }
 }
 
 fn read_entry(table: Pfn, index: usize) -> u64 {
-    let place = direct(table.address()).cast::<u64>().wrapping_add(index % 512);
+    let place = direct(table.address())
+        .cast::<u64>()
+        .wrapping_add(index % 512);
     // SAFETY: as in `write`.
     unsafe { place.read_volatile() }
 }
@@ -78,12 +88,20 @@ impl TableMemory for ReadTables {
     }
 
     fn free(&mut self, _table: Pfn) {}
+
+    fn free_leaf(&mut self, _first: Pfn, _order: u8) {}
 }
 
 /// Fills frames with zeros. They must be the caller's: just allocated and in nobody else's use.
 pub fn zero(first: Pfn, count: u64) {
     // SAFETY: frames are RAM and in the direct map, and the caller owns these.
-    unsafe { ptr::write_bytes(direct(first.address()), 0, (count.wrapping_mul(PAGE_SIZE)) as usize) };
+    unsafe {
+        ptr::write_bytes(
+            direct(first.address()),
+            0,
+            (count.wrapping_mul(PAGE_SIZE)) as usize,
+        )
+    };
 }
 
 /// Copies into a frame that the caller owns, or that a process shares with the kernel. `at + bytes.len()` must not
@@ -92,14 +110,26 @@ pub fn write_frame(frame: Pfn, at: usize, bytes: &[u8]) {
     let len = bytes.len().min((PAGE_SIZE as usize).saturating_sub(at));
     // SAFETY: the target lies within one frame of RAM in the direct map. A process may use the frame too, but not at
     // this moment: there is one processor. Nothing holds a Rust reference to it.
-    unsafe { ptr::copy(bytes.as_ptr(), direct(frame.address()).wrapping_add(at), len) };
+    unsafe {
+        ptr::copy(
+            bytes.as_ptr(),
+            direct(frame.address()).wrapping_add(at),
+            len,
+        )
+    };
 }
 
 /// Copies out of a frame; the counterpart of [`write_frame`].
 pub fn read_frame(frame: Pfn, at: usize, bytes: &mut [u8]) {
     let len = bytes.len().min((PAGE_SIZE as usize).saturating_sub(at));
     // SAFETY: as in `write_frame`.
-    unsafe { ptr::copy(direct(frame.address()).wrapping_add(at).cast_const(), bytes.as_mut_ptr(), len) };
+    unsafe {
+        ptr::copy(
+            direct(frame.address()).wrapping_add(at).cast_const(),
+            bytes.as_mut_ptr(),
+            len,
+        )
+    };
 }
 
 /// Physical memory as the reader of the start info sees it.
@@ -139,9 +169,14 @@ pub fn init(map: &[MemoryMapEntry], claims: &mut [Claim; 8], used: usize) -> Res
     let frames = layout.frames();
     let bytes = frames.saturating_mul(size_of::<Record>() as u64);
     let pages = bytes.div_ceil(PAGE_SIZE);
-    let place = layout.find_free(pages, MAPPED_AT_START / PAGE_SIZE).ok_or(InitError::NoRoom(pages))?;
+    let place = layout
+        .find_free(pages, MAPPED_AT_START / PAGE_SIZE)
+        .ok_or(InitError::NoRoom(pages))?;
     if let Some(claim) = rest.first_mut() {
-        *claim = Claim { span: place, owner: Owner::kernel(Class::FrameTable) };
+        *claim = Claim {
+            span: place,
+            owner: Owner::kernel(Class::FrameTable),
+        };
     }
     let start = direct(place.pfn().address()).cast::<Record>();
     // SAFETY: the place is free RAM in the mapped part of the direct map, page aligned, from now on claimed for the
@@ -152,7 +187,10 @@ pub fn init(map: &[MemoryMapEntry], claims: &mut [Claim; 8], used: usize) -> Res
         }
         core::slice::from_raw_parts_mut(start, frames as usize)
     };
-    let layout = Layout::new(map, claims.get(..used.saturating_add(1)).unwrap_or_default());
+    let layout = Layout::new(
+        map,
+        claims.get(..used.saturating_add(1)).unwrap_or_default(),
+    );
     FRAMES.set(Frames::new(table, &layout));
     KERNEL_ROOT.set(Pfn::containing(Cr3::read().0.start_address().as_u64()));
     reserve_kernel_half()?;
@@ -163,7 +201,10 @@ pub fn init(map: &[MemoryMapEntry], claims: &mut [Claim; 8], used: usize) -> Res
 pub fn with_kernel_tables<R>(work: impl FnOnce(&mut Tables<'_, DirectTables<'_>>) -> R) -> R {
     let root = kernel_root();
     FRAMES.with(|frames| {
-        let mut memory = DirectTables { frames, owner: Owner::KERNEL };
+        let mut memory = DirectTables {
+            frames,
+            owner: Owner::KERNEL,
+        };
         work(&mut Tables::new(root, &mut memory))
     })
 }
@@ -176,7 +217,14 @@ pub fn kernel_root() -> Pfn {
 /// The windows of the kernel get their second tables now, so that top tables of processes can be copies.
 fn reserve_kernel_half() -> Result<(), MapError> {
     with_kernel_tables(|tables| {
-        [layout::DEVICES, layout::STACKS, layout::HEAP].into_iter().try_for_each(|window| tables.reserve(window))
+        [
+            layout::DEVICES,
+            layout::HYPERCALL_PAGE,
+            layout::STACKS,
+            layout::HEAP,
+        ]
+        .into_iter()
+        .try_for_each(|window| tables.reserve(window))
     })
 }
 
@@ -184,7 +232,10 @@ fn reserve_kernel_half() -> Result<(), MapError> {
 fn extend_direct_map(map: &[MemoryMapEntry]) -> Result<(), InitError> {
     let above = map.iter().filter(|entry| entry.end() > MAPPED_AT_START);
     for entry in above.filter(|entry| entry.kind == boot_archive::start_info::kind::RAM) {
-        let span = Span::within(entry.addr.max(MAPPED_AT_START), entry.end() - entry.addr.max(MAPPED_AT_START));
+        let span = Span::within(
+            entry.addr.max(MAPPED_AT_START),
+            entry.end() - entry.addr.max(MAPPED_AT_START),
+        );
         let mut at = span.pfn().address() & !(LARGE_PAGE_SIZE - 1);
         while at < span.end * PAGE_SIZE {
             with_kernel_tables(|tables| {
@@ -192,7 +243,11 @@ fn extend_direct_map(map: &[MemoryMapEntry]) -> Result<(), InitError> {
                 if tables.lookup(address).is_some() {
                     return Ok(());
                 }
-                tables.map_large(address, Pfn::containing(at), Attributes::kernel(Rights::ReadWrite))
+                tables.map_large(
+                    address,
+                    Pfn::containing(at),
+                    Attributes::kernel(Rights::ReadWrite),
+                )
             })?;
             at += LARGE_PAGE_SIZE;
         }
@@ -209,7 +264,9 @@ pub fn map_device(address: u64, len: u64) -> Result<u64, MapError> {
     DEVICES_END.with(|end| {
         let start = *end;
         for page in 0..span.count() {
-            with_kernel_tables(|tables| tables.map(*end, span.pfn().plus(page), Attributes::DEVICE))?;
+            with_kernel_tables(|tables| {
+                tables.map(*end, span.pfn().plus(page), Attributes::DEVICE)
+            })?;
             *end += PAGE_SIZE;
         }
         Ok(start + address % PAGE_SIZE)

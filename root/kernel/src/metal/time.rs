@@ -3,8 +3,8 @@
 use root_kernel::rtc::Registers;
 use root_kernel::sched::{Alarm, NEVER};
 use tlfs::{
-    HV_REFERENCE_TIME_HZ, HV_X64_MSR_APIC_FREQUENCY, HV_X64_MSR_REFERENCE_TSC, HV_X64_MSR_TIME_REF_COUNT,
-    HV_X64_MSR_TSC_FREQUENCY, HvPageMsr, HvReferenceTscPage,
+    HV_REFERENCE_TIME_HZ, HV_X64_MSR_APIC_FREQUENCY, HV_X64_MSR_REFERENCE_TSC,
+    HV_X64_MSR_TIME_REF_COUNT, HV_X64_MSR_TSC_FREQUENCY, HvPageMsr, HvReferenceTscPage,
 };
 use x86_64::instructions::port::Port;
 
@@ -30,13 +30,22 @@ struct Clock {
     alarm: Alarm,
 }
 
-static CLOCK: Global<Clock> = Global::new(Clock { source: Source::Msr, timer_hz: 0, alarm: Alarm::NONE });
+static CLOCK: Global<Clock> = Global::new(Clock {
+    source: Source::Msr,
+    timer_hz: 0,
+    alarm: Alarm::NONE,
+});
 
 /// Finds the clock and the timer's rate.
 pub fn init(features: &Features) {
     let (tsc_hz, timer_hz) = if features.frequencies {
         // SAFETY: the feature says that both MSRs exist.
-        unsafe { (read_msr(HV_X64_MSR_TSC_FREQUENCY), read_msr(HV_X64_MSR_APIC_FREQUENCY)) }
+        unsafe {
+            (
+                read_msr(HV_X64_MSR_TSC_FREQUENCY),
+                read_msr(HV_X64_MSR_APIC_FREQUENCY),
+            )
+        }
     } else {
         measure()
     };
@@ -46,7 +55,12 @@ pub fn init(features: &Features) {
         Source::Msr
     } else {
         let tsc_scale = HvReferenceTscPage::scale_for(tsc_hz).unwrap_or(1 << 61);
-        let page = HvReferenceTscPage { tsc_sequence: 1, reserved: 0, tsc_scale, tsc_offset: 0 };
+        let page = HvReferenceTscPage {
+            tsc_sequence: 1,
+            reserved: 0,
+            tsc_scale,
+            tsc_offset: 0,
+        };
         Source::Measured(page)
     };
     CLOCK.with(|clock| {

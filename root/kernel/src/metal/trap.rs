@@ -167,8 +167,7 @@ unsafe extern "C" {
 
 /// Address of the stub of a vector.
 pub fn stub(vector: usize) -> u64 {
-    // SAFETY: only the symbol's address is taken.
-    let first = unsafe { &raw const trap_stubs } as u64;
+    let first = &raw const trap_stubs as u64;
     first.wrapping_add(vector as u64 * 16)
 }
 

@@ -1,0 +1,55 @@
+//! The physical I/O APIC: routes the serial interrupt to this processor.
+
+use super::acpi::{IoApic, IsaInterrupt};
+use super::memory;
+
+const SELECT: u64 = 0x00;
+const WINDOW: u64 = 0x10;
+const VERSION: u32 = 0x01;
+const REDIRECTION: u32 = 0x10;
+const LOW_ACTIVE: u32 = 1 << 13;
+const LEVEL: u32 = 1 << 15;
+const MASKED: u32 = 1 << 16;
+
+/// Masks every pin, then routes one interrupt to a vector of the processor with that APIC id. `false` if it cannot be.
+pub fn route(ioapic: IoApic, interrupt: IsaInterrupt, vector: u8, apic_id: u32) -> bool {
+    let Ok(registers) = memory::map_device(ioapic.address, 0x20) else {
+        return false;
+    };
+    let pins = (read(registers, VERSION) >> 16 & 0xFF).saturating_add(1);
+    for pin in 0..pins {
+        write(registers, REDIRECTION.saturating_add(pin * 2), MASKED);
+    }
+    // Without interrupt remapping a pin reaches APIC ids of 8 bits.
+    let (Some(pin), Ok(target)) = (
+        interrupt.gsi.checked_sub(ioapic.first_gsi),
+        u8::try_from(apic_id),
+    ) else {
+        return false;
+    };
+    if pin >= pins {
+        return false;
+    }
+    let polarity = if interrupt.low { LOW_ACTIVE } else { 0 };
+    let trigger = if interrupt.level { LEVEL } else { 0 };
+    let entry = REDIRECTION.saturating_add(pin * 2);
+    write(registers, entry.saturating_add(1), u32::from(target) << 24);
+    write(registers, entry, u32::from(vector) | polarity | trigger);
+    true
+}
+
+fn read(registers: u64, index: u32) -> u32 {
+    // SAFETY: the I/O APIC's registers, mapped as device memory.
+    unsafe {
+        ((registers + SELECT) as *mut u32).write_volatile(index);
+        ((registers + WINDOW) as *const u32).read_volatile()
+    }
+}
+
+fn write(registers: u64, index: u32, value: u32) {
+    // SAFETY: as in `read`; redirection entries only name vectors of this kernel.
+    unsafe {
+        ((registers + SELECT) as *mut u32).write_volatile(index);
+        ((registers + WINDOW) as *mut u32).write_volatile(value);
+    }
+}

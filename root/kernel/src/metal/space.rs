@@ -1,0 +1,292 @@
+//! Address spaces of processes: made, filled, read and written, taken apart.
+
+use root_abi::Error;
+use root_kernel::addr::{LARGE_PAGE_FRAMES, LARGE_PAGE_SIZE, PAGE_SIZE, Pfn, UserRange};
+use root_kernel::frames::{Class, LARGE_ORDER, Owner, Slot};
+use root_kernel::image::Image;
+use root_kernel::paging::{
+    Attributes, ENTRIES, KERNEL_HALF, MapError, Mapping, Rights, TableMemory, Tables,
+};
+
+use super::cell::Global;
+use super::memory::{self, DirectTables, FRAMES, ReadTables};
+use super::{cpu, layout};
+
+/// Frames that processes cannot take: for deposits and the kernel itself.
+const RESERVE: u64 = 1024;
+
+/// The address space of one process. It does not go by itself: [`dismantle`](Self::dismantle) gives everything back.
+#[derive(Clone, Copy, Debug)]
+pub struct Space {
+    root: Pfn,
+    slot: Slot,
+}
+
+/// No memory, or not enough of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpaceError {
+    /// No memory.
+    #[error("not enough memory")]
+    NoMemory,
+    /// Two things at one address: a bug of the kernel.
+    #[error("address {0:#x} is in use")]
+    Occupied(u64),
+}
+
+impl From<MapError> for SpaceError {
+    fn from(error: MapError) -> Self {
+        match error {
+            MapError::NoMemory => Self::NoMemory,
+            MapError::Occupied(address) => Self::Occupied(address),
+        }
+    }
+}
+
+impl From<SpaceError> for Error {
+    fn from(error: SpaceError) -> Self {
+        match error {
+            SpaceError::NoMemory => Self::NoMemory,
+            SpaceError::Occupied(_) => Self::Invalid,
+        }
+    }
+}
+
+/// The tables that the processor uses now.
+static LOADED: Global<Option<Pfn>> = Global::new(None);
+
+/// Makes the processor use these tables, unless it does already.
+fn load(root: Pfn) {
+    let changed = LOADED.with(|loaded| loaded.replace(root) != Some(root));
+    if changed {
+        // SAFETY: every top table has the kernel's half, so this code, its stack and data stay mapped.
+        unsafe { cpu::load_page_tables(root.address()) };
+    }
+}
+
+impl Space {
+    /// An empty address space with the kernel's half.
+    ///
+    /// # Errors
+    /// [`SpaceError::NoMemory`].
+    pub fn new(slot: Slot) -> Result<Self, SpaceError> {
+        let kernel = memory::kernel_root();
+        FRAMES.with(|frames| {
+            let mut tables = DirectTables {
+                frames,
+                owner: Owner::new(slot, Class::PageTable),
+            };
+            let root = tables.allocate().ok_or(SpaceError::NoMemory)?;
+            for index in KERNEL_HALF..ENTRIES {
+                let entry = tables.read(kernel, index);
+                tables.write(root, index, entry);
+            }
+            Ok(Self { root, slot })
+        })
+    }
+
+    /// Makes the processor use it.
+    pub fn enter(&self) {
+        load(self.root);
+    }
+
+    /// Whose it is.
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    fn owner(&self) -> Owner {
+        Owner::new(self.slot, Class::Process)
+    }
+
+    fn with_tables<R>(&self, work: impl FnOnce(&mut Tables<'_, DirectTables<'_>>) -> R) -> R {
+        FRAMES.with(|frames| {
+            let mut memory = DirectTables {
+                frames,
+                owner: Owner::new(self.slot, Class::PageTable),
+            };
+            work(&mut Tables::new(self.root, &mut memory))
+        })
+    }
+
+    /// New zeroed memory of 4 KiB pages. What was mapped before a failure stays until the end.
+    ///
+    /// # Errors
+    /// [`SpaceError`].
+    pub fn map_new(&self, address: u64, pages: u64, rights: Rights) -> Result<(), SpaceError> {
+        for page in 0..pages {
+            self.map_block(address.wrapping_add(page * PAGE_SIZE), 0, rights)?;
+            if page % 256 == 255 {
+                cpu::interrupt_window();
+            }
+        }
+        Ok(())
+    }
+
+    /// New zeroed memory for any use, in 2 MiB pieces as far as alignment and free memory allow. `address` and `len`
+    /// are whole pages. What was mapped before a failure stays until the end.
+    ///
+    /// # Errors
+    /// [`SpaceError`].
+    pub fn map_memory(&self, range: &UserRange) -> Result<(), SpaceError> {
+        let needed = range.len() / PAGE_SIZE;
+        if FRAMES.with(|frames| frames.free()) < needed.saturating_add(RESERVE) {
+            return Err(SpaceError::NoMemory);
+        }
+        let mut at = range.start();
+        while at < range.end() {
+            let large = at.is_multiple_of(LARGE_PAGE_SIZE) && range.end() - at >= LARGE_PAGE_SIZE;
+            let done = large && self.map_block(at, LARGE_ORDER, Rights::ReadWrite).is_ok();
+            if done {
+                at += LARGE_PAGE_SIZE;
+            } else {
+                self.map_block(at, 0, Rights::ReadWrite)?;
+                at += PAGE_SIZE;
+            }
+            cpu::interrupt_window();
+        }
+        Ok(())
+    }
+
+    fn map_block(&self, address: u64, order: u8, rights: Rights) -> Result<(), SpaceError> {
+        let owner = self.owner();
+        let block = FRAMES
+            .with(|frames| frames.allocate(order, owner))
+            .ok_or(SpaceError::NoMemory)?;
+        memory::zero(block, 1 << order);
+        let attributes = Attributes::owned(rights);
+        let mapped = self.with_tables(|tables| match order {
+            LARGE_ORDER => tables.map_large(address, block, attributes),
+            _ => tables.map(address, block, attributes),
+        });
+        mapped.map_err(|error| {
+            if let Err(error) = FRAMES.with(|frames| frames.release(block, order, owner)) {
+                panic!("address space: {error}");
+            }
+            error.into()
+        })
+    }
+
+    /// Maps memory of somebody else, page by page.
+    ///
+    /// # Errors
+    /// [`SpaceError`].
+    pub fn map_foreign(
+        &self,
+        address: u64,
+        first: Pfn,
+        pages: u64,
+        rights: Rights,
+    ) -> Result<(), SpaceError> {
+        self.with_tables(|tables| {
+            for page in 0..pages {
+                tables.map(
+                    address.wrapping_add(page * PAGE_SIZE),
+                    first.plus(page),
+                    Attributes::borrowed(rights),
+                )?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes a page of somebody else out again.
+    pub fn unmap_foreign(&self, address: u64) {
+        self.with_tables(|tables| tables.unmap(address));
+        // SAFETY: invalidating a translation has no other effect.
+        unsafe { core::arch::asm!("invlpg [{}]", in(reg) address, options(nostack)) };
+    }
+
+    /// Loads an image and makes a stack. Returns the first RSP.
+    ///
+    /// # Errors
+    /// [`SpaceError`].
+    pub fn load_image(&self, image: &Image, file: &[u8]) -> Result<u64, SpaceError> {
+        for segment in &image.segments {
+            self.map_new(segment.start, segment.pages, segment.rights)?;
+            let bytes = file.get(segment.file.clone()).unwrap_or_default();
+            // The image was checked: this is in the lower half.
+            if let Some(range) = UserRange::new(
+                segment.start.wrapping_add(segment.at as u64),
+                bytes.len() as u64,
+            ) {
+                self.fill(&range, bytes);
+            }
+        }
+        let bottom = layout::USER_STACK_END - layout::USER_STACK_PAGES * PAGE_SIZE;
+        self.map_new(bottom, layout::USER_STACK_PAGES, Rights::ReadWrite)?;
+        Ok(layout::USER_STACK_END)
+    }
+
+    /// The mapping of an address, as ring 3 sees it.
+    pub fn lookup(&self, address: u64) -> Option<Mapping> {
+        Tables::new(self.root, &mut ReadTables)
+            .lookup(address)
+            .filter(|mapping| mapping.user)
+    }
+
+    /// Writes into pages whatever their rights: for filling new ones.
+    pub fn fill(&self, range: &UserRange, bytes: &[u8]) {
+        for (address, place) in range.pieces() {
+            if let (Some(mapping), Some(bytes)) = (self.lookup(address), bytes.get(place)) {
+                memory::write_frame(mapping.pfn, (address % PAGE_SIZE) as usize, bytes);
+            }
+        }
+    }
+
+    /// Copies from the process. Nothing is copied partially without an error.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] if any of it is not readable by the process.
+    pub fn copy_in(&self, range: &UserRange, bytes: &mut [u8]) -> Result<(), Error> {
+        for (address, place) in range.pieces() {
+            let mapping = self.lookup(address).ok_or(Error::Fault)?;
+            let bytes = bytes.get_mut(place).ok_or(Error::Fault)?;
+            memory::read_frame(mapping.pfn, (address % PAGE_SIZE) as usize, bytes);
+        }
+        Ok(())
+    }
+
+    /// Copies to the process.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] if any of it is not writable by the process; what comes before that place is written.
+    pub fn copy_out(&self, range: &UserRange, bytes: &[u8]) -> Result<(), Error> {
+        for (address, place) in range.pieces() {
+            let mapping = self
+                .lookup(address)
+                .filter(|mapping| mapping.writable)
+                .ok_or(Error::Fault)?;
+            let bytes = bytes.get(place).ok_or(Error::Fault)?;
+            memory::write_frame(mapping.pfn, (address % PAGE_SIZE) as usize, bytes);
+        }
+        Ok(())
+    }
+
+    /// The frame behind a page of the process's own writable memory, and how many consecutive frames are mapped from
+    /// there.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] if there is none.
+    pub fn own_run(&self, address: u64) -> Result<(Pfn, u64), Error> {
+        let mapping = self
+            .lookup(address)
+            .filter(|mapping| mapping.owned && mapping.writable)
+            .ok_or(Error::Fault)?;
+        let run = if mapping.large {
+            LARGE_PAGE_FRAMES - address / PAGE_SIZE % LARGE_PAGE_FRAMES
+        } else {
+            1
+        };
+        Ok((mapping.pfn, run))
+    }
+
+    /// Gives everything back. The process must be gone.
+    pub fn dismantle(self) {
+        load(memory::kernel_root());
+        self.with_tables(|tables| tables.dismantle());
+        let owner = Owner::new(self.slot, Class::PageTable);
+        if let Err(error) = FRAMES.with(|frames| frames.release(self.root, 0, owner)) {
+            panic!("address space: {error}");
+        }
+    }
+}
