@@ -7,7 +7,7 @@ use crate::device::ioapic::InterruptRequest;
 use crate::direct::DirectBoard;
 use crate::exit::{self, Guest, Outcome, Registers};
 use crate::layout::{RESET_PORT, RESET_VALUE, RESET_VECTOR};
-use crate::load::{self, BootImage, InitialState, LoadError};
+use crate::load::{self, BootImage, InitialState, LoadError, Protocol};
 use crate::ram::{GuestRam, OutOfRam};
 
 /// The boards there are.
@@ -18,14 +18,15 @@ pub enum BoardKind {
     Direct,
 }
 
-impl BoardKind {
-    /// The board of that name in a VM definition.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "direct" => Some(Self::Direct),
-            _ => None,
-        }
-    }
+/// What a board is made with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Reference time at power-on, in 100 ns.
+    pub now: u64,
+    /// What a clock on the wall shows then: seconds since 1970, UTC.
+    pub wall_clock: i64,
+    /// Whether a write to port 0xF4 ends the run, as test payloads do it. Else there is nothing at that port.
+    pub debug_exit: bool,
 }
 
 /// What a VM is started with.
@@ -41,6 +42,8 @@ pub struct Start<'a> {
     pub rng_seed: Option<[u8; 32]>,
     /// Number of virtual processors.
     pub processors: u32,
+    /// The boot protocol to use; `None`: the one that the kernel itself offers.
+    pub protocol: Option<Protocol>,
 }
 
 /// Why a VM cannot be started.
@@ -66,10 +69,10 @@ pub enum Board {
 }
 
 impl Board {
-    /// A board after power-on at reference time `now` (100 ns), which is `wall_clock` in seconds since 1970.
-    pub fn new(kind: BoardKind, wall_clock: i64, now: u64) -> Self {
+    /// A board after power-on.
+    pub fn new(kind: BoardKind, options: &Options) -> Self {
         match kind {
-            BoardKind::Direct => Self::Direct(DirectBoard::new(wall_clock, now)),
+            BoardKind::Direct => Self::Direct(DirectBoard::new(options)),
         }
     }
 
@@ -157,6 +160,7 @@ fn start_direct<R: GuestRam>(ram: &mut R, start: &Start<'_>) -> Result<InitialSt
         command_line: start.command_line,
         rng_seed: start.rng_seed,
         rsdp,
+        protocol: start.protocol,
     };
     Ok(load::load(ram, &image)?)
 }

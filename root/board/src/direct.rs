@@ -3,6 +3,7 @@
 //! Everything else is absent, in the way that a kernel recognizes as absence (guest sheet 12.5): reads give all ones,
 //! writes go nowhere.
 
+use crate::board::Options;
 use crate::device::console::ConsoleOutput;
 use crate::device::ioapic::{InterruptRequest, IoApic};
 use crate::device::rtc::Rtc;
@@ -38,17 +39,19 @@ pub struct DirectBoard {
     console: ConsoleOutput,
     rtc: Rtc,
     ioapic: IoApic,
+    debug_exit: bool,
     end: Option<Outcome>,
 }
 
 impl DirectBoard {
-    /// The board after power-on at reference time `now`; `wall_clock` is then, in seconds since 1970.
-    pub fn new(wall_clock: i64, now: u64) -> Self {
+    /// The board after power-on.
+    pub fn new(options: &Options) -> Self {
         Self {
             uart: Uart::default(),
             console: ConsoleOutput::default(),
-            rtc: Rtc::new(wall_clock, now),
+            rtc: Rtc::new(options.wall_clock, options.now),
             ioapic: IoApic::default(),
+            debug_exit: options.debug_exit,
             end: None,
         }
     }
@@ -148,7 +151,7 @@ impl Bus for DirectBoard {
 
     #[inline]
     fn port_write(&mut self, port: u16, size: u8, value: u32, now: u64) {
-        if port == DEBUG_EXIT {
+        if port == DEBUG_EXIT && self.debug_exit {
             self.end = Some(Outcome::DebugExit(value));
             return;
         }

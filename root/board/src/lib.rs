@@ -24,6 +24,6 @@ pub mod layout;
 pub mod load;
 pub mod ram;
 
-pub use board::{Board, BoardKind, Start, StartError};
+pub use board::{Board, BoardKind, Options, Start, StartError};
 pub use exit::{Exception, Fault, Outcome, Registers, ResetReason};
 pub use load::fuzz_bzimage;

@@ -18,6 +18,7 @@ fn image(kernel: &[u8]) -> BootImage<'_> {
         command_line: "console=ttyS0",
         rng_seed: None,
         rsdp: ACPI_TABLES,
+        protocol: None,
     }
 }
 

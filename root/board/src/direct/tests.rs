@@ -4,7 +4,11 @@ use super::*;
 use crate::device::TICKS_PER_SECOND;
 
 fn board() -> DirectBoard {
-    DirectBoard::new(1_700_000_000, 0)
+    DirectBoard::new(&Options {
+        now: 0,
+        wall_clock: 1_700_000_000,
+        debug_exit: true,
+    })
 }
 
 fn set_ioapic(board: &mut DirectBoard, register: u64, value: u64) {
@@ -65,6 +69,9 @@ fn power_and_reset_registers_end_the_run_with_the_right_value_only() {
     assert_eq!(outb(&mut board, 0x64, 0xFE), reset);
     board.port_write(0xF4, 4, 0x1234, 0);
     assert_eq!(board.take_end(), Some(Outcome::DebugExit(0x1234)));
+    let mut board = DirectBoard::new(&Options::default());
+    board.port_write(0xF4, 4, 0x1234, 0);
+    assert_eq!(board.take_end(), None, "only where it is asked for");
 }
 
 #[test]
@@ -171,7 +178,7 @@ proptest! {
         steps in proptest::collection::vec(step(), 1..300),
         wall in any::<i64>(),
     ) {
-        let mut board = DirectBoard::new(wall, 0);
+        let mut board = DirectBoard::new(&Options { wall_clock: wall, ..Default::default() });
         let mut now = 0u64;
         for step in steps {
             match step {

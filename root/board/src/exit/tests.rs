@@ -627,7 +627,7 @@ proptest! {
             message.payload[44] = code.len() as u8;
             message.payload[64..64 + code.len()].copy_from_slice(&code);
         }
-        let mut board = DirectBoard::new(0, 0);
+        let mut board = DirectBoard::new(&crate::Options::default());
         let mut view = Registers::new(&mut vp.page).unwrap();
         handle(&mut board, &message, &mut view, &mut vp.guest, 0);
     }

@@ -1,5 +1,6 @@
 //! Why a kernel cannot be started.
 
+use super::Protocol;
 use crate::ram::OutOfRam;
 
 /// Why a kernel cannot be started; the text is what an operator reads.
@@ -12,6 +13,9 @@ pub enum LoadError {
     /// None of the known formats.
     #[error("not a kernel: neither a Linux bzImage nor an ELF image nor a multiboot image")]
     NotAKernel,
+    /// A protocol was asked for that the image does not offer.
+    #[error("the kernel cannot be started by {0}")]
+    NotOfProtocol(Protocol),
     /// The file ends inside of what it announces.
     #[error("the kernel file is truncated: {what} at {offset:#x} is missing")]
     Truncated {

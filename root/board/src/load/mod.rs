@@ -1,6 +1,6 @@
 //! Loaders: from kernel images to guest memory and an entry state.
 //!
-//! Three boot protocols are known, told apart by the image itself: Linux' 64-bit protocol (bzImage), PVH (an ELF image
+//! Three boot protocols are known, told apart by the image itself unless one is asked for: Linux' 64-bit protocol (bzImage), PVH (an ELF image
 //! with the Xen note for a 32-bit entry, as vmlinux has) and multiboot 1. An image is input from outside: whatever is
 //! in it, loading ends with a state or a [`LoadError`] that says what is wrong with it.
 
@@ -35,6 +35,8 @@ pub struct BootImage<'a> {
     pub rng_seed: Option<[u8; 32]>,
     /// GPA of the RSDP.
     pub rsdp: u64,
+    /// The protocol to use; `None`: the one that the image itself offers.
+    pub protocol: Option<Protocol>,
 }
 
 /// A boot protocol.
@@ -46,6 +48,16 @@ pub enum Protocol {
     Pvh,
     /// Multiboot 1.
     Multiboot,
+}
+
+impl core::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Linux64 => "Linux boot protocol",
+            Self::Pvh => "PVH",
+            Self::Multiboot => "multiboot",
+        })
+    }
 }
 
 /// The state in which VP 0 starts.
@@ -69,21 +81,31 @@ pub fn load<R: GuestRam>(ram: &mut R, image: &BootImage<'_>) -> Result<InitialSt
             have: ram.layout().size(),
         });
     }
-    if elf_image::is_elf(image.kernel) {
-        let elf = elf_image::ElfImage::parse(image.kernel)?;
-        if let Some(entry) = elf.pvh_entry() {
-            return pvh::load(ram, image, &elf, entry);
-        }
-        let header = multiboot::Header::find(image.kernel).ok_or(LoadError::ElfWithoutProtocol)?;
-        return multiboot::load(ram, image, header, Some(&elf));
-    }
-    if bzimage::is_bzimage(image.kernel) {
+    let wanted = |protocol| image.protocol.is_none_or(|wanted| wanted == protocol);
+    if bzimage::is_bzimage(image.kernel) && wanted(Protocol::Linux64) {
         return bzimage::load(ram, image);
     }
-    match multiboot::Header::find(image.kernel) {
-        Some(header) => multiboot::load(ram, image, header, None),
-        None => Err(LoadError::NotAKernel),
+    let elf = if elf_image::is_elf(image.kernel) {
+        Some(elf_image::ElfImage::parse(image.kernel)?)
+    } else {
+        None
+    };
+    if let Some(elf) = &elf
+        && wanted(Protocol::Pvh)
+        && let Some(entry) = elf.pvh_entry()
+    {
+        return pvh::load(ram, image, elf, entry);
     }
+    if wanted(Protocol::Multiboot)
+        && let Some(header) = multiboot::Header::find(image.kernel)
+    {
+        return multiboot::load(ram, image, header, elf.as_ref());
+    }
+    Err(match (image.protocol, elf) {
+        (Some(protocol), _) => LoadError::NotOfProtocol(protocol),
+        (None, Some(_)) => LoadError::ElfWithoutProtocol,
+        (None, None) => LoadError::NotAKernel,
+    })
 }
 
 #[cfg(test)]
@@ -98,6 +120,7 @@ pub fn fuzz_bzimage(data: &[u8]) {
         command_line: "console=ttyS0",
         rng_seed: Some([7; 32]),
         rsdp: layout::ACPI_TABLES,
+        protocol: None,
     };
     let _ = load(&mut ram, &image);
 }

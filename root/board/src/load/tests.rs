@@ -103,6 +103,7 @@ fn boot<'a>(kernel: &'a [u8], initrd: Option<&'a [u8]>) -> BootImage<'a> {
         command_line: "console=ttyS0 quiet",
         rng_seed: Some([0x5A; 32]),
         rsdp: ACPI_TABLES,
+        protocol: None,
     }
 }
 
@@ -349,6 +350,27 @@ fn a_flat_multiboot_image_is_loaded_by_its_addresses() {
         refusal(&low),
         LoadError::Place { start: 0x1000, .. }
     ));
+}
+
+#[test]
+fn a_protocol_that_is_asked_for_is_taken_or_refused() {
+    let with = |kernel: &[u8], protocol| {
+        let mut image = boot(kernel, None);
+        image.protocol = Some(protocol);
+        load(&mut VecRam::new(32 << 20), &image).map(|state| state.protocol)
+    };
+    let both = elf64(Some(0x20_0800), Some(0), 62);
+    for protocol in [Protocol::Pvh, Protocol::Multiboot] {
+        assert_eq!(with(&both, protocol), Ok(protocol));
+        let refused = Err(LoadError::NotOfProtocol(protocol));
+        assert_eq!(with(&bzimage(), protocol), refused);
+    }
+    let protocol = Protocol::Linux64;
+    assert_eq!(with(&bzimage(), protocol), Ok(protocol));
+    assert_eq!(
+        with(&both, protocol),
+        Err(LoadError::NotOfProtocol(protocol))
+    );
 }
 
 #[test]
