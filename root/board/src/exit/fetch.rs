@@ -5,6 +5,7 @@ use tlfs::HvX64InterceptMessageHeader;
 
 use super::registers::Segment;
 use super::{Access, Bus, Fault, Guest, Machine, Outcome};
+use crate::layout::PAGE;
 
 /// Longest x86 instruction.
 const MAX_LENGTH: usize = 15;
@@ -60,18 +61,19 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
     /// Reads up to 15 bytes at RIP and returns how many there are. The page after the instruction need not exist.
     fn read_code(&mut self, rip: u64, bytes: &mut [u8; MAX_LENGTH]) -> Result<usize, Outcome> {
         let start = self.registers.linear(Segment::Cs, rip);
-        let mut read = 0;
-        for byte in bytes.iter_mut() {
-            let linear = start.wrapping_add(read as u64);
-            let here = self
-                .translate(linear, Access::Execute)
-                .and_then(|gpa| Ok(self.guest.read(gpa, core::slice::from_mut(byte))?));
-            match here {
-                Ok(()) => read += 1,
-                Err(_) if read > 0 => break,
-                Err(_) => return Err(Fault::CannotFetch { rip }.into()),
-            }
+        let in_page = (PAGE - (start & (PAGE - 1))).min(MAX_LENGTH as u64) as usize;
+        let (first, second) = bytes.split_at_mut(in_page);
+        self.read_code_page(start, first)
+            .map_err(|_| Fault::CannotFetch { rip })?;
+        let next = start.wrapping_add(in_page as u64);
+        if second.is_empty() || self.read_code_page(next, second).is_err() {
+            return Ok(in_page);
         }
-        Ok(read)
+        Ok(MAX_LENGTH)
+    }
+
+    fn read_code_page(&mut self, linear: u64, bytes: &mut [u8]) -> Result<(), Outcome> {
+        let gpa = self.translate(linear, Access::Execute)?;
+        Ok(self.guest.read(gpa, bytes)?)
     }
 }

@@ -485,7 +485,7 @@ fn an_instruction_whose_bytes_are_missing_is_read_from_memory() {
     vp.page.gp_registers[RAX] = 5;
     assert_eq!(vp.memory(&code[..2]), Outcome::Resume);
     assert_eq!(vp.bus.asked, [Asked::MemoryWrite(DEVICE, 4, 5)]);
-    assert_eq!(vp.page.rip, 0x1FFB + 6);
+    assert_eq!((vp.page.rip, vp.guest.translations), (0x1FFB + 6, 2));
 }
 
 #[test]
