@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use board::{Board, Start, StartError};
+use board::{Board, Options, Start, StartError};
 use tlfs::{
     HvCallCode, HvInputInstallIntercept, HvInputVpRegisters, HvInterceptAccessMask,
     HvInterceptParameters, HvInterceptType, HvPartitionCreationFlags as Flags, HvRegisterAssoc,
@@ -61,14 +61,19 @@ pub fn set_up<S: System>(
             size: vm.memory >> 20,
             error,
         })?;
-    let now = system.reference_time();
-    let board = Board::new(vm.board, system.wall_clock(), now);
+    let options = Options {
+        now: system.reference_time(),
+        wall_clock: system.wall_clock(),
+        debug_exit: vm.debug_exit,
+    };
+    let board = Board::new(vm.board, &options);
     let start = Start {
         kernel,
         initrd,
         command_line: &vm.command_line,
         rng_seed: system.random(),
         processors: vm.processors,
+        protocol: None,
     };
     let state = board.start(&mut ram, &start)?;
     let vps = (0..vm.processors)
@@ -77,7 +82,7 @@ pub fn set_up<S: System>(
     set_registers(&mut system, 0, &state.registers)?;
     install_intercepts(&mut system)?;
     system.log(&format!(
-        "{}: {} MiB, {} VP, {:?}",
+        "{}: {} MiB, {} VP, {}",
         vm.name,
         vm.memory >> 20,
         vm.processors,

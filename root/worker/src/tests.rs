@@ -199,7 +199,8 @@ impl Files for OneFile {
     }
 }
 
-const DEFINITION: &[u8] = b"name = \"a\"\nmemory = 4\nkernel = \"guest/kernel\"\n";
+const DEFINITION: &[u8] =
+    b"name = \"a\"\nmemory = 4\nkernel = \"guest/kernel\"\ndebug_exit = true\n";
 
 fn registers() -> Box<HvX64RegisterPage> {
     let mut page = Box::new(HvX64RegisterPage::new_zeroed());

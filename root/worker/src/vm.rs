@@ -26,6 +26,8 @@ pub struct Vm {
     pub initrd: Option<String>,
     /// Command line of the kernel.
     pub command_line: String,
+    /// Whether port 0xF4 ends the run.
+    pub debug_exit: bool,
 }
 
 /// What is wrong with a definition.
@@ -62,6 +64,7 @@ impl Vm {
             kernel: String::new(),
             initrd: None,
             command_line: String::new(),
+            debug_exit: false,
         };
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -89,8 +92,10 @@ impl Vm {
             "name" => self.name = value.to_string(),
             "kernel" => self.kernel = value.to_string(),
             "initrd" => self.initrd = Some(value.to_string()),
-            "command_line" => self.command_line = value.to_string(),
-            "board" => self.board = BoardKind::from_name(value).ok_or_else(wrong)?,
+            "cmdline" => self.command_line = value.to_string(),
+            "board" if value == "direct" => self.board = BoardKind::Direct,
+            "board" => return Err(wrong()),
+            "debug_exit" => self.debug_exit = value.parse().map_err(|_| wrong())?,
             "memory" => self.memory = memory(value).ok_or_else(wrong)?,
             "processors" => {
                 let count = value.parse().ok();
