@@ -74,12 +74,16 @@ impl<S: System> Worker<S> {
         let event = self.system.wait(deadline, resume)?;
         match event.kind {
             event::INTERCEPT => self.intercept(event.vp, event.now)?,
-            event::TIMEOUT => self.board.tick(event.now),
+            event::TIMEOUT => {}
             event::CONSOLE => self.console_input(event.now),
             event::STOP => return Err(Exit::new(ExitReason::Stopped, "stopped")),
             event::DEBUG => self.system.misbehave(event.vp),
             // A kind of event from a later kernel.
             _ => {}
+        }
+        // Other events come before a timeout, so time is looked at after each.
+        if event.now >= deadline {
+            self.board.tick(event.now);
         }
         while let Some(request) = self.board.take_interrupt() {
             assert_interrupt(&mut self.system, &request)?;

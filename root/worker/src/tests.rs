@@ -437,6 +437,29 @@ fn typed_input_becomes_an_interrupt_before_anything_else_runs() {
 }
 
 #[test]
+fn what_is_due_happens_even_if_events_keep_coming() {
+    let entry = 0x10 + u64::from(COM1_GSI) * 2;
+    let (_, asked) = play([
+        ioapic(0, entry),
+        ioapic(0x10, 0x24),
+        // FIFO with trigger level 8: one byte is reported when its time is up.
+        out(COM1_PORT + 2, 0x87),
+        out(COM1_PORT + 4, 0x08),
+        out(COM1_PORT + 1, 0x01),
+        Step::Typed(b"x"),
+        Step::Event(77, 0, 3471),
+        Step::Event(77, 0, 3472),
+    ]);
+    let assertion = |asked: &Asked| matches!(asked, Asked::Hypercall(code, _) if *code == HvCallCode::ASSERT_VIRTUAL_INTERRUPT);
+    let place = asked.iter().position(assertion);
+    assert_eq!(
+        place,
+        Some(asked.len() - 2),
+        "after the last event, not before"
+    );
+}
+
+#[test]
 fn an_interrupt_that_the_hypervisor_refuses_is_the_guests_loss() {
     let fake = Fake::default();
     fake.0.borrow_mut().refuse = Some(HvCallCode::ASSERT_VIRTUAL_INTERRUPT);
