@@ -1,0 +1,261 @@
+//! VM definitions: the TOML members `vm/NAME.toml` of the boot archive.
+//!
+//! ```toml
+//! name = "debian"                # 1 to 63 letters, digits, "_" and "-"
+//! memory = "256 MiB"             # or "1 GiB", or a number of MiB: a multiple of 2 MiB, at least 8 MiB
+//! processors = 1                 # 1 to 16
+//! kernel = "guest/vmlinuz"       # a member of the archive
+//! initrd = "guest/initrd"        # optional
+//! cmdline = "console=ttyS0"      # optional
+//! boot = "auto"                  # "linux", "pvh", "multiboot"; "auto" looks at the kernel
+//! module = "guest/data"          # optional, for "pvh" and "multiboot"
+//! board = "direct"               # the only board there is
+//! debug_exit = false             # port 0xF4 ends the VM
+//! autostart = true
+//! start_order = 10               # lower starts earlier
+//! ```
+//!
+//! A key that is not listed is an error, and every error says in which file and line, and what would be right.
+
+mod value;
+
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use toml::de::{DeTable, DeValue};
+
+use value::Fields;
+
+/// Smallest guest memory, bytes.
+pub const MIN_MEMORY: u64 = 8 << 20;
+/// Guest memory is a multiple of this, bytes: the size of a large page.
+pub const MEMORY_UNIT: u64 = 2 << 20;
+/// Largest guest memory, bytes (16 TiB): far above any machine, so that sums of it cannot overflow.
+pub const MAX_MEMORY: u64 = 16 << 40;
+/// Most virtual processors.
+pub const MAX_PROCESSORS: u32 = 16;
+/// Longest name.
+pub const MAX_NAME: usize = 63;
+/// Longest command line, bytes: what a Linux guest accepts, its NUL excluded.
+pub const MAX_CMDLINE: usize = 2047;
+/// Where a definition without `start_order` stands.
+pub const DEFAULT_ORDER: u32 = 100;
+
+/// A valid VM definition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// Name of the VM.
+    pub name: String,
+    /// Guest memory in bytes: a multiple of 2 MiB, at least 8 MiB.
+    pub memory: u64,
+    /// Number of virtual processors, 1 to 16.
+    pub processors: u32,
+    /// Archive member with the kernel or payload.
+    pub kernel: String,
+    /// Archive member with the initial RAM disk.
+    pub initrd: Option<String>,
+    /// Command line, empty if there is none.
+    pub cmdline: String,
+    /// Boot protocol.
+    pub boot: Boot,
+    /// Archive member handed to a `pvh` or `multiboot` kernel as its module.
+    pub module: Option<String>,
+    /// Virtual motherboard.
+    pub board: Board,
+    /// Whether a write to port 0xF4 ends the VM (for test payloads).
+    pub debug_exit: bool,
+    /// Whether it starts with the machine.
+    pub autostart: bool,
+    /// Lower starts earlier.
+    pub start_order: u32,
+}
+
+/// How the kernel is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Boot {
+    /// By what the kernel's file looks like.
+    #[default]
+    Auto,
+    /// The Linux/x86 boot protocol (bzImage).
+    Linux,
+    /// PVH.
+    Pvh,
+    /// Multiboot.
+    Multiboot,
+}
+
+/// The virtual motherboard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Board {
+    /// Direct kernel boot, hardware-reduced ACPI.
+    #[default]
+    Direct,
+}
+
+/// What is wrong with a definition, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}: {}{problem}", key_prefix(.key))]
+pub struct DefinitionError {
+    /// The archive member.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// The key, if the error is about one.
+    pub key: Option<String>,
+    /// What is wrong, and what would be right.
+    pub problem: String,
+}
+
+fn key_prefix(key: &Option<String>) -> String {
+    key.as_ref()
+        .map(|key| format!("{key}: "))
+        .unwrap_or_default()
+}
+
+impl Definition {
+    /// Reads a definition. `file` is only named in errors.
+    ///
+    /// # Errors
+    /// [`DefinitionError`] for the first thing that is wrong.
+    pub fn parse(file: &str, text: &str) -> Result<Self, DefinitionError> {
+        let syntax_error = |error: toml::de::Error| {
+            let at = error.span().map_or(0, |span| span.start);
+            value::error(
+                file,
+                text,
+                at,
+                None,
+                format!("{}; this is not valid TOML", error.message()),
+            )
+        };
+        let table = DeTable::parse(text).map_err(syntax_error)?;
+        let mut fields = Fields::new(file, text, table.get_ref());
+        let definition = Self::from_fields(&mut fields)?;
+        fields.finish()?;
+        Ok(definition)
+    }
+
+    fn from_fields(fields: &mut Fields<'_>) -> Result<Self, DefinitionError> {
+        let definition = Self {
+            name: fields.required("name", "name = \"debian\"", name)?,
+            memory: fields.required("memory", "memory = \"256 MiB\"", memory)?,
+            processors: fields.optional("processors", processors)?.unwrap_or(1),
+            kernel: fields.required("kernel", "kernel = \"guest/vmlinuz\"", file_name)?,
+            initrd: fields.optional("initrd", file_name)?,
+            cmdline: fields.optional("cmdline", cmdline)?.unwrap_or_default(),
+            boot: fields.optional("boot", boot)?.unwrap_or_default(),
+            module: fields.optional("module", file_name)?,
+            board: fields.optional("board", board)?.unwrap_or_default(),
+            debug_exit: fields
+                .optional("debug_exit", value::boolean)?
+                .unwrap_or(false),
+            autostart: fields
+                .optional("autostart", value::boolean)?
+                .unwrap_or(false),
+            start_order: fields
+                .optional("start_order", start_order)?
+                .unwrap_or(DEFAULT_ORDER),
+        };
+        if definition.boot == Boot::Linux && definition.module.is_some() {
+            return Err(fields.error(
+                "module",
+                "boot = \"linux\" has no modules; use initrd, or another boot protocol",
+            ));
+        }
+        if matches!(definition.boot, Boot::Pvh | Boot::Multiboot) && definition.initrd.is_some() {
+            return Err(fields.error(
+                "initrd",
+                "only boot = \"linux\" has an initrd; use module, or another boot protocol",
+            ));
+        }
+        Ok(definition)
+    }
+
+    /// The archive members that the VM needs, each with its key.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let optional = [("initrd", &self.initrd), ("module", &self.module)];
+        let optional = optional
+            .into_iter()
+            .filter_map(|(key, name)| Some((key, name.as_deref()?)));
+        core::iter::once(("kernel", self.kernel.as_str())).chain(optional)
+    }
+}
+
+fn name(value: &DeValue<'_>) -> Result<String, String> {
+    let wanted = "write 1 to 63 letters, digits, \"_\" and \"-\"";
+    let text = value::string(value).map_err(|problem| format!("{problem}; {wanted}"))?;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if text.is_empty() || text.len() > MAX_NAME || !text.bytes().all(allowed) {
+        return Err(format!("{text:?} is not a VM's name; {wanted}"));
+    }
+    Ok(text.to_string())
+}
+
+fn memory(value: &DeValue<'_>) -> Result<u64, String> {
+    let wanted = "write \"256 MiB\", \"1 GiB\" or a number of MiB: a multiple of 2 MiB, at least 8 MiB, at most 16 TiB";
+    let (bytes, written) = match value {
+        DeValue::String(text) => (value::size(text), format!("{text:?}")),
+        DeValue::Integer(number) => {
+            let mib = value::integer(number);
+            (
+                mib.and_then(|mib| mib.checked_mul(1 << 20)),
+                number.to_string(),
+            )
+        }
+        other => (None, value::kind(other).to_string()),
+    };
+    let fits = |bytes: &u64| {
+        (MIN_MEMORY..=MAX_MEMORY).contains(bytes) && bytes.is_multiple_of(MEMORY_UNIT)
+    };
+    bytes
+        .filter(fits)
+        .ok_or_else(|| format!("{written} is not a size of memory that can be given; {wanted}"))
+}
+
+fn processors(value: &DeValue<'_>) -> Result<u32, String> {
+    value::number(value, 1, MAX_PROCESSORS)
+}
+
+fn start_order(value: &DeValue<'_>) -> Result<u32, String> {
+    value::number(value, 0, u32::MAX)
+}
+
+fn file_name(value: &DeValue<'_>) -> Result<String, String> {
+    let wanted = "write the name of a member of the boot archive, for example \"guest/vmlinuz\"";
+    let text = value::string(value).map_err(|problem| format!("{problem}; {wanted}"))?;
+    if text.is_empty() || text.len() > 64 || text.chars().any(char::is_control) {
+        return Err(format!(
+            "{text:?} cannot be the name of a member (1 to 64 bytes, printable); {wanted}"
+        ));
+    }
+    Ok(text.to_string())
+}
+
+fn cmdline(value: &DeValue<'_>) -> Result<String, String> {
+    let text = value::string(value)
+        .map_err(|problem| format!("{problem}; write the kernel's command line"))?;
+    if text.len() > MAX_CMDLINE {
+        return Err(format!(
+            "{} bytes are too many; a command line has at most {MAX_CMDLINE}",
+            text.len()
+        ));
+    }
+    if text.contains('\0') {
+        return Err("a command line cannot contain a NUL; remove it".into());
+    }
+    Ok(text.to_string())
+}
+
+fn boot(value: &DeValue<'_>) -> Result<Boot, String> {
+    let choices = [
+        ("auto", Boot::Auto),
+        ("linux", Boot::Linux),
+        ("pvh", Boot::Pvh),
+        ("multiboot", Boot::Multiboot),
+    ];
+    value::choice(value, &choices)
+}
+
+fn board(value: &DeValue<'_>) -> Result<Board, String> {
+    value::choice(value, &[("direct", Board::Direct)])
+}

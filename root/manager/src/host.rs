@@ -1,0 +1,137 @@
+//! What the manager needs of the machine: implemented by the root kernel, and by a fake in the tests.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use root_abi::ExitReason;
+
+use crate::definition::Definition;
+
+/// A VM's place in the manager's list. Stable while the root runs; there is at most one worker for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VmId(pub u16);
+
+/// The effects of the manager. Calls return at once; what happens later comes back as an event.
+pub trait Host {
+    /// Reference time: 100 ns units since the root started.
+    fn now(&self) -> u64;
+
+    /// Writes to the machine's console, COM1.
+    fn console_write(&mut self, bytes: &[u8]);
+
+    /// Size in bytes of the boot archive's member of that name, if there is one.
+    fn file_size(&self, name: &str) -> Option<u64>;
+
+    /// Bytes of memory free for a new VM.
+    fn free_memory(&self) -> u64;
+
+    /// Starts a worker process for `vm`. `text` is the definition's TOML, as the worker is to get it.
+    ///
+    /// # Errors
+    /// Why it could not be started, for the console. Nothing is left behind then.
+    fn start_worker(&mut self, vm: VmId, definition: &Definition, text: &str)
+    -> Result<(), String>;
+
+    /// Asks the worker to stop its VM and exit (`root_abi::event::STOP`).
+    fn stop_worker(&mut self, vm: VmId);
+
+    /// Ends the worker without asking. `worker_ended` follows, with [`WorkerEnd::Killed`].
+    fn kill_worker(&mut self, vm: VmId);
+
+    /// Gives typed bytes to the guest's serial line.
+    fn send_input(&mut self, vm: VmId, bytes: &[u8]);
+
+    /// Test hook: makes the worker misbehave, to show that nobody else suffers.
+    fn debug_worker(&mut self, vm: VmId, fault: DebugFault);
+
+    /// Who owns the machine's memory at this moment.
+    fn memory(&self) -> MemoryReport;
+
+    /// Counters of a VM, or of the machine (hypervisor, processors, root).
+    fn counters(&self, vm: Option<VmId>) -> Vec<Counter>;
+
+    /// Events that others than the manager keep (the hypervisor's log, the kernel's), oldest first.
+    fn events(&self) -> Vec<Event>;
+
+    /// Switches the machine off.
+    fn power_off(&mut self);
+
+    /// Resets the machine.
+    fn reboot(&mut self);
+}
+
+/// How a worker ended. By the time the manager is told, its partition and memory are gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkerEnd {
+    /// It exited by itself; the text is its own.
+    Exited(ExitReason, String),
+    /// The kernel ended it: a CPU exception, or a system call nobody makes by accident.
+    Crashed(String),
+    /// It was killed by [`Host::kill_worker`].
+    Killed,
+}
+
+/// Ways to misbehave, for [`Host::debug_worker`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DebugFault {
+    /// Panic.
+    Panic,
+    /// Write to memory that is not its own.
+    Wild,
+    /// Loop for ever.
+    Loop,
+}
+
+/// Who owns the machine's memory; everything in pages of 4 KiB.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemoryReport {
+    /// All RAM of the machine.
+    pub total: u64,
+    /// Free in the root.
+    pub free: u64,
+    /// The root kernel: image, heap, page tables.
+    pub root_kernel: u64,
+    /// Worker processes, without their guests' RAM.
+    pub workers: u64,
+    /// The boot archive.
+    pub archive: u64,
+    /// The hypervisor itself.
+    pub hypervisor: u64,
+    /// RAM that firmware keeps or that is not used by anyone.
+    pub firmware: u64,
+    /// Each child partition.
+    pub partitions: Vec<PartitionMemory>,
+}
+
+/// A child partition's part of [`MemoryReport`], in pages of 4 KiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionMemory {
+    /// Whose it is.
+    pub vm: VmId,
+    /// Guest RAM.
+    pub ram: u64,
+    /// Deposited and not used yet.
+    pub deposited_available: u64,
+    /// Deposited and in use.
+    pub deposited_in_use: u64,
+}
+
+/// A counter's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counter {
+    /// Name as the TLFS or its users give it.
+    pub name: String,
+    /// Value.
+    pub value: u64,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Reference time, 100 ns.
+    pub time: u64,
+    /// Who says so: `hypervisor`, `root`, or a VM's name.
+    pub source: String,
+    /// What.
+    pub text: String,
+}

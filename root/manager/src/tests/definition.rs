@@ -1,0 +1,231 @@
+//! Definitions: good ones are read, bad ones get an error that helps.
+
+use proptest::prelude::*;
+
+use crate::definition::{Board, Boot, Definition, DefinitionError, MIN_MEMORY};
+
+const LEAST: &str = "name = \"a\"\nmemory = \"8 MiB\"\nkernel = \"guest/k\"\n";
+
+fn parse(text: &str) -> Result<Definition, DefinitionError> {
+    Definition::parse("vm/a.toml", text)
+}
+
+/// The error of a definition that is good but for `line`, which is its line 4 (or replaces the key).
+fn error_of(line: &str) -> String {
+    let key = line.split('=').next().unwrap_or_default().trim();
+    let kept: Vec<_> = LEAST
+        .lines()
+        .filter(|other| !other.starts_with(&format!("{key} ")))
+        .collect();
+    parse(&format!("{}\n{line}\n", kept.join("\n")))
+        .expect_err(line)
+        .to_string()
+}
+
+#[test]
+fn full_definition_is_read() {
+    let text = r#"
+        name = "debian-12_x"
+        memory = "1 GiB"
+        processors = 1
+        kernel = "guest/vmlinuz"
+        initrd = "guest/initrd"
+        cmdline = "console=ttyS0 quiet"
+        boot = "linux"
+        board = "direct"
+        debug_exit = true
+        autostart = true
+        start_order = 3
+    "#;
+    let expected = Definition {
+        name: "debian-12_x".into(),
+        memory: 1 << 30,
+        processors: 1,
+        kernel: "guest/vmlinuz".into(),
+        initrd: Some("guest/initrd".into()),
+        cmdline: "console=ttyS0 quiet".into(),
+        boot: Boot::Linux,
+        module: None,
+        board: Board::Direct,
+        debug_exit: true,
+        autostart: true,
+        start_order: 3,
+    };
+    let read = parse(text).expect("valid");
+    assert_eq!(read, expected);
+    assert_eq!(
+        read.files().collect::<Vec<_>>(),
+        [("kernel", "guest/vmlinuz"), ("initrd", "guest/initrd")]
+    );
+}
+
+#[test]
+fn least_definition_gets_defaults() {
+    let read = parse(LEAST).expect("valid");
+    assert_eq!(
+        (read.memory, read.processors, read.boot),
+        (MIN_MEMORY, 1, Boot::Auto)
+    );
+    assert!(
+        !read.autostart && !read.debug_exit && read.cmdline.is_empty() && read.initrd.is_none()
+    );
+    assert_eq!(read.files().count(), 1);
+}
+
+#[test]
+fn memory_is_text_with_unit_or_number_of_mib() {
+    let memory =
+        |written: &str| parse(&LEAST.replace("\"8 MiB\"", written)).map(|read| read.memory);
+    assert_eq!(memory("\"256 MiB\""), Ok(256 << 20));
+    assert_eq!(memory("\"256MiB\""), Ok(256 << 20));
+    assert_eq!(memory("\"2 GiB\""), Ok(2 << 30));
+    assert_eq!(memory("1_024"), Ok(1 << 30));
+    assert_eq!(memory("0x100"), Ok(256 << 20));
+    let bad = [
+        "\"7 MiB\"",
+        "9",
+        "6",
+        "0",
+        "-8",
+        "\"256 MB\"",
+        "\"256\"",
+        "\"MiB\"",
+        "\"\"",
+        "true",
+        "1.5",
+        "[8]",
+    ];
+    let huge = [
+        "\"17 TiB\"",
+        "\"99999999999999999999 GiB\"",
+        "\"18446744073709551615 TiB\"",
+        "9223372036854775807",
+    ];
+    for written in bad.into_iter().chain(huge) {
+        let error = memory(written).expect_err(written);
+        assert_eq!(
+            (error.line, error.key.as_deref()),
+            (2, Some("memory")),
+            "{written}"
+        );
+        assert!(error.problem.contains("multiple of 2 MiB"), "{error}");
+    }
+}
+
+#[test]
+fn errors_name_file_line_key_and_remedy() {
+    for (line, remedy) in [
+        ("name = \"a b\"", "letters, digits"),
+        ("name = \"\"", "letters, digits"),
+        ("processors = 0", "from 1 to 16"),
+        ("processors = 17", "from 1 to 16"),
+        ("processors = \"1\"", "from 1 to 16"),
+        ("kernel = 5", "member of the boot archive"),
+        ("initrd = \"\"", "member of the boot archive"),
+        ("boot = \"uefi\"", "\"linux\" or \"pvh\" or \"multiboot\""),
+        ("board = \"pc\"", "write \"direct\""),
+        ("autostart = 1", "write true or false"),
+        ("start_order = -1", "from 0 to"),
+        ("cmdline = \"a\\u0000b\"", "remove it"),
+    ] {
+        let error = error_of(line);
+        let key = line.split(' ').next().unwrap_or_default();
+        let line_number = if LEAST.contains(&format!("{key} =")) {
+            3
+        } else {
+            4
+        };
+        assert!(
+            error.starts_with(&format!("vm/a.toml:{line_number}: {key}: ")),
+            "{error}"
+        );
+        assert!(error.contains(remedy), "{error}");
+    }
+}
+
+#[test]
+fn unknown_key_lists_the_known_ones() {
+    let error = parse(&format!("{LEAST}zmemory = 5\nmem = 5\n")).expect_err("unknown");
+    assert_eq!((error.line, error.key.as_deref()), (4, Some("zmemory")));
+    assert!(
+        error.problem.contains("name, memory, processors, kernel"),
+        "{error}"
+    );
+}
+
+#[test]
+fn missing_key_says_how_to_write_it() {
+    let error = parse("name = \"a\"\nkernel = \"k\"\n").expect_err("no memory");
+    assert_eq!(
+        error.to_string(),
+        "vm/a.toml:2: memory: this key is missing; add for example: memory = \"256 MiB\""
+    );
+}
+
+#[test]
+fn broken_toml_names_its_line() {
+    let error = parse("name = \"a\"\nmemory = = 5\n").expect_err("broken");
+    assert_eq!((error.line, error.key), (2, None));
+    assert!(
+        parse("name = \"a\"\nname = \"b\"\n").is_err(),
+        "a key given twice"
+    );
+}
+
+#[test]
+fn files_must_fit_the_boot_protocol() {
+    assert!(parse(&format!("{LEAST}boot = \"linux\"\nmodule = \"m\"\n")).is_err());
+    assert!(parse(&format!("{LEAST}boot = \"pvh\"\ninitrd = \"i\"\n")).is_err());
+    assert!(parse(&format!("{LEAST}boot = \"multiboot\"\nmodule = \"m\"\n")).is_ok());
+}
+
+#[test]
+fn deep_nesting_is_an_error_and_not_a_crash() {
+    assert!(parse(&format!("name = {}", "[".repeat(100_000))).is_err());
+}
+
+fn lines() -> impl Strategy<Value = String> {
+    let keys = [
+        "name",
+        "memory",
+        "processors",
+        "kernel",
+        "initrd",
+        "cmdline",
+        "boot",
+        "module",
+        "board",
+        "autostart",
+        "x",
+    ];
+    let values = prop_oneof![
+        Just("\"8 MiB\"".to_string()),
+        Just("\"linux\"".to_string()),
+        Just("true".to_string()),
+        any::<i64>().prop_map(|number| number.to_string()),
+        "\"[^\"\\\\\n]{0,10}\"",
+        "[\\PC\n]{0,12}",
+    ];
+    (prop::sample::select(keys.to_vec()), values)
+        .prop_map(|(key, value)| format!("{key} = {value}\n"))
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_text_never_panics(text in "\\PC{0,200}") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn arbitrary_lines_give_a_definition_within_limits_or_an_error(lines in prop::collection::vec(lines(), 0..12)) {
+        let text = lines.concat();
+        match parse(&text) {
+            Ok(read) => {
+                prop_assert!(read.memory >= MIN_MEMORY && read.memory % (2 << 20) == 0);
+                prop_assert!((1..=16).contains(&read.processors));
+                prop_assert!(!read.name.is_empty() && read.name.is_ascii());
+            }
+            Err(error) => prop_assert!(error.line >= 1 && error.line <= text.lines().count() + 1),
+        }
+    }
+}
