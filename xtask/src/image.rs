@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::metal::Metal;
 use crate::paths;
-use crate::step::Step;
+use crate::step::{Step, output};
 use crate::system::{Contents, DefinitionFile, Needs, System};
 
 /// The VM of an image for which no other was named.
@@ -51,7 +51,7 @@ impl ImageTool {
         paths::write(&archive_file, archive)?;
         let mut command = Command::new(&self.program);
         command.arg(hypervisor).arg(&archive_file).arg(image);
-        Step::start("Writing the disk image").run(&mut command)?;
+        output(&mut command)?;
         paths::write(&key_file, key.as_bytes())
     }
 
@@ -109,13 +109,13 @@ pub fn default_image(definitions: &[PathBuf]) -> Result<PathBuf> {
 /// Runs the command.
 ///
 /// # Errors
-/// If a part cannot be built or `output` cannot be written.
-pub fn image(output: &Path, definitions: &[PathBuf]) -> Result<()> {
+/// If a part cannot be built or `file` cannot be written.
+pub fn image(file: &Path, definitions: &[PathBuf]) -> Result<()> {
     let image = default_image(definitions)?;
-    std::fs::copy(&image, output).with_context(|| format!("cannot write {}", output.display()))?;
+    std::fs::copy(&image, file).with_context(|| format!("cannot write {}", file.display()))?;
     eprintln!(
         "    {}: boots by UEFI, from an emulator's disk or a USB stick",
-        output.display()
+        file.display()
     );
     Ok(())
 }

@@ -11,7 +11,6 @@ use flate2::{Compression, GzBuilder};
 
 use super::apt;
 use crate::paths;
-use crate::step::Step;
 
 const KERNEL: &str = "linux-image-cloud-amd64";
 const BUSYBOX: &str = "busybox-static";
@@ -76,7 +75,6 @@ fn find_kernel(unpacked: &Path) -> Result<PathBuf> {
 
 /// A gzipped newc archive: the same bytes for the same input.
 fn initramfs(busybox: &[u8]) -> Result<Vec<u8>> {
-    let step = Step::start("Packing the guest's initramfs");
     let mut archive = Vec::new();
     let mut inode = 0;
     let mut add = |archive: &mut Vec<u8>, name: &str, mode: u32, content: &[u8]| -> Result<()> {
@@ -98,6 +96,5 @@ fn initramfs(busybox: &[u8]) -> Result<Vec<u8>> {
     trailer(&mut archive)?;
     let mut gzip = GzBuilder::new().write(Vec::new(), Compression::fast());
     gzip.write_all(&archive)?;
-    step.done();
     Ok(gzip.finish()?)
 }

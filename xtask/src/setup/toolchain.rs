@@ -16,6 +16,8 @@ use crate::step::{Step, output};
 /// The target of everything that runs on the bare machine.
 pub const TARGET: &str = "x86_64-unknown-none";
 
+const RUSTFLAGS: &str = "CARGO_TARGET_X86_64_UNKNOWN_NONE_RUSTFLAGS";
+
 /// Longest time for rustup to fetch the target, in seconds.
 const RUSTUP_SECONDS: &str = "180";
 
@@ -42,6 +44,11 @@ const DISTRIBUTION_CLIPPY: Package = Package {
     name: "rust-web-clippy",
     proof: "/usr/bin/cargo-clippy",
 };
+
+/// The hypervisor's last words name the functions on the stack; that takes frame pointers.
+const FLAGS: &str = "-Cforce-frame-pointers=yes";
+/// Only the distribution's toolchain has to be told which linker links for the bare machine.
+const DISTRIBUTION_FLAGS: &str = "-Cforce-frame-pointers=yes -Clinker-flavor=ld.lld";
 
 /// The toolchain taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +90,7 @@ impl Toolchain {
 
     /// A `cargo SUBCOMMAND` that compiles for the bare machine.
     pub fn cargo(self, subcommand: &str) -> Command {
-        let mut command = self.host_cargo();
+        let mut command = self.plain_cargo();
         command
             .args([subcommand, "--target", TARGET])
             .arg("--target-dir")
@@ -99,12 +106,18 @@ impl Toolchain {
 
     /// A cargo that compiles programs for this machine and, inside them, for UEFI.
     pub fn host_cargo(self) -> Command {
+        let mut command = self.plain_cargo();
+        // The UEFI loader compiles its own library, which a stable compiler does only if told so.
+        command.env("RUSTC_BOOTSTRAP", "1");
+        command
+    }
+
+    fn plain_cargo(self) -> Command {
         match self {
             Self::Rustup => {
                 let mut command =
                     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-                // The UEFI loader compiles its own library, which a stable compiler does only if told so.
-                command.env("RUSTC_BOOTSTRAP", "1").env_remove("RUSTFLAGS");
+                command.env(RUSTFLAGS, FLAGS).env_remove("RUSTFLAGS");
                 command
             }
             Self::Distribution => distribution_cargo(),
@@ -131,10 +144,7 @@ fn distribution_cargo() -> Command {
         .env("PATH", format!("/usr/bin:{path}"))
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_TARGET_X86_64_UNKNOWN_NONE_LINKER", "ld.lld")
-        .env(
-            "CARGO_TARGET_X86_64_UNKNOWN_NONE_RUSTFLAGS",
-            "-Clinker-flavor=ld.lld",
-        )
+        .env(RUSTFLAGS, DISTRIBUTION_FLAGS)
         .env("CARGO_TARGET_X86_64_UNKNOWN_UEFI_LINKER", "lld-link")
         .env(
             "CARGO_TARGET_X86_64_UNKNOWN_UEFI_RUSTFLAGS",

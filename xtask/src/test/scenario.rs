@@ -68,7 +68,7 @@ pub struct Scenario {
     /// Archive member that replaces the root kernel.
     pub root: Option<String>,
     /// Text that must never appear.
-    #[serde(default = "panics")]
+    #[serde(default = "last_words")]
     pub forbid: Vec<String>,
     /// The emulated machine.
     #[serde(default)]
@@ -163,8 +163,15 @@ fn svm() -> String {
     "svm".into()
 }
 
-fn panics() -> Vec<String> {
-    vec!["panicked at".into(), "PANIC".into()]
+/// What the hypervisor, the root loader and a payload say when they cannot go on.
+fn last_words() -> Vec<String> {
+    [
+        "Partita stopped",
+        "the root cannot be started",
+        "panicked at",
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 impl Scenario {
