@@ -8,27 +8,27 @@
 
 extern crate alloc;
 
+use manager::Definition;
+
 mod exit;
 mod run;
 mod setup;
 mod system;
-mod vm;
 
 pub use exit::Exit;
 pub use run::Worker;
 pub use setup::{SetupError, set_up};
 pub use system::{CallError, Files, System, VpState};
-pub use vm::{DefinitionError, Vm};
 
 #[cfg(test)]
 mod tests;
 
 /// The life of a worker: reads the definition, sets the VM up and runs it to its end.
 pub fn live<S: System>(system: S, definition: &[u8], files: &impl Files) -> Exit {
-    let result = Vm::parse(definition)
-        .map_err(SetupError::from)
-        .and_then(|vm| set_up(system, &vm, files));
-    match result {
+    let vm = core::str::from_utf8(definition)
+        .map_err(|_| SetupError::NotText)
+        .and_then(|text| Ok(Definition::parse("definition", text)?));
+    match vm.and_then(|vm| set_up(system, &vm, files)) {
         Ok(mut worker) => worker.run(),
         Err(error) => error.into(),
     }

@@ -5,7 +5,9 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use board::{Board, Options, Start, StartError};
+use board::load::Protocol;
+use board::{Board, BoardKind, Options, Start, StartError};
+use manager::{Boot, Definition, DefinitionError};
 use tlfs::{
     HvCallCode, HvInputInstallIntercept, HvInputVpRegisters, HvInterceptAccessMask,
     HvInterceptParameters, HvInterceptType, HvPartitionCreationFlags as Flags, HvRegisterAssoc,
@@ -15,11 +17,13 @@ use zerocopy::IntoBytes;
 
 use crate::run::Worker;
 use crate::system::{CallError, Files, System};
-use crate::vm::{DefinitionError, Vm};
 
 /// Why a VM cannot be set up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SetupError {
+    /// The definition is not UTF-8.
+    #[error("the definition is not text")]
+    NotText,
     /// The definition is wrong.
     #[error(transparent)]
     Definition(#[from] DefinitionError),
@@ -45,12 +49,14 @@ pub enum SetupError {
 /// Creates the partition, fills its memory, creates its VPs and installs the intercepts.
 pub fn set_up<S: System>(
     mut system: S,
-    vm: &Vm,
+    vm: &Definition,
     files: &impl Files,
 ) -> Result<Worker<S>, SetupError> {
     let file = |name: &str| files.get(name).ok_or(SetupError::NoFile(name.into()));
     let kernel = file(&vm.kernel)?;
-    let initrd = vm.initrd.as_deref().map(file).transpose()?;
+    // A payload's module and Linux' initrd are the same thing to a loader; a definition has only one of them.
+    let initrd = vm.initrd.as_deref().or(vm.module.as_deref());
+    let initrd = initrd.map(file).transpose()?;
     // Large second-level pages, and a local APIC in the hypervisor.
     let flags = Flags::LAPIC_ENABLED | Flags::X2APIC_CAPABLE | Flags::GPA_SUPER_PAGES_ENABLED;
     system.create_partition(flags)?;
@@ -66,14 +72,22 @@ pub fn set_up<S: System>(
         wall_clock: system.wall_clock(),
         debug_exit: vm.debug_exit,
     };
-    let board = Board::new(vm.board, &options);
+    let kind = match vm.board {
+        manager::definition::Board::Direct => BoardKind::Direct,
+    };
+    let board = Board::new(kind, &options);
     let start = Start {
         kernel,
         initrd,
-        command_line: &vm.command_line,
+        command_line: &vm.cmdline,
         rng_seed: system.random(),
         processors: vm.processors,
-        protocol: None,
+        protocol: match vm.boot {
+            Boot::Auto => None,
+            Boot::Linux => Some(Protocol::Linux64),
+            Boot::Pvh => Some(Protocol::Pvh),
+            Boot::Multiboot => Some(Protocol::Multiboot),
+        },
     };
     let state = board.start(&mut ram, &start)?;
     let vps = (0..vm.processors)

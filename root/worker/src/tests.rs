@@ -200,7 +200,7 @@ impl Files for OneFile {
 }
 
 const DEFINITION: &[u8] =
-    b"name = \"a\"\nmemory = 4\nkernel = \"guest/kernel\"\ndebug_exit = true\n";
+    b"name = \"a\"\nmemory = 8\nkernel = \"guest/kernel\"\ndebug_exit = true\n";
 
 fn registers() -> Box<HvX64RegisterPage> {
     let mut page = Box::new(HvX64RegisterPage::new_zeroed());
@@ -299,7 +299,7 @@ fn a_vm_is_set_up_in_the_order_that_partitions_demand() {
     let order = [
         Asked::Create(flags),
         Asked::Initialize,
-        Asked::Ram(4 << 20),
+        Asked::Ram(8 << 20),
         Asked::Vp(0),
     ];
     assert_eq!(asked[..4], order);
@@ -333,15 +333,19 @@ fn a_vm_that_cannot_be_started_says_why() {
         assert_eq!(exit.reason, ExitReason::BadDefinition);
         assert!(exit.text.contains(text), "{}", exit.text);
     };
-    refused(start(b"memory = 4\n", &kernel), "no kernel");
-    refused(start(b"kernel = \"guest/kernel\"\n", &kernel), "no memory");
-    refused(start(b"memory = 3\nkernel = \"x\"\n", &kernel), "\"3\"");
-    refused(
-        start(b"memory = 4\nkernel = \"guest/other\"\n", &kernel),
-        "guest/other",
+    refused(start(b"\xFF", &kernel), "not text");
+    refused(start(b"name = \"a\"\n", &kernel), "memory");
+    let with = |memory: u32, file: &str, boot: &str| {
+        let text = format!("name = 'a'\nmemory = {memory}\nkernel = '{file}'\nboot = '{boot}'\n");
+        start(text.as_bytes(), &kernel)
+    };
+    refused(with(8, "guest/other", "auto"), "guest/other");
+    refused(with(128, "guest/kernel", "auto"), "128 MiB");
+    refused(with(8, "guest/kernel", "pvh"), "cannot be started by PVH");
+    assert_eq!(
+        with(8, "guest/kernel", "multiboot").reason,
+        ExitReason::Stopped
     );
-    let big = b"memory = 128\nkernel = \"guest/kernel\"\n";
-    refused(start(big, &kernel), "128 MiB");
     refused(
         start(DEFINITION, &OneFile(b"hello".to_vec())),
         "not a kernel",
