@@ -111,6 +111,11 @@ impl Fpu {
         self.put(HEADER_OFFSET, &(self.format.components & X87).to_le_bytes());
     }
 
+    /// Ends it and returns its page. Its state must not be the one in a processor.
+    pub fn into_page(self) -> HwPages {
+        self.area
+    }
+
     /// XCR0.
     pub const fn xcr0(&self) -> u64 {
         self.xcr0

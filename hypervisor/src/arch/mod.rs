@@ -7,6 +7,7 @@
 pub mod cpuid;
 pub mod exit;
 pub mod fpu;
+pub mod maps;
 pub mod page;
 pub mod state;
 pub mod svm;
@@ -14,7 +15,7 @@ mod vp;
 
 use crate::mem::addr::Spa;
 
-pub use vp::{Capabilities, Processor, VpHw, probe};
+pub use vp::{Capabilities, Processor, VpHw, probe, probe_here};
 
 /// Why a machine cannot run the hypervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +59,9 @@ pub struct VcpuConfig {
     pub kind: VcpuKind,
     /// Root of the second-level page tables.
     pub nested_root: Spa,
-    /// Three pages made by `root_maps` or `child_maps`.
+    /// Of [`maps::PermissionMaps`].
     pub port_map: Spa,
-    /// Two pages made by the same.
+    /// Of the same.
     pub msr_map: Spa,
 }
 

@@ -3,6 +3,8 @@
 use core::ptr::NonNull;
 
 use crate::mem::addr::{PAGE_SIZE, Spa};
+use crate::mem::page_box::Frame;
+use crate::mem::phys::PhysMap;
 
 /// A 4 KiB page, or several in a row, owned by one object and also used by the processor by physical address.
 #[derive(Debug)]
@@ -26,6 +28,24 @@ impl HwPages {
         // SAFETY: writable for `pages` pages and unused by others, by this function's own obligations.
         unsafe { core::ptr::write_bytes(start.as_ptr(), 0, pages * PAGE_SIZE as usize) };
         Self { start, spa, pages }
+    }
+
+    /// One page: a frame that the caller owns. It comes back when the direct map does not cover it.
+    ///
+    /// # Errors
+    /// The frame.
+    pub fn from_frame(phys: PhysMap, frame: Frame) -> Result<Self, Frame> {
+        match phys.frame_ptr(frame.spfn()) {
+            // SAFETY: mapped for ever by the contract of `PhysMap`, and used by nobody else by that of `Frame`.
+            Some(page) => Ok(unsafe { Self::new(page.cast(), frame.into_spfn().address(), 1) }),
+            None => Err(frame),
+        }
+    }
+
+    /// The frame of a single page, to be given back to its pool. `None`, with the pages lost, for several.
+    pub fn into_frame(self) -> Option<Frame> {
+        // SAFETY: RAM that belonged to this value alone, which ends here.
+        (self.pages == 1).then(|| unsafe { Frame::from_spfn(self.spa.page()) })
     }
 
     /// Physical address of the first page.
@@ -75,5 +95,26 @@ impl HwPages {
                 pages,
             )
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::addr::Spfn;
+    use crate::mem::testing::TestMemory;
+
+    #[test]
+    fn a_frame_becomes_a_zeroed_page_and_comes_back() {
+        let memory = TestMemory::new(2);
+        memory.phys().write_u64(Spa(0x3008), 7).unwrap();
+        // SAFETY: the test's memory; each frame is named once.
+        let (inside, outside) = unsafe { (Frame::from_spfn(Spfn(3)), Frame::from_spfn(Spfn(512))) };
+        let page = HwPages::from_frame(memory.phys(), inside).unwrap();
+        assert_eq!(memory.phys().read_u64(Spa(0x3008)), Ok(0));
+        assert_eq!(page.into_frame().map(Frame::into_spfn), Some(Spfn(3)));
+        let back = HwPages::from_frame(memory.phys(), outside).unwrap_err();
+        assert_eq!(back.into_spfn(), Spfn(512));
+        assert!(HwPages::for_test(0x1000, 2).into_frame().is_none());
     }
 }

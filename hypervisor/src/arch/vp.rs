@@ -1,6 +1,6 @@
 //! The choice between vendors, made once per machine.
 
-use super::cpuid::CpuidSource;
+use super::cpuid::{CpuidSource, ThisProcessor};
 use super::exit::{Event, Exit};
 use super::page::HwPages;
 use super::state::{Gprs, Segment, SegmentName, SystemRegister, TableRegister};
@@ -37,6 +37,18 @@ impl Capabilities {
 /// Why it cannot run the hypervisor.
 pub fn probe(cpu: &impl CpuidSource, vm_cr: impl FnOnce() -> u64) -> Result<Capabilities, Refusal> {
     svm::probe(cpu, vm_cr).map(Capabilities::Svm)
+}
+
+/// What the processor that this runs on can do.
+///
+/// # Errors
+/// Why it cannot run the hypervisor.
+///
+/// # Safety
+/// Ring 0.
+pub unsafe fn probe_here() -> Result<Capabilities, Refusal> {
+    // SAFETY: ring 0 by contract, and `probe` asks only where CPUID tells of SVM.
+    probe(&ThisProcessor, || unsafe { svm::read_vm_cr() })
 }
 
 /// The virtualization state of one physical processor.
@@ -108,6 +120,13 @@ impl VpHw {
     pub fn new(page: HwPages, caps: &Capabilities, config: &VcpuConfig) -> Self {
         match caps {
             Capabilities::Svm(caps) => Self::Svm(svm::Vcpu::new(page, *caps, config)),
+        }
+    }
+
+    /// Ends the VP and returns its page. No processor may be about to run it.
+    pub fn into_page(self) -> HwPages {
+        match self {
+            Self::Svm(vcpu) => vcpu.into_page(),
         }
     }
 

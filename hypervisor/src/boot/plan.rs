@@ -10,8 +10,8 @@ use super::paging::{DEVICES, HostTables, IMAGE, PHYSICAL_MEMORY, map, new_tables
 use super::pool::Pool;
 use super::stacks::{self, Stacks};
 use super::{BootError, Machine, arrival};
+use crate::arch::Capabilities;
 use crate::arch::cpuid::ThisProcessor;
-use crate::arch::{Capabilities, svm};
 use crate::cpu::apic::Mode;
 use crate::log::{PixelOrder, Screen};
 use crate::mem::addr::{PAGE_SIZE, Spa};
@@ -86,9 +86,8 @@ pub(super) unsafe fn prepare(
     start: fn(Machine) -> !,
 ) -> Result<Departure, BootError> {
     let cpu = ThisProcessor;
-    // SAFETY: `probe` asks for VM_CR only once CPUID tells of SVM.
-    let capabilities =
-        crate::arch::probe(&cpu, || unsafe { svm::read_vm_cr() }).map_err(BootError::Processor)?;
+    // SAFETY: the loader runs us in ring 0.
+    let capabilities = unsafe { crate::arch::probe_here() }.map_err(BootError::Processor)?;
 
     let mut memory =
         MemoryMap::from_loader(&info.memory_regions).map_err(|_| BootError::TooManyRanges)?;

@@ -18,6 +18,7 @@ const BASE_ENABLED: u64 = 1 << 11;
 const BASE_ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 
 const ID: u32 = 0x20;
+const VERSION: u32 = 0x30;
 const TPR: u32 = 0x80;
 const EOI: u32 = 0xB0;
 const SPURIOUS: u32 = 0xF0;
@@ -121,8 +122,17 @@ impl LocalApic {
         };
         apic.write(SPURIOUS, SPURIOUS_ENABLED | u32::from(VECTOR_SPURIOUS));
         apic.write(TPR, 0);
-        for lvt in [LVT_THERMAL, LVT_PERFORMANCE, LVT_LINT0, LVT_ERROR] {
-            apic.write(lvt, LVT_MASKED);
+        // Entries beyond the last one do not exist, and writing them faults in x2APIC mode.
+        let last = apic.read(VERSION) >> 16 & 0xFF;
+        for (lvt, from) in [
+            (LVT_LINT0, 0),
+            (LVT_ERROR, 3),
+            (LVT_PERFORMANCE, 4),
+            (LVT_THERMAL, 5),
+        ] {
+            if last >= from {
+                apic.write(lvt, LVT_MASKED);
+            }
         }
         apic.write(LVT_LINT1, LVT_NMI);
         apic.write(ESR, 0);

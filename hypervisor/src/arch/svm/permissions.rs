@@ -1,5 +1,7 @@
 //! The port and MSR permission maps: AMD64 manual volume 2, 15.10.1 and 15.11. A set bit intercepts.
 
+use crate::arch::maps::MsrIntercept;
+
 /// Pages of a port map: one bit a port, and a third page for accesses that run past port 0xFFFF.
 pub const IOPM_PAGES: usize = 3;
 /// Pages of an MSR map: two bits an MSR, for three ranges of 8192 MSRs.
@@ -8,27 +10,13 @@ pub const MSRPM_PAGES: usize = 2;
 const IOPM_BYTES: usize = IOPM_PAGES * 4096;
 const MSRPM_BYTES: usize = MSRPM_PAGES * 4096;
 
-/// Which accesses to an MSR are intercepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MsrIntercept {
-    /// Neither.
-    None,
-    /// RDMSR.
-    Read,
-    /// WRMSR.
-    Write,
-    /// Both.
-    Both,
-}
-
-impl MsrIntercept {
-    const fn bits(self) -> u8 {
-        match self {
-            Self::None => 0,
-            Self::Read => 1,
-            Self::Write => 2,
-            Self::Both => 3,
-        }
+/// The two bits of an MSR: read, write.
+const fn bits(intercept: MsrIntercept) -> u8 {
+    match intercept {
+        MsrIntercept::None => 0,
+        MsrIntercept::Read => 1,
+        MsrIntercept::Write => 2,
+        MsrIntercept::Both => 3,
     }
 }
 
@@ -46,6 +34,11 @@ impl<'a> PortMap<'a> {
             *last = 0xFF;
         }
         Some(Self(bytes))
+    }
+
+    /// The map that `bytes` hold already. `None` if they are not three pages.
+    pub fn existing(bytes: &'a mut [u8]) -> Option<Self> {
+        Some(Self(bytes.try_into().ok()?))
     }
 
     /// Intercepts a port, or lets it pass.
@@ -76,6 +69,11 @@ impl<'a> MsrMap<'a> {
         Some(Self(bytes))
     }
 
+    /// The map that `bytes` hold already. `None` if they are not two pages.
+    pub fn existing(bytes: &'a mut [u8]) -> Option<Self> {
+        Some(Self(bytes.try_into().ok()?))
+    }
+
     /// Byte and shift of an MSR's two bits.
     const fn place(msr: u32) -> Option<(usize, u32)> {
         let base = match msr >> 13 {
@@ -94,7 +92,7 @@ impl<'a> MsrMap<'a> {
             return;
         };
         if let Some(byte) = self.0.get_mut(byte) {
-            *byte = (*byte & !(3 << shift)) | (intercept.bits() << shift);
+            *byte = (*byte & !(3 << shift)) | (bits(intercept) << shift);
         }
     }
 
@@ -205,7 +203,7 @@ mod tests {
         let (mut p, mut m) = maps();
         child_maps(&mut p, &mut m).unwrap();
         assert!(p.iter().all(|&b| b == 0xFF));
-        let map = MsrMap(m.as_mut_slice().try_into().unwrap());
+        let map = MsrMap::existing(&mut m).unwrap();
         let direct = (0..0x2000)
             .chain(0xC000_0000..0xC000_2000)
             .chain(0xC001_0000..0xC001_2000);
@@ -219,14 +217,14 @@ mod tests {
     fn the_root_cannot_reach_what_the_hypervisor_stands_on() {
         let (mut p, mut m) = maps();
         root_maps(&mut p, &mut m, &[0xCF9]).unwrap();
-        let ports = PortMap(p.as_mut_slice().try_into().unwrap());
+        let ports = PortMap::existing(&mut p).unwrap();
         assert!(ports.intercepts(0xCF9) && !ports.intercepts(0xCF8) && !ports.intercepts(0x3F8));
         assert_eq!(
             p[0x2000] & 7,
             7,
             "an access past port 0xFFFF is intercepted"
         );
-        let msrs = MsrMap(m.as_mut_slice().try_into().unwrap());
+        let msrs = MsrMap::existing(&mut m).unwrap();
         for msr in [
             0x1B,
             0x800,
@@ -260,7 +258,7 @@ mod tests {
         fn a_port_changes_its_own_bit_only(port: u16, all: bool) {
             let (mut p, _) = maps();
             PortMap::new(&mut p, all).unwrap().set(port, !all);
-            let map = PortMap(p.as_mut_slice().try_into().unwrap());
+            let map = PortMap::existing(&mut p).unwrap();
             for other in 0..=u16::MAX {
                 prop_assert_eq!(map.intercepts(other), all ^ (other == port));
             }

@@ -115,6 +115,11 @@ impl Vcpu {
         vcpu
     }
 
+    /// Ends the VP and returns the page of its VMCB. No processor may be about to run it.
+    pub fn into_page(self) -> HwPages {
+        self.vmcb
+    }
+
     /// Puts the registers into their state after RESET (manual volume 2, table 14-1), with `cpu_signature` in EDX. Pending
     /// events go, intercepts and memory stay.
     pub fn reset(&mut self, cpu_signature: u32) {
