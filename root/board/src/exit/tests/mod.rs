@@ -1,0 +1,214 @@
+//! Intercepts against a bus that remembers, and against the real board.
+
+use proptest::prelude::*;
+use tlfs::{
+    HvInterceptAccessType, HvVpIndex, HvX64InstructionLengthAndCr8, HvX64InterceptMessageHeader,
+    HvX64IoPortAccessInfo, HvX64RegisterPage, HvX64RegisterPageDirtyFlags as Dirty,
+    HvX64SegmentAttributes, HvX64SegmentRegister, HvX64VpExecutionState,
+};
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::*;
+use crate::direct::DirectBoard;
+use crate::layout::{PAGE, RamLayout};
+use crate::ram::{OutOfRam, VecRam};
+
+mod devices;
+mod outcomes;
+mod ports;
+
+const RAX: usize = 0;
+const RCX: usize = 1;
+const RDX: usize = 2;
+const RBX: usize = 3;
+const RSI: usize = 6;
+const RDI: usize = 7;
+/// Where the tests' instructions are.
+const RIP: u64 = 0x1000;
+/// Device memory in the tests.
+const DEVICE: u64 = 0xFEC0_0010;
+
+/// What a bus was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    PortRead(u16, u8),
+    PortWrite(u16, u8, u32),
+    MemoryRead(u64, u8),
+    MemoryWrite(u64, u8, u64),
+}
+
+/// A bus that remembers, and reads the same value everywhere.
+#[derive(Default)]
+struct Recorder {
+    asked: Vec<Asked>,
+    reads: u64,
+}
+
+impl Bus for Recorder {
+    fn port_read(&mut self, port: u16, size: u8, _now: u64) -> u32 {
+        self.asked.push(Asked::PortRead(port, size));
+        self.reads as u32
+    }
+
+    fn port_write(&mut self, port: u16, size: u8, value: u32, _now: u64) {
+        self.asked.push(Asked::PortWrite(port, size, value));
+    }
+
+    fn memory_read(&mut self, gpa: u64, size: u8, _now: u64) -> u64 {
+        self.asked.push(Asked::MemoryRead(gpa, size));
+        self.reads
+    }
+
+    fn memory_write(&mut self, gpa: u64, size: u8, value: u64, _now: u64) {
+        self.asked.push(Asked::MemoryWrite(gpa, size, value));
+    }
+
+    fn end_of_interrupt(&mut self, _vector: u8) {}
+
+    fn take_end(&mut self) -> Option<Outcome> {
+        None
+    }
+}
+
+/// RAM behind page tables that map every address to itself plus 0x1_0000, but for one missing page.
+struct Paged {
+    ram: VecRam,
+    missing: u64,
+    translations: usize,
+}
+
+const SHIFT: u64 = 0x1_0000;
+
+impl GuestRam for Paged {
+    fn layout(&self) -> RamLayout {
+        self.ram.layout()
+    }
+
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), OutOfRam> {
+        self.ram.read(gpa, buf)
+    }
+
+    fn write(&mut self, gpa: u64, data: &[u8]) -> Result<(), OutOfRam> {
+        self.ram.write(gpa, data)
+    }
+}
+
+impl Guest for Paged {
+    fn translate(&mut self, gva: u64, _access: Access) -> Result<u64, TranslateError> {
+        self.translations += 1;
+        if gva & !(PAGE - 1) == self.missing {
+            Err(TranslateError::NotPresent)
+        } else {
+            Ok(gva.wrapping_add(SHIFT))
+        }
+    }
+}
+
+/// A VP with its surroundings.
+struct Vp {
+    bus: Recorder,
+    guest: Paged,
+    page: HvX64RegisterPage,
+}
+
+impl Vp {
+    /// In 64-bit mode with paging.
+    fn new() -> Self {
+        let mut page = HvX64RegisterPage::new_zeroed();
+        page.is_valid = 1;
+        page.rip = RIP;
+        page.rflags = 2;
+        page.cr0 = 0x8000_0001;
+        page.efer = 0x500;
+        page.segment[1].attributes = HvX64SegmentAttributes::from_bits(0xA09B);
+        Self {
+            bus: Recorder::default(),
+            guest: Paged {
+                ram: VecRam::new(1 << 20),
+                missing: u64::MAX,
+                translations: 0,
+            },
+            page,
+        }
+    }
+
+    /// In 16-bit real mode, DS at 0x2000, ES at 0x3000.
+    fn real_mode() -> Self {
+        let mut vp = Self::new();
+        (vp.page.cr0, vp.page.efer) = (0, 0);
+        vp.page.segment = [HvX64SegmentRegister::default(); 6];
+        vp.page.segment[3].base = 0x2000;
+        vp.page.segment[0].base = 0x3000;
+        vp
+    }
+
+    fn header(&self, access: HvInterceptAccessType, length: u8) -> HvX64InterceptMessageHeader {
+        HvX64InterceptMessageHeader {
+            vp_index: HvVpIndex(0),
+            instruction_length_and_cr8: HvX64InstructionLengthAndCr8::new()
+                .with_instruction_length(length),
+            intercept_access_type: access,
+            execution_state: HvX64VpExecutionState::new()
+                .with_efer_lma(self.page.efer & 0x400 != 0),
+            cs_segment: self.page.segment[1],
+            rip: self.page.rip,
+            rflags: self.page.rflags,
+        }
+    }
+
+    fn handle(&mut self, message: &HvMessage) -> Outcome {
+        let mut registers = Registers::new(&mut self.page).unwrap();
+        handle(&mut self.bus, message, &mut registers, &mut self.guest, 0)
+    }
+
+    fn port(&mut self, access: HvInterceptAccessType, port: u16, size: u8) -> Outcome {
+        let intercept = HvX64IoPortInterceptMessage {
+            header: self.header(access, 2),
+            port_number: port,
+            access_info: HvX64IoPortAccessInfo::new().with_access_size(size),
+            ..Default::default()
+        };
+        self.send(HvMessageType::X64_IO_PORT_INTERCEPT, &intercept)
+    }
+
+    fn string_port(&mut self, code: &[u8]) -> Outcome {
+        let intercept = HvX64IoPortInterceptMessage {
+            header: self.header(HvInterceptAccessType::WRITE, code.len() as u8),
+            port_number: 0x3F8,
+            access_info: HvX64IoPortAccessInfo::new()
+                .with_access_size(1)
+                .with_string_op(true),
+            instruction_byte_count: code.len() as u8,
+            instruction_bytes: padded(code),
+            ..Default::default()
+        };
+        self.send(HvMessageType::X64_IO_PORT_INTERCEPT, &intercept)
+    }
+
+    fn memory(&mut self, code: &[u8]) -> Outcome {
+        let intercept = HvX64MemoryInterceptMessage {
+            header: self.header(HvInterceptAccessType::READ, 0),
+            guest_physical_address: DEVICE,
+            instruction_byte_count: code.len() as u8,
+            instruction_bytes: padded(code),
+            ..Default::default()
+        };
+        self.send(HvMessageType::UNMAPPED_GPA, &intercept)
+    }
+
+    fn send<T: IntoBytes + Immutable>(&mut self, kind: HvMessageType, payload: &T) -> Outcome {
+        self.handle(&HvMessage::new(kind, 1, payload).unwrap())
+    }
+
+    fn bytes(&self, gpa: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.guest.read(gpa, &mut bytes).unwrap();
+        bytes
+    }
+}
+
+fn padded(code: &[u8]) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..code.len()].copy_from_slice(code);
+    bytes
+}

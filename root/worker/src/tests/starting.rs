@@ -1,0 +1,85 @@
+//! From a definition to a VM that runs.
+
+use super::*;
+
+#[test]
+fn a_vm_is_set_up_in_the_order_that_partitions_demand() {
+    let (exit, asked) = play([]);
+    assert_eq!(exit.reason, ExitReason::Stopped);
+    let flags = Flags::LAPIC_ENABLED | Flags::X2APIC_CAPABLE | Flags::GPA_SUPER_PAGES_ENABLED;
+    let order = [
+        Asked::Create(flags),
+        Asked::Initialize,
+        Asked::Ram(8 << 20),
+        Asked::Vp(0),
+    ];
+    assert_eq!(asked[..4], order);
+    let registers = inputs(&asked, HvCallCode::SET_VP_REGISTERS);
+    let rip = registers[0][16..]
+        .chunks_exact(size_of::<HvRegisterAssoc>())
+        .map(|entry| HvRegisterAssoc::read_from_bytes(entry).unwrap())
+        .find(|entry| entry.name == HvRegisterName::RIP);
+    assert_eq!(rip.unwrap().value.low, 0x10_0040);
+    let intercepts: Vec<_> = inputs(&asked, HvCallCode::INSTALL_INTERCEPT)
+        .iter()
+        .map(|input| HvInputInstallIntercept::read_from_bytes(input).unwrap())
+        .map(|input| {
+            (
+                input.intercept_type,
+                input.access_type.0,
+                input.intercept_parameter.0,
+            )
+        })
+        .collect();
+    let ports = (HvInterceptType::X64_IO_PORT_RANGE, 3, 0xFFFF_0000);
+    assert_eq!(intercepts, [ports, (HvInterceptType::X64_APIC_EOI, 2, 0)]);
+    assert_eq!(asked.last(), Some(&Asked::Wait(u64::MAX, Some(0))));
+}
+
+#[test]
+fn a_vm_that_cannot_be_started_says_why() {
+    let start = |definition: &[u8], files: &OneFile| live(Fake::default(), definition, files);
+    let kernel = OneFile::kernel();
+    let refused = |exit: Exit, text: &str| {
+        assert_eq!(exit.reason, ExitReason::BadDefinition);
+        assert!(exit.text.contains(text), "{}", exit.text);
+    };
+    refused(start(b"\xFF", &kernel), "not text");
+    refused(start(b"name = \"a\"\n", &kernel), "memory");
+    let with = |memory: u32, file: &str, boot: &str| {
+        let text = format!("name = 'a'\nmemory = {memory}\nkernel = '{file}'\nboot = '{boot}'\n");
+        start(text.as_bytes(), &kernel)
+    };
+    refused(with(8, "guest/other", "auto"), "guest/other");
+    refused(with(128, "guest/kernel", "auto"), "128 MiB");
+    refused(with(8, "guest/kernel", "pvh"), "cannot be started by PVH");
+    assert_eq!(
+        with(8, "guest/kernel", "multiboot").reason,
+        ExitReason::Stopped
+    );
+    refused(
+        start(DEFINITION, &OneFile(b"hello".to_vec())),
+        "not a kernel",
+    );
+    let fake = Fake::default();
+    fake.0.borrow_mut().refuse = Some(HvCallCode::SET_VP_REGISTERS);
+    let exit = live(fake, DEFINITION, &kernel);
+    assert_eq!(exit.reason, ExitReason::WorkerFault);
+}
+
+#[test]
+fn every_vp_is_resumed_once_at_the_start() {
+    let fake = Fake::default();
+    let timeouts = [0; 2].map(|_| Step::Event(event::TIMEOUT, 0, 0));
+    fake.0.borrow_mut().script.extend(timeouts);
+    let definition = [DEFINITION, b"processors = 3\n"].concat();
+    live(fake.clone(), &definition, &OneFile::kernel());
+    let shared = fake.0.borrow();
+    let waits: Vec<_> = shared
+        .asked
+        .iter()
+        .filter(|asked| matches!(asked, Asked::Wait(..)))
+        .collect();
+    let expected = [(0, 0), (0, 1), (u64::MAX, 2)].map(|(time, vp)| Asked::Wait(time, Some(vp)));
+    assert_eq!(waits, expected.iter().collect::<Vec<_>>());
+}
