@@ -7,11 +7,33 @@
 
 extern crate alloc;
 
+mod commands;
+mod console;
 pub mod definition;
+mod events;
 mod host;
+mod life;
+mod manager;
+mod report;
+mod ring;
+#[cfg(test)]
+mod tests;
+mod vm;
 
 pub use definition::{Boot, Definition, DefinitionError};
 pub use host::{Counter, DebugFault, Event, Host, MemoryReport, PartitionMemory, VmId, WorkerEnd};
+pub use life::State;
+pub use manager::Manager;
 
-#[cfg(test)]
-mod tests;
+/// Feeds arbitrary bytes to the definition parser and the command parser; must not panic. For the fuzz target.
+pub fn fuzz(data: &[u8]) {
+    let Ok(text) = core::str::from_utf8(data) else {
+        return;
+    };
+    let _ = Definition::parse("vm/fuzz.toml", text);
+    let _ = text
+        .lines()
+        .map(console::parse)
+        .filter(Result::is_ok)
+        .count();
+}

@@ -1,1 +1,6 @@
+mod console;
 mod definition;
+mod fake;
+mod life;
+mod manager;
+mod report;

@@ -1,0 +1,142 @@
+//! Commands as they are typed.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::host::DebugFault;
+
+/// The answer to `help`.
+pub const HELP: &str = "\
+vm list                  the VMs and what state they are in
+vm start NAME            start a VM
+vm stop NAME             ask its worker to stop; it is killed after 10 seconds
+vm kill NAME             end its worker at once
+vm restart NAME          stop, then start again
+vm attach NAME           use its serial line; Ctrl-] d gives the console back
+mem                      who owns the machine's memory
+counters [NAME]          counters of the machine, or of a VM
+events                   what has happened
+debug worker NAME WHAT   make a worker misbehave: panic, wild or loop
+poweroff                 stop all VMs and switch the machine off
+reboot                   stop all VMs and reset the machine
+help                     this list
+";
+
+/// What can be done to a VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VmAction {
+    /// Start it.
+    Start,
+    /// Ask it to stop.
+    Stop,
+    /// End its worker.
+    Kill,
+    /// Stop, then start.
+    Restart,
+    /// Use its serial line.
+    Attach,
+    /// Let its worker misbehave.
+    Debug(DebugFault),
+}
+
+/// A command. Names of VMs are as typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command<'l> {
+    /// An empty line.
+    None,
+    /// `vm list`.
+    List,
+    /// `vm … NAME`.
+    Vm(VmAction, &'l str),
+    /// `mem`.
+    Memory,
+    /// `counters [NAME]`.
+    Counters(Option<&'l str>),
+    /// `events`.
+    Events,
+    /// `help`.
+    Help,
+    /// `poweroff`.
+    PowerOff,
+    /// `reboot`.
+    Reboot,
+}
+
+/// Reads a line.
+///
+/// # Errors
+/// What is wrong with it, and what could be typed instead.
+pub fn parse(line: &str) -> Result<Command<'_>, String> {
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    match words.as_slice() {
+        [] => Ok(Command::None),
+        ["vm", rest @ ..] => vm(rest),
+        ["mem"] => Ok(Command::Memory),
+        ["counters"] => Ok(Command::Counters(None)),
+        ["counters", name] => Ok(Command::Counters(Some(name))),
+        ["events"] => Ok(Command::Events),
+        ["help" | "?"] => Ok(Command::Help),
+        ["poweroff"] => Ok(Command::PowerOff),
+        ["reboot"] => Ok(Command::Reboot),
+        ["debug", rest @ ..] => debug(rest),
+        [
+            known @ ("mem" | "events" | "help" | "?" | "poweroff" | "reboot"),
+            ..,
+        ] => Err(format!(
+            "\"{known}\" takes nothing after it; type just \"{known}\""
+        )),
+        ["counters", ..] => {
+            Err("type \"counters\", or \"counters NAME\" with one VM's name".into())
+        }
+        // The VM commands without their first word are an easy slip.
+        [
+            slip @ ("list" | "start" | "stop" | "kill" | "restart" | "attach"),
+            ..,
+        ] => Err(format!(
+            "there is no command \"{slip}\"; did you mean \"vm {slip}\"?"
+        )),
+        [unknown, ..] => Err(format!(
+            "there is no command \"{unknown}\"; type \"help\" for the list of commands"
+        )),
+    }
+}
+
+fn vm<'l>(words: &[&'l str]) -> Result<Command<'l>, String> {
+    let actions = "list, start, stop, kill, restart, attach";
+    match words {
+        [] => Err(format!("\"vm\" wants to know what to do: {actions}")),
+        ["list"] => Ok(Command::List),
+        ["list", ..] => Err("\"vm list\" takes nothing after it".into()),
+        [action, rest @ ..] => {
+            let known = match *action {
+                "start" => VmAction::Start,
+                "stop" => VmAction::Stop,
+                "kill" => VmAction::Kill,
+                "restart" => VmAction::Restart,
+                "attach" => VmAction::Attach,
+                _ => return Err(format!("there is no \"vm {action}\"; there are: {actions}")),
+            };
+            match rest {
+                [name] => Ok(Command::Vm(known, name)),
+                _ => Err(format!(
+                    "\"vm {action}\" takes the name of one VM: vm {action} NAME; see \"vm list\""
+                )),
+            }
+        }
+    }
+}
+
+fn debug<'l>(words: &[&'l str]) -> Result<Command<'l>, String> {
+    let usage = || String::from("type \"debug worker NAME panic\", \"… wild\" or \"… loop\"");
+    let ["worker", name, what] = words else {
+        return Err(usage());
+    };
+    let fault = match *what {
+        "panic" => DebugFault::Panic,
+        "wild" => DebugFault::Wild,
+        "loop" => DebugFault::Loop,
+        _ => return Err(usage()),
+    };
+    Ok(Command::Vm(VmAction::Debug(fault), name))
+}

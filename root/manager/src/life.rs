@@ -1,0 +1,225 @@
+//! The life cycle of one VM: what a worker's end means, and what may be commanded when.
+
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use root_abi::ExitReason;
+
+use crate::host::WorkerEnd;
+
+/// One second in reference time, 100 ns units.
+pub const SECOND: u64 = 10_000_000;
+/// A VM that resets more often than this within [`STORM_TIME`] has failed.
+pub const STORM_RESETS: usize = 5;
+/// See [`STORM_RESETS`].
+pub const STORM_TIME: u64 = 10 * SECOND;
+/// How long a worker may take to stop before it is killed.
+pub const STOP_TIME: u64 = 10 * SECOND;
+
+/// What state a VM is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No worker. The text says how the last run ended, or is empty.
+    Off(String),
+    /// The worker builds the VM.
+    Starting,
+    /// The guest runs.
+    Running,
+    /// The worker has been asked to stop.
+    Stopping,
+    /// No worker, and something is wrong: the text says what.
+    Failed(String),
+}
+
+impl State {
+    /// One word for it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            State::Off(_) => "off",
+            State::Starting => "starting",
+            State::Running => "running",
+            State::Stopping => "stopping",
+            State::Failed(_) => "failed",
+        }
+    }
+
+    /// How the last run ended, if there is something to say.
+    pub fn reason(&self) -> &str {
+        match self {
+            State::Off(reason) | State::Failed(reason) => reason,
+            _ => "",
+        }
+    }
+}
+
+/// What is to be done after a worker's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing: the VM stays off, or has failed.
+    Rest,
+    /// Start the VM again.
+    Start,
+}
+
+/// A VM's state and what it remembers.
+#[derive(Clone, Debug)]
+pub struct Life {
+    state: State,
+    /// When the current run started.
+    since: u64,
+    /// When it was asked to stop.
+    asked: u64,
+    /// Whether it is to start again once it has stopped.
+    again: bool,
+    /// Times of the last resets, at most [`STORM_RESETS`] + 1.
+    resets: VecDeque<u64>,
+}
+
+impl Default for Life {
+    fn default() -> Self {
+        Self {
+            state: State::Off(String::new()),
+            since: 0,
+            asked: 0,
+            again: false,
+            resets: VecDeque::new(),
+        }
+    }
+}
+
+impl Life {
+    /// The state.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Whether there is a worker.
+    pub fn has_worker(&self) -> bool {
+        matches!(
+            self.state,
+            State::Starting | State::Running | State::Stopping
+        )
+    }
+
+    /// How long the current run has lasted, if there is one; 100 ns.
+    pub fn uptime(&self, now: u64) -> Option<u64> {
+        self.has_worker().then(|| now.saturating_sub(self.since))
+    }
+
+    /// When a worker that is stopping will be killed.
+    pub fn deadline(&self) -> Option<u64> {
+        (self.state == State::Stopping).then(|| self.asked.saturating_add(STOP_TIME))
+    }
+
+    /// A worker has been started.
+    pub fn started(&mut self, now: u64) {
+        self.state = State::Starting;
+        self.since = now;
+        self.again = false;
+    }
+
+    /// A person asked for the start: earlier resets do not count any more.
+    pub fn forget_resets(&mut self) {
+        self.resets.clear();
+    }
+
+    /// It could not be started.
+    pub fn failed(&mut self, reason: String) {
+        self.state = State::Failed(reason);
+        self.again = false;
+    }
+
+    /// The guest runs. Returns whether that is news.
+    pub fn running(&mut self) -> bool {
+        let news = self.state == State::Starting;
+        if news {
+            self.state = State::Running;
+        }
+        news
+    }
+
+    /// Notes that the worker is being asked to stop, and whether it is to start again then. Returns whether it has to be
+    /// asked: if there is a worker, and it was not asked before.
+    pub fn stop(&mut self, now: u64, again: bool) -> bool {
+        if !self.has_worker() {
+            return false;
+        }
+        self.again = again;
+        let first = self.state != State::Stopping;
+        if first {
+            self.state = State::Stopping;
+            self.asked = now;
+        }
+        first
+    }
+
+    /// Notes that the worker is being killed: it will not start again.
+    pub fn kill(&mut self) {
+        self.again = false;
+    }
+
+    /// The time to stop is over: a kill is under way, and a restart that was wanted still is. The next deadline is as far
+    /// away again.
+    pub fn overdue(&mut self, now: u64) {
+        self.asked = now;
+    }
+
+    /// The worker has ended.
+    pub fn ended(&mut self, now: u64, end: &WorkerEnd) -> Next {
+        if !self.has_worker() {
+            return Next::Rest;
+        }
+        let asked = self.state == State::Stopping;
+        let again = core::mem::take(&mut self.again);
+        self.state = match end {
+            WorkerEnd::Exited(ExitReason::Reset, _) if !asked => return self.reset(now),
+            WorkerEnd::Exited(ExitReason::Reset | ExitReason::Stopped, _) => {
+                State::Off("stopped".into())
+            }
+            WorkerEnd::Exited(ExitReason::PowerOff, text) => {
+                State::Off(with("switched off by the guest", text))
+            }
+            WorkerEnd::Exited(ExitReason::GuestFault, text) => {
+                State::Failed(with("the guest cannot go on", text))
+            }
+            WorkerEnd::Exited(ExitReason::BadDefinition, text) => {
+                State::Failed(with("cannot be started", text))
+            }
+            WorkerEnd::Exited(ExitReason::WorkerFault, text) => {
+                State::Failed(with("its worker failed", text))
+            }
+            WorkerEnd::Crashed(text) => State::Failed(with("its worker crashed", text)),
+            WorkerEnd::Killed => State::Off("killed".into()),
+        };
+        // A fault is to be seen, not started over.
+        if again && matches!(self.state, State::Off(_)) {
+            Next::Start
+        } else {
+            Next::Rest
+        }
+    }
+
+    fn reset(&mut self, now: u64) -> Next {
+        self.resets
+            .retain(|time| now.saturating_sub(*time) < STORM_TIME);
+        self.resets.push_back(now);
+        if self.resets.len() > STORM_RESETS {
+            let (resets, seconds) = (self.resets.len(), STORM_TIME / SECOND);
+            self.state = State::Failed(format!("it reset {resets} times within {seconds} seconds"));
+            self.resets.clear();
+            return Next::Rest;
+        }
+        self.state = State::Off("reset".into());
+        Next::Start
+    }
+}
+
+fn with(what: &str, text: &str) -> String {
+    let text = text.trim();
+    if text.is_empty() {
+        what.to_string()
+    } else {
+        format!("{what}: {text}")
+    }
+}

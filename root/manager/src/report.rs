@@ -1,0 +1,84 @@
+//! What the reporting commands print.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use crate::console::{Table, kib, seconds};
+use crate::host::{Counter, Event, MemoryReport, VmId};
+use crate::life::SECOND;
+
+/// `mem`: every owner with its pages, and whether nothing is missing. `name` gives a VM's name.
+pub fn memory(report: &MemoryReport, name: impl Fn(VmId) -> String) -> String {
+    let mut table = Table::new(["OWNER", ">KIB", ">PAGES"]);
+    let mut sum = 0u64;
+    let mut row = |owner: String, pages: u64| {
+        sum = sum.saturating_add(pages);
+        table.row([owner, kib(pages).to_string(), pages.to_string()]);
+    };
+    row("free".into(), report.free);
+    row("root kernel".into(), report.root_kernel);
+    row("worker processes".into(), report.workers);
+    row("boot archive".into(), report.archive);
+    row("hypervisor".into(), report.hypervisor);
+    row("firmware".into(), report.firmware);
+    for partition in &report.partitions {
+        let vm = name(partition.vm);
+        row(format!("{vm}: guest RAM"), partition.ram);
+        row(
+            format!("{vm}: deposited, available"),
+            partition.deposited_available,
+        );
+        row(
+            format!("{vm}: deposited, in use"),
+            partition.deposited_in_use,
+        );
+    }
+    table.row(["sum".into(), kib(sum).to_string(), sum.to_string()]);
+    table.row([
+        "machine".into(),
+        kib(report.total).to_string(),
+        report.total.to_string(),
+    ]);
+    let verdict = if sum == report.total {
+        "every page has one owner".into()
+    } else if sum < report.total {
+        format!(
+            "{} pages have no owner: memory is lost, or counted wrongly",
+            report.total - sum
+        )
+    } else {
+        format!("{} pages are counted twice", sum - report.total)
+    };
+    format!("{}{verdict}\n", table.text())
+}
+
+/// `counters`.
+pub fn counters(counters: &[Counter]) -> String {
+    if counters.is_empty() {
+        return "no counters\n".into();
+    }
+    let mut table = Table::new(["COUNTER", ">VALUE"]);
+    for counter in counters {
+        table.row([counter.name.clone(), counter.value.to_string()]);
+    }
+    table.text()
+}
+
+/// `events`.
+pub fn events(events: &[Event]) -> String {
+    let mut table = Table::new([">SECONDS", "SOURCE", "EVENT"]);
+    for event in events {
+        table.row([
+            seconds(event.time),
+            event.source.clone(),
+            event.text.clone(),
+        ]);
+    }
+    table.text()
+}
+
+/// A duration as hours, minutes and seconds.
+pub fn duration(time: u64) -> String {
+    let all = time / SECOND;
+    format!("{}:{:02}:{:02}", all / 3600, all / 60 % 60, all % 60)
+}

@@ -1,0 +1,149 @@
+//! A host that remembers.
+
+use std::collections::HashMap;
+
+use root_abi::ExitReason;
+
+use crate::life::SECOND;
+use crate::{Counter, DebugFault, Definition, Event, Host, Manager, MemoryReport, VmId, WorkerEnd};
+
+/// What the manager asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    Start(VmId, String),
+    Stop(VmId),
+    Kill(VmId),
+    Input(VmId, Vec<u8>),
+    Debug(VmId, DebugFault),
+    PowerOff,
+    Reboot,
+}
+
+pub struct Fake {
+    pub now: u64,
+    pub screen: Vec<u8>,
+    pub files: HashMap<String, u64>,
+    pub free: u64,
+    pub refuse: Option<String>,
+    pub effects: Vec<Effect>,
+    pub report: MemoryReport,
+}
+
+impl Default for Fake {
+    fn default() -> Self {
+        Self {
+            now: 5 * SECOND,
+            screen: Vec::new(),
+            files: HashMap::from([("guest/k".to_string(), 1)]),
+            free: 1 << 30,
+            refuse: None,
+            effects: Vec::new(),
+            report: MemoryReport::default(),
+        }
+    }
+}
+
+impl Fake {
+    /// What was written since the last call.
+    pub fn seen(&mut self) -> String {
+        String::from_utf8_lossy(&std::mem::take(&mut self.screen)).into_owned()
+    }
+
+    /// What was asked for since the last call.
+    pub fn done(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+}
+
+impl Host for Fake {
+    fn now(&self) -> u64 {
+        self.now
+    }
+    fn console_write(&mut self, bytes: &[u8]) {
+        self.screen.extend_from_slice(bytes);
+    }
+    fn file_size(&self, name: &str) -> Option<u64> {
+        self.files.get(name).copied()
+    }
+    fn free_memory(&self) -> u64 {
+        self.free
+    }
+    fn start_worker(
+        &mut self,
+        vm: VmId,
+        definition: &Definition,
+        text: &str,
+    ) -> Result<(), String> {
+        assert!(
+            text.contains(&definition.name),
+            "the worker gets the text of its definition"
+        );
+        if let Some(problem) = &self.refuse {
+            return Err(problem.clone());
+        }
+        self.effects
+            .push(Effect::Start(vm, definition.name.clone()));
+        Ok(())
+    }
+    fn stop_worker(&mut self, vm: VmId) {
+        self.effects.push(Effect::Stop(vm));
+    }
+    fn kill_worker(&mut self, vm: VmId) {
+        self.effects.push(Effect::Kill(vm));
+    }
+    fn send_input(&mut self, vm: VmId, bytes: &[u8]) {
+        self.effects.push(Effect::Input(vm, bytes.to_vec()));
+    }
+    fn debug_worker(&mut self, vm: VmId, fault: DebugFault) {
+        self.effects.push(Effect::Debug(vm, fault));
+    }
+    fn memory(&self) -> MemoryReport {
+        self.report.clone()
+    }
+    fn counters(&self, vm: Option<VmId>) -> Vec<Counter> {
+        let name = vm.map_or("machine".to_string(), |vm| format!("vm {}", vm.0));
+        vec![Counter { name, value: 7 }]
+    }
+    fn events(&self) -> Vec<Event> {
+        vec![Event {
+            time: SECOND,
+            source: "root".into(),
+            text: "ready".into(),
+        }]
+    }
+    fn power_off(&mut self) {
+        self.effects.push(Effect::PowerOff);
+    }
+    fn reboot(&mut self) {
+        self.effects.push(Effect::Reboot);
+    }
+}
+
+/// A definition with its file name.
+pub fn vm(name: &str, more: &str) -> (String, String) {
+    let text = format!("name = \"{name}\"\nmemory = 64\nkernel = \"guest/k\"\n{more}\n");
+    (format!("vm/{name}.toml"), text)
+}
+
+/// A manager of these definitions that has begun, its first words discarded.
+pub fn begun(definitions: &[(String, String)]) -> (Manager, Fake) {
+    let mut manager = Manager::new(
+        definitions
+            .iter()
+            .map(|(file, text)| (file.as_str(), text.as_bytes())),
+    );
+    let mut host = Fake::default();
+    manager.begin(&mut host);
+    host.seen();
+    (manager, host)
+}
+
+/// Types a line and returns what was written.
+pub fn typed(manager: &mut Manager, host: &mut Fake, line: &str) -> String {
+    manager.console_input(host, format!("{line}\r").as_bytes());
+    host.seen().replace("\r\n", "\n")
+}
+
+pub fn exited(reason: ExitReason) -> WorkerEnd {
+    WorkerEnd::Exited(reason, "because".into())
+}
