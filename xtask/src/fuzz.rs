@@ -134,7 +134,6 @@ fn build() -> Result<()> {
         .args([
             "build",
             "--release",
-            "--locked",
             "--bins",
             "--target",
             TARGET,
@@ -188,12 +187,11 @@ fn run_one(name: &str, time: Duration) -> Result<Outcome> {
             ),
         ))
     };
-    Ok(Outcome::single(
-        &format!("{name} ({} inputs)", executed(&text)),
-        "host",
-        started.elapsed(),
-        verdict,
-    ))
+    let outcome = Outcome::single(name, "host", started.elapsed(), verdict);
+    Ok(Outcome {
+        note: Some(format!("{} inputs", executed(&text))),
+        ..outcome
+    })
 }
 
 /// Inputs tried, from libFuzzer's final statistics.

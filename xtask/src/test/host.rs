@@ -156,6 +156,7 @@ fn outcome(name: &str, counts: Counts, failure: String, took: Duration) -> Outco
         status,
         seconds: took.as_secs_f64(),
         reason: (!failure.is_empty()).then_some(failure),
+        note: None,
         counts,
     }
 }

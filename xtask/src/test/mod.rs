@@ -1,8 +1,11 @@
 //! `cargo xtask test`: the crates' tests on this machine, and scenarios in the emulator.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::fuzz;
 use crate::paths;
 use crate::setup::apt;
 use crate::system::{Needs, System};
@@ -15,6 +18,10 @@ mod serial;
 
 use report::Outcome;
 use scenario::Scenario;
+
+/// How long the fuzz targets run in all: a check that nothing broke. A search takes `cargo xtask fuzz` and patience.
+const FUZZ_TIME: Duration = Duration::from_secs(300);
+const FUZZ_TIME_FAST: Duration = Duration::from_secs(20);
 
 /// Options of the command.
 #[derive(Args, Debug)]
@@ -46,6 +53,8 @@ pub fn test(options: &Test) -> Result<bool> {
         .collect();
     let mut scenarios = Scenario::all(&paths::root().join("tests/scenarios"))?;
     scenarios.retain(|scenario| wanted(&scenario.name) && (scenario.fast || !options.fast));
+    let mut targets = fuzz::targets()?;
+    targets.retain(|name| wanted(name));
     if options.list {
         for name in &crates {
             println!("host      {name}");
@@ -53,16 +62,27 @@ pub fn test(options: &Test) -> Result<bool> {
         for scenario in &scenarios {
             println!("scenario  {:<36} {}", scenario.name, scenario.about);
         }
+        for name in &targets {
+            println!("fuzz      {name}");
+        }
         return Ok(true);
     }
-    if crates.is_empty() && scenarios.is_empty() {
+    if crates.is_empty() && scenarios.is_empty() && targets.is_empty() {
         bail!(
-            "no crate and no scenario has {:?} in its name; --list shows all",
+            "no crate, scenario or fuzz target has {:?} in its name; --list shows all",
             options.filter.as_deref().unwrap_or("")
         );
     }
     let mut outcomes = host_tests(&crates, options)?;
     outcomes.extend(scenario_tests(&scenarios)?);
+    if !targets.is_empty() {
+        let time = if options.fast {
+            FUZZ_TIME_FAST
+        } else {
+            FUZZ_TIME
+        };
+        outcomes.extend(fuzz::run(&targets, time)?);
+    }
     for failure in outcomes
         .iter()
         .filter(|outcome| outcome.status == report::Status::Failed)

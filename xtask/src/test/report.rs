@@ -33,6 +33,9 @@ pub struct Outcome {
     /// Why it failed or was skipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What else there is to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Tests in it that passed, failed, were skipped.
     pub counts: Counts,
 }
@@ -87,6 +90,7 @@ impl Outcome {
             status,
             seconds: took.as_secs_f64(),
             reason,
+            note: None,
             counts: Counts::one(status),
         }
     }
@@ -111,6 +115,9 @@ impl Outcome {
             if self.counts.skipped > 0 {
                 line += &format!(", {} skipped", self.counts.skipped);
             }
+        }
+        if let Some(note) = &self.note {
+            line += &format!("  {note}");
         }
         if let Some(reason) = &self.reason {
             line += &format!("  {}", reason.lines().next().unwrap_or_default());
