@@ -3,13 +3,14 @@
 use crate::arch::exit::Event;
 use crate::arch::state::{Segment, SegmentName, efer, rflags, vector};
 
+use super::bits::{clean, event, exit_code, vintr};
+use super::codec::{Combined, combine, decode, encode};
 use super::vcpu::{NmiState, Vcpu};
-use super::vmcb::{clean, event, exit_code, vintr};
 
 /// Bit of `interrupt_shadow`: the instruction after STI or MOV SS runs without interrupts.
 const SHADOW: u64 = 1;
 /// DR6: single step.
-const DR6_BS: u64 = 1 << 14;
+pub(super) const DR6_BS: u64 = 1 << 14;
 /// DR6: an access to a debug register was refused.
 const DR6_BD: u64 = 1 << 13;
 /// DR7: general detect.
@@ -109,28 +110,6 @@ impl Vcpu {
         control.interrupt_shadow = control.interrupt_shadow & !SHADOW | u64::from(shadow);
     }
 
-    /// NMIs wait for an IRET.
-    pub fn nmi_masked(&self) -> bool {
-        match self.nmi {
-            NmiState::Open => false,
-            NmiState::Masked => true,
-            NmiState::Returning { rip, .. } => rip == self.save().rip,
-        }
-    }
-
-    /// Masks NMIs until an IRET, or unmasks them.
-    pub fn set_nmi_masked(&mut self, masked: bool) {
-        if masked != self.nmi_masked() {
-            self.end_step();
-            self.nmi = if masked {
-                NmiState::Masked
-            } else {
-                NmiState::Open
-            };
-            self.refresh_intercepts();
-        }
-    }
-
     /// Asks for [`crate::arch::exit::Exit::InterruptWindow`] as soon as RFLAGS.IF and the shadow allow an interrupt.
     pub fn set_interrupt_window(&mut self, wanted: bool) {
         if wanted != self.window_requested() {
@@ -148,11 +127,6 @@ impl Vcpu {
 
     pub(super) fn window_requested(&self) -> bool {
         self.control().vintr & vintr::IRQ != 0
-    }
-
-    /// Asks for [`crate::arch::exit::Exit::NmiWindow`] as soon as the IRET of the NMI in progress has executed.
-    pub fn set_nmi_window(&mut self, wanted: bool) {
-        self.nmi_window = wanted;
     }
 
     /// Moves RIP behind an instruction of `length` bytes that was emulated: the interrupt shadow and RF end, and a
@@ -233,65 +207,6 @@ impl Vcpu {
         }
     }
 
-    /// The IRET exit: it has not executed yet.
-    pub(super) fn iret_begins(&mut self) {
-        let save = self.save();
-        let (rip, own_tf) = (save.rip, save.rflags & rflags::TF != 0);
-        let stepping = self.nmi_window.then_some(own_tf);
-        if stepping.is_some() {
-            self.save_mut().rflags |= rflags::TF;
-        }
-        self.nmi = NmiState::Returning { rip, stepping };
-        self.refresh_intercepts();
-    }
-
-    /// After each exit: whether the IRET that was awaited has executed.
-    pub(super) fn observe_iret(&mut self) {
-        if let NmiState::Returning {
-            rip,
-            stepping: None,
-        } = self.nmi
-            && self.save().rip != rip
-        {
-            self.nmi = NmiState::Open;
-        }
-    }
-
-    /// A #DB exit: whether it was the end of the step over IRET, and no one else's.
-    pub(super) fn debug_exit_ends_step(&mut self) -> bool {
-        let NmiState::Returning {
-            stepping: Some(own_tf),
-            ..
-        } = self.nmi
-        else {
-            return false;
-        };
-        self.end_step();
-        self.nmi = NmiState::Open;
-        self.refresh_intercepts();
-        if own_tf {
-            return false;
-        }
-        let others = self.save().dr6 & 0xF;
-        self.save_mut().dr6 &= !DR6_BS;
-        self.dirty(clean::DR);
-        others == 0
-    }
-
-    /// Gives the guest its own TF back if the step over IRET had set it.
-    fn end_step(&mut self) {
-        if let NmiState::Returning {
-            stepping: Some(false),
-            rip,
-        } = self.nmi
-        {
-            // Once IRET has executed, RFLAGS is what it popped, and TF in it is the guest's.
-            if self.save().rip == rip {
-                self.save_mut().rflags &= !rflags::TF;
-            }
-        }
-    }
-
     /// The length of the instruction that was intercepted, where the processor told.
     pub fn instruction_length(&self) -> Option<u8> {
         let control = self.control();
@@ -336,112 +251,5 @@ const fn executes_again(info: u64) -> bool {
         event::TYPE_SOFTWARE => true,
         event::TYPE_EXCEPTION => vector == 3 || vector == 4,
         _ => false,
-    }
-}
-
-/// The processor's form of an event.
-pub(super) fn encode(e: Event) -> u64 {
-    event::VALID
-        | match e {
-            Event::Interrupt(vector) => event::TYPE_INTERRUPT | u64::from(vector),
-            Event::Nmi => event::TYPE_NMI | u64::from(vector::NMI),
-            Event::Software { vector, .. } => event::TYPE_SOFTWARE | u64::from(vector),
-            Event::Exception { vector, error_code } => {
-                let error =
-                    error_code.map_or(0, |code| event::ERROR_CODE_VALID | u64::from(code) << 32);
-                event::TYPE_EXCEPTION | u64::from(vector) | error
-            }
-        }
-}
-
-/// An event from the processor's form. `length` is a software interrupt's.
-pub(super) fn decode(raw: u64, length: u8) -> Option<Event> {
-    if raw & event::VALID == 0 {
-        return None;
-    }
-    let vector = (raw & event::VECTOR_MASK) as u8;
-    Some(match raw & event::TYPE_MASK {
-        event::TYPE_INTERRUPT => Event::Interrupt(vector),
-        event::TYPE_NMI => Event::Nmi,
-        event::TYPE_EXCEPTION => Event::Exception {
-            vector,
-            error_code: (raw & event::ERROR_CODE_VALID != 0).then_some((raw >> 32) as u32),
-        },
-        event::TYPE_SOFTWARE => Event::Software { vector, length },
-        _ => return None,
-    })
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Combined {
-    Second,
-    DoubleFault,
-    TripleFault,
-}
-
-/// What an exception raised while another is delivered becomes: manual volume 2, 8.2.9.
-const fn combine(first: u8, second: u8) -> Combined {
-    const fn contributory(vector: u8) -> bool {
-        matches!(vector, vector::DE | 10..=13)
-    }
-    let second_counts = contributory(second) || second == vector::PF;
-    if first == vector::DF {
-        if second_counts {
-            Combined::TripleFault
-        } else {
-            Combined::Second
-        }
-    } else if (contributory(first) && contributory(second))
-        || (first == vector::PF && second_counts)
-    {
-        Combined::DoubleFault
-    } else {
-        Combined::Second
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn faults_in_delivery_follow_the_double_fault_table() {
-        assert_eq!(combine(vector::GP, vector::GP), Combined::DoubleFault);
-        assert_eq!(combine(vector::PF, vector::PF), Combined::DoubleFault);
-        assert_eq!(combine(vector::PF, vector::GP), Combined::DoubleFault);
-        assert_eq!(combine(vector::GP, vector::PF), Combined::Second);
-        assert_eq!(combine(vector::DB, vector::AC), Combined::Second);
-        assert_eq!(combine(vector::DF, vector::GP), Combined::TripleFault);
-        assert_eq!(combine(vector::DF, vector::PF), Combined::TripleFault);
-    }
-
-    #[test]
-    fn an_exception_encodes_as_the_manual_says() {
-        let gp = Event::Exception {
-            vector: 13,
-            error_code: Some(0x18),
-        };
-        assert_eq!(encode(gp), 0x18_8000_0B0D);
-        assert_eq!(encode(Event::Interrupt(0x30)), 0x8000_0030);
-        assert_eq!(encode(Event::Nmi), 0x8000_0202);
-    }
-
-    fn any_event() -> impl Strategy<Value = Event> {
-        prop_oneof![
-            any::<u8>().prop_map(Event::Interrupt),
-            Just(Event::Nmi),
-            (0u8..32, any::<Option<u32>>())
-                .prop_map(|(vector, error_code)| Event::Exception { vector, error_code }),
-            (any::<u8>(), 1u8..16).prop_map(|(vector, length)| Event::Software { vector, length }),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn events_survive_the_round_trip(e in any_event()) {
-            let length = if let Event::Software { length, .. } = e { length } else { 0 };
-            prop_assert_eq!(decode(encode(e), length), Some(e));
-        }
     }
 }

@@ -4,7 +4,8 @@ use crate::arch::exit::{Access, CrExit, ExceptionExit, Exit, IoExit, NestedFault
 use crate::arch::state::vector;
 use crate::mem::addr::Gpa;
 
-use super::vmcb::{Control, Save, exit_code};
+use super::bits::exit_code;
+use super::vmcb::{Control, Save};
 
 /// EXITINFO1 of a port access: IN rather than OUT.
 const IO_IN: u64 = 1 << 0;

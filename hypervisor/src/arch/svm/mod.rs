@@ -1,10 +1,13 @@
 //! AMD SVM.
 
+mod bits;
+mod codec;
 mod debug;
 mod enable;
 mod events;
 mod exits;
 mod hardware;
+mod nmi;
 mod permissions;
 mod registers;
 mod run;

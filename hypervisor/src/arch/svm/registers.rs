@@ -2,8 +2,9 @@
 
 use crate::arch::state::{Segment, SegmentName, SystemRegister, TableRegister, efer};
 
+use super::bits::{clean, vintr};
 use super::vcpu::Vcpu;
-use super::vmcb::{VmcbSegment, clean, vintr};
+use super::vmcb::VmcbSegment;
 
 macro_rules! saved {
     ($($(#[$doc:meta])* $get:ident $set:ident $field:ident $clean:expr;)+) => {

@@ -4,9 +4,9 @@ use crate::arch::Flush;
 use crate::arch::exit::{Event, ExceptionExit, Exit};
 use crate::arch::state::vector;
 
+use super::bits::{clean, exit_code, tlb_control};
 use super::enable::Processor;
 use super::vcpu::Vcpu;
-use super::vmcb::{clean, exit_code, tlb_control};
 use super::{debug, exits, hardware};
 
 /// DR7 bits that make DR0 to DR3 act.

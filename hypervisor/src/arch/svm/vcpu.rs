@@ -9,8 +9,9 @@ use crate::arch::state::{
 use crate::arch::{Flush, VcpuConfig, VcpuKind};
 use crate::mem::addr::Spa;
 
+use super::bits::{clean, misc1, misc2, misc3, tlb_control, vintr};
 use super::enable::Capabilities;
-use super::vmcb::{Control, Save, Vmcb, clean, misc1, misc2, misc3, tlb_control, vintr};
+use super::vmcb::{Control, Save, Vmcb};
 
 /// PAUSEs of one loop before the filter reports it.
 const PAUSE_COUNT: u16 = 3000;

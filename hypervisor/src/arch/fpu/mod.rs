@@ -1,9 +1,12 @@
 //! x87, SSE and extended state of VPs. The hypervisor is compiled without floating point, so what lies in these registers
 //! is always some VP's, and changes only when [`FpuUnit::switch`] is told to.
 
-use super::Counters;
+mod unit;
+
 use super::cpuid::CpuidSource;
 use super::page::HwPages;
+
+pub use unit::FpuUnit;
 
 /// XCR0: x87.
 const X87: u64 = 1 << 0;
@@ -225,159 +228,6 @@ impl Fpu {
         let end = offset.saturating_add(bytes.len());
         if let Some(target) = self.area.bytes_mut().get_mut(offset..end) {
             target.copy_from_slice(bytes);
-        }
-    }
-}
-
-/// The floating point unit of one processor.
-#[derive(Debug)]
-pub struct FpuUnit {
-    format: FpuFormat,
-    /// XCR0 as it is now.
-    xcr0: u64,
-}
-
-impl FpuUnit {
-    /// Turns the unit on for the processor that this runs on: CR0.EM and TS off, MP on, CR4.OSFXSR, OSXMMEXCPT and, with
-    /// XSAVE, OSXSAVE on, XCR0 everything that is switched.
-    ///
-    /// # Safety
-    /// Ring 0; `format` must be this machine's; the value must stay on this processor.
-    pub unsafe fn enable(format: FpuFormat) -> Self {
-        // SAFETY: ring 0; the bits exist on every 64-bit processor, and OSXSAVE where CPUID told of XSAVE.
-        unsafe {
-            let (mut cr0, mut cr4): (u64, u64);
-            core::arch::asm!("mov {}, cr0", "mov {}, cr4", out(reg) cr0, out(reg) cr4, options(nomem, nostack));
-            cr0 = cr0 & !(1 << 2 | 1 << 3) | 1 << 1;
-            cr4 |= 1 << 9 | 1 << 10;
-            if format.components != 0 {
-                cr4 |= 1 << 18;
-            }
-            core::arch::asm!("mov cr0, {}", "mov cr4, {}", in(reg) cr0, in(reg) cr4, options(nostack));
-        }
-        let mut unit = Self { format, xcr0: 0 };
-        // SAFETY: OSXSAVE is on if there are components, and they are what CPUID offers.
-        unsafe { unit.write_xcr0(format.components, &mut Counters::default()) };
-        unit
-    }
-
-    /// Stores the state of the VP whose state is in the processor, if one's is, and loads the other's.
-    ///
-    /// # Safety
-    /// This processor's unit, ring 0; `from`, if any, must be the VP last given as `to`.
-    pub unsafe fn switch(&mut self, from: Option<&mut Fpu>, to: &Fpu, counters: &mut Counters) {
-        let mask = self.format.components;
-        // SAFETY: the areas are pages of ours in the unit's format (`Fpu`), whose content XRSTOR accepts: made by `reset`,
-        // by XSAVE, or checked by `set_bytes`. XCR0 values are checked ones.
-        unsafe {
-            // A guest's XCR0 may hide components that hold its state all the same.
-            self.write_xcr0(mask, counters);
-            if let Some(from) = from {
-                self.save(from);
-                counters.xsaves += 1;
-            }
-            self.restore(to);
-            counters.xrstors += 1;
-            self.load_xcr0(to, counters);
-        }
-    }
-
-    /// Stores the state of the VP whose state is in the processor, which keeps it.
-    ///
-    /// # Safety
-    /// This processor's unit, ring 0; `current` must be the VP last given as `to`.
-    pub unsafe fn store(&mut self, current: &mut Fpu, counters: &mut Counters) {
-        // SAFETY: as in `switch`.
-        unsafe {
-            self.write_xcr0(self.format.components, counters);
-            self.save(current);
-            counters.xsaves += 1;
-            self.load_xcr0(current, counters);
-        }
-    }
-
-    /// Makes a change of the current VP's XCR0 take effect.
-    ///
-    /// # Safety
-    /// This processor's unit, ring 0; `current` must be the VP last given as `to`.
-    pub unsafe fn load_xcr0(&mut self, current: &Fpu, counters: &mut Counters) {
-        // SAFETY: `Fpu` holds only values that the format accepts.
-        unsafe { self.write_xcr0(current.xcr0, counters) };
-    }
-
-    unsafe fn write_xcr0(&mut self, value: u64, counters: &mut Counters) {
-        if self.format.components == 0 || self.xcr0 == value {
-            return;
-        }
-        // SAFETY: OSXSAVE is on (`enable`), and the caller vouches for the value.
-        unsafe {
-            core::arch::asm!(
-                "xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32,
-                options(nomem, nostack, preserves_flags)
-            );
-        }
-        self.xcr0 = value;
-        counters.xcr_writes += 1;
-    }
-
-    unsafe fn save(&self, fpu: &mut Fpu) {
-        let area = fpu.area.bytes_mut().as_mut_ptr();
-        let mask = self.format.components;
-        // SAFETY: a page, aligned, large enough for the components (`FpuFormat::probe`).
-        unsafe {
-            if mask == 0 {
-                core::arch::asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags));
-            } else {
-                core::arch::asm!(
-                    "xsave64 [{}]", in(reg) area, in("eax") mask as u32, in("edx") (mask >> 32) as u32,
-                    options(nostack, preserves_flags)
-                );
-            }
-        }
-    }
-
-    unsafe fn restore(&self, fpu: &Fpu) {
-        let area = fpu.area.bytes().as_ptr();
-        let mask = self.format.components;
-        // SAFETY: a page, aligned, with content that the instruction accepts (see `switch`).
-        unsafe {
-            if mask == 0 {
-                core::arch::asm!("fxrstor64 [{}]", in(reg) area, options(nostack, preserves_flags, readonly));
-            } else {
-                core::arch::asm!(
-                    "xrstor64 [{}]", in(reg) area, in("eax") mask as u32, in("edx") (mask >> 32) as u32,
-                    options(nostack, preserves_flags, readonly)
-                );
-            }
-        }
-    }
-
-    /// XMM0 to XMM5 as they are in the processor: the input of a hypercall that passes it there.
-    pub fn live_xmm(&self) -> [u128; 6] {
-        let mut values = [0_u128; 6];
-        // SAFETY: the unit is on (`enable`); the array is writable for 96 bytes.
-        unsafe {
-            core::arch::asm!(
-                "movups [{0}], xmm0", "movups [{0} + 16], xmm1", "movups [{0} + 32], xmm2",
-                "movups [{0} + 48], xmm3", "movups [{0} + 64], xmm4", "movups [{0} + 80], xmm5",
-                in(reg) values.as_mut_ptr(), options(nostack, preserves_flags)
-            );
-        }
-        values
-    }
-
-    /// Sets XMM0 to XMM5 in the processor: the output of such a hypercall.
-    ///
-    /// # Safety
-    /// The state in the processor must be the VP's that is meant.
-    pub unsafe fn set_live_xmm(&mut self, values: &[u128; 6]) {
-        // SAFETY: the unit is on; the registers hold no state of the hypervisor's (the caller, and the module's head).
-        unsafe {
-            core::arch::asm!(
-                "movups xmm0, [{0}]", "movups xmm1, [{0} + 16]", "movups xmm2, [{0} + 32]",
-                "movups xmm3, [{0} + 48]", "movups xmm4, [{0} + 64]", "movups xmm5, [{0} + 80]",
-                in(reg) values.as_ptr(), options(nostack, preserves_flags, readonly)
-            );
         }
     }
 }

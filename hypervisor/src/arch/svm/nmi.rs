@@ -1,0 +1,98 @@
+//! NMI masking: from delivery until the handler's IRET has executed, which this processor does not track for us.
+//!
+//! IRET is intercepted while an NMI is in progress. That exit comes before it executes; so either the next exit with
+//! another RIP tells that it has, or, if someone waits, it is single-stepped.
+
+use crate::arch::state::rflags;
+
+use super::bits::clean;
+use super::events::DR6_BS;
+use super::vcpu::{NmiState, Vcpu};
+
+impl Vcpu {
+    /// NMIs wait for an IRET.
+    pub fn nmi_masked(&self) -> bool {
+        match self.nmi {
+            NmiState::Open => false,
+            NmiState::Masked => true,
+            NmiState::Returning { rip, .. } => rip == self.save().rip,
+        }
+    }
+
+    /// Masks NMIs until an IRET, or unmasks them.
+    pub fn set_nmi_masked(&mut self, masked: bool) {
+        if masked != self.nmi_masked() {
+            self.end_step();
+            self.nmi = if masked {
+                NmiState::Masked
+            } else {
+                NmiState::Open
+            };
+            self.refresh_intercepts();
+        }
+    }
+
+    /// Asks for [`crate::arch::exit::Exit::NmiWindow`] as soon as the IRET of the NMI in progress has executed.
+    pub fn set_nmi_window(&mut self, wanted: bool) {
+        self.nmi_window = wanted;
+    }
+
+    /// The IRET exit: it has not executed yet.
+    pub(super) fn iret_begins(&mut self) {
+        let save = self.save();
+        let (rip, own_tf) = (save.rip, save.rflags & rflags::TF != 0);
+        let stepping = self.nmi_window.then_some(own_tf);
+        if stepping.is_some() {
+            self.save_mut().rflags |= rflags::TF;
+        }
+        self.nmi = NmiState::Returning { rip, stepping };
+        self.refresh_intercepts();
+    }
+
+    /// After each exit: whether the IRET that was awaited has executed.
+    pub(super) fn observe_iret(&mut self) {
+        if let NmiState::Returning {
+            rip,
+            stepping: None,
+        } = self.nmi
+            && self.save().rip != rip
+        {
+            self.nmi = NmiState::Open;
+        }
+    }
+
+    /// A #DB exit: whether it was the end of the step over IRET, and no one else's.
+    pub(super) fn debug_exit_ends_step(&mut self) -> bool {
+        let NmiState::Returning {
+            stepping: Some(own_tf),
+            ..
+        } = self.nmi
+        else {
+            return false;
+        };
+        self.end_step();
+        self.nmi = NmiState::Open;
+        self.refresh_intercepts();
+        if own_tf {
+            return false;
+        }
+        let others = self.save().dr6 & 0xF;
+        self.save_mut().dr6 &= !DR6_BS;
+        self.dirty(clean::DR);
+        others == 0
+    }
+
+    /// Gives the guest its own TF back if the step over IRET had set it.
+    fn end_step(&mut self) {
+        if let NmiState::Returning {
+            stepping: Some(false),
+            rip,
+        } = self.nmi
+        {
+            // Once IRET has executed, RFLAGS is what it popped, and TF in it is the guest's.
+            if self.save().rip == rip {
+                self.save_mut().rflags &= !rflags::TF;
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Events: delivery, repetition, masking.
+
+use super::*;
+
+#[test]
+fn interrupts_wait_for_if_shadow_and_a_free_slot() {
+    let mut v = child();
+    assert!(!v.can_take_interrupt());
+    v.set_rflags(rflags::FIXED | rflags::IF);
+    assert!(v.can_take_interrupt());
+    v.set_interrupt_shadow(true);
+    assert!(!v.can_take_interrupt() && !v.can_take_nmi());
+    v.advance_rip(1);
+    assert!(v.can_take_interrupt(), "the shadow covers one instruction");
+    assert!(v.inject(Event::Interrupt(0x30)));
+    assert!(!v.can_take_interrupt());
+    assert_eq!(v.pending_event(), Some(Event::Interrupt(0x30)));
+}
+
+#[test]
+fn an_interrupted_delivery_is_repeated() {
+    let mut v = child();
+    v.control_mut().exit_int_info = event::VALID | event::TYPE_INTERRUPT | 0x41;
+    v.requeue_interrupted_event();
+    assert_eq!(v.pending_event(), Some(Event::Interrupt(0x41)));
+    v.control_mut().exit_int_info = 0;
+    v.requeue_interrupted_event();
+    assert_eq!(v.pending_event(), None, "delivered");
+}
+
+#[test]
+fn an_interrupted_int_n_executes_again() {
+    let mut v = exited(BARE, exit_code::NPF, 0, 0);
+    v.control_mut().exit_int_info = event::VALID | event::TYPE_SOFTWARE | 0x80;
+    v.requeue_interrupted_event();
+    assert_eq!((v.pending_event(), v.rip()), (None, 0x1000));
+    // The same, when the INT n had been injected and RIP moved for it.
+    let int = Event::Software {
+        vector: 0x80,
+        length: 2,
+    };
+    assert!(v.inject(int));
+    assert_eq!(v.pending_event(), Some(int));
+    v.prepare_software_event();
+    assert_eq!(v.rip(), 0x1002);
+    v.requeue_interrupted_event();
+    assert_eq!((v.pending_event(), v.rip()), (None, 0x1000));
+}
+
+#[test]
+fn a_fault_in_delivery_becomes_a_double_and_then_a_triple_fault() {
+    let mut v = child();
+    let gp = Event::Exception {
+        vector: vector::GP,
+        error_code: Some(0),
+    };
+    assert!(v.inject(gp));
+    assert!(v.inject(gp));
+    let double = Event::Exception {
+        vector: vector::DF,
+        error_code: Some(0),
+    };
+    assert_eq!(v.pending_event(), Some(double));
+    assert!(!v.inject(gp), "triple fault");
+}
+
+#[test]
+fn a_single_stepping_guest_traps_after_an_emulated_instruction() {
+    let mut v = child();
+    v.set_rflags(rflags::FIXED | rflags::TF | rflags::RF);
+    v.advance_rip(2);
+    assert_eq!(v.rip(), 0xFFF2);
+    assert_eq!(v.rflags() & rflags::RF, 0);
+    assert!(matches!(
+        v.pending_event(),
+        Some(Event::Exception {
+            vector: vector::DB,
+            ..
+        })
+    ));
+    assert_ne!(v.dr6() & 1 << 14, 0);
+}
+
+#[test]
+fn rip_wraps_outside_64_bit_code() {
+    let mut v = child();
+    v.set_rip(0xFFFF_FFFF);
+    v.advance_rip(2);
+    assert_eq!(v.rip(), 1);
+    let mut v = exited(BARE, exit_code::CPUID, 0, 0);
+    v.set_rip(0xFFFF_FFFF);
+    v.advance_rip(2);
+    assert_eq!(v.rip(), 0x1_0000_0001);
+}
+
+#[test]
+fn an_nmi_masks_the_next_until_its_iret_has_executed() {
+    let mut v = child();
+    assert!(v.can_take_nmi());
+    assert!(v.inject(Event::Nmi));
+    assert!(v.nmi_masked());
+    assert_ne!(v.control().intercept_misc1 & misc1::IRET, 0);
+    v.requeue_interrupted_event();
+    // IRET is about to execute at the current RIP.
+    v.iret_begins();
+    assert!(v.nmi_masked());
+    assert_eq!(v.control().intercept_misc1 & misc1::IRET, 0);
+    v.set_rip(0x2000);
+    v.observe_iret();
+    assert!(!v.nmi_masked() && v.can_take_nmi());
+}
+
+#[test]
+fn a_waiting_nmi_steps_over_the_iret() {
+    let mut v = child();
+    assert!(v.inject(Event::Nmi));
+    v.requeue_interrupted_event();
+    v.set_nmi_window(true);
+    v.iret_begins();
+    assert_ne!(v.rflags() & rflags::TF, 0);
+    assert_ne!(v.control().intercept_exceptions & 1 << vector::DB, 0);
+    // IRET popped flags without TF; the step's #DB exits.
+    v.set_rflags(rflags::FIXED);
+    v.set_rip(0x2000);
+    v.set_dr6(0xFFFF_4FF0);
+    assert!(v.debug_exit_ends_step());
+    assert!(!v.nmi_masked());
+    assert_eq!(v.dr6(), 0xFFFF_0FF0);
+    assert!(!v.debug_exit_ends_step(), "a later #DB is the guest's");
+}
+
+#[test]
+fn the_window_asks_with_a_virtual_interrupt_above_every_priority() {
+    let mut v = child();
+    v.set_cr8(15);
+    v.set_interrupt_window(true);
+    let c = v.control();
+    assert_ne!(c.intercept_misc1 & misc1::VINTR, 0);
+    assert_eq!(
+        c.vintr & (vintr::IRQ | vintr::IGNORE_TPR),
+        vintr::IRQ | vintr::IGNORE_TPR
+    );
+    assert_eq!(v.cr8(), 15);
+    v.set_interrupt_window(false);
+    assert_eq!(v.control().vintr & (vintr::IRQ | vintr::IGNORE_TPR), 0);
+    assert_eq!(v.control().intercept_misc1 & misc1::VINTR, 0);
+}
