@@ -170,9 +170,11 @@ impl Manager {
                 format!("{word}: {reason}")
             },
         );
-        if next == Next::Start && self.ending.is_none() {
-            // A failure is noted as an event and in the VM's state.
-            let _ = self.start(host, id);
+        if next == Next::Start
+            && self.ending.is_none()
+            && let Err(problem) = self.start(host, id)
+        {
+            self.show(host, id, &format!("cannot be started: {problem}"));
         }
         if self.attached() == Some(id) && !self.has_worker(id) {
             self.detach(host, "it has no worker any more");
@@ -297,7 +299,11 @@ impl Manager {
     /// Keeps an event and shows it to whoever is concerned: on the command line everybody, else the VM that is attached.
     fn notice(&mut self, host: &mut impl Host, id: VmId, text: &str) {
         self.event(host, id, text);
-        let name = self.name(id).unwrap_or_default();
+        self.show(host, id, text);
+    }
+
+    fn show(&self, host: &mut impl Host, id: VmId, text: &str) {
+        let (name, text) = (self.name(id).unwrap_or_default(), printable(text));
         match self.attached() {
             None => {
                 // Above the line being typed.

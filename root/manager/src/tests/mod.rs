@@ -4,3 +4,4 @@ mod fake;
 mod life;
 mod manager;
 mod report;
+mod sequences;
