@@ -15,6 +15,8 @@ pub struct Event {
     pub number: u64,
     /// Reference time, 100 ns.
     pub time: u64,
+    /// Who says so.
+    pub source: String,
     /// What happened, one line.
     pub text: String,
 }
@@ -27,8 +29,8 @@ pub struct Events {
 }
 
 impl Events {
-    /// Adds an event. The text is made one printable line and cut at [`MAX_TEXT`] bytes.
-    pub fn add(&mut self, time: u64, text: &str) {
+    /// Adds an event. Source and text are each made one printable line and cut at [`MAX_TEXT`] bytes.
+    pub fn add(&mut self, time: u64, source: &str, text: &str) {
         if self.list.len() >= KEPT {
             self.list.pop_front();
         }
@@ -36,6 +38,7 @@ impl Events {
         self.list.push_back(Event {
             number: self.last,
             time,
+            source: printable(source.as_bytes(), MAX_TEXT),
             text: printable(text.as_bytes(), MAX_TEXT),
         });
     }
@@ -78,7 +81,7 @@ mod tests {
     fn the_oldest_event_makes_room_and_numbers_go_on() {
         let mut events = Events::default();
         for time in 0..KEPT as u64 + 3 {
-            events.add(time, "x");
+            events.add(time, "root", "x");
         }
         let numbers: Vec<_> = events.iter().map(|event| event.number).collect();
         assert_eq!(

@@ -45,6 +45,8 @@ pub struct Reset {
 /// How the machine switches off.
 #[derive(Clone, Copy, Debug)]
 pub struct PowerOff {
+    /// Port and value that hand the power registers over from the firmware, if they are not ours yet.
+    pub enable: Option<(u16, u8)>,
     /// PM1a control port.
     pub pm1a: u16,
     /// PM1b control port.
@@ -151,8 +153,19 @@ fn power(
         // SAFETY: an ACPI table that the firmware names, in memory that is in the direct map; nobody writes it.
         s5::find(unsafe { aml(table.address, table.length as usize) })
     });
+    let command = u16::try_from(fadt.smi_cmd_port)
+        .ok()
+        .filter(|port| *port != 0);
+    let enable = command
+        .filter(|_| fadt.acpi_enable != 0)
+        .map(|port| (port, fadt.acpi_enable));
     if let (Some(pm1a), Some(types)) = (pm1a, types) {
-        machine.power_off = Some(PowerOff { pm1a, pm1b, types });
+        machine.power_off = Some(PowerOff {
+            enable,
+            pm1a,
+            pm1b,
+            types,
+        });
     }
 }
 

@@ -63,12 +63,6 @@ pub fn replenish() {
     }
 }
 
-/// Bytes of the heap: used and in all.
-pub fn usage() -> (u64, u64) {
-    let used = HEAP.heap.with(|heap| heap.used() as u64);
-    (used, HEAP.size.with(|size| *size))
-}
-
 fn grow(wanted: u64) -> bool {
     let wanted = wanted.max(STEP).next_multiple_of(PAGE_SIZE);
     let old = HEAP.size.with(|size| *size);

@@ -273,7 +273,6 @@ pub fn messages() {
         }
         match kind {
             HvMessageType::OPAQUE_INTERCEPT => process::intercept(HvPartitionId(sender), payload),
-            HvMessageType::EVENT_LOG_BUFFER_COMPLETE => process::note_event_log(),
             other => process::note_unknown_message(other),
         }
     }
@@ -306,13 +305,6 @@ pub fn report_crash(code: u64, parameters: [u64; 4]) {
             HvCrashCtl::new().with_crash_notify(true).into_bits(),
         );
     }
-}
-
-/// A frame for a block of a prepared hypercall.
-pub fn block_frame() -> Option<Pfn> {
-    let frame = FRAMES.with(|frames| frames.allocate(0, Owner::KERNEL))?;
-    memory::zero(frame, 1);
-    Some(frame)
 }
 
 const _: () = assert!(PAGE_SIZE == tlfs::HV_PAGE_SIZE as u64);

@@ -1,5 +1,7 @@
 //! The physical I/O APIC: routes the serial interrupt to this processor.
 
+use x86_64::instructions::port::Port;
+
 use super::acpi::{IoApic, IsaInterrupt};
 use super::memory;
 
@@ -13,6 +15,7 @@ const MASKED: u32 = 1 << 16;
 
 /// Masks every pin, then routes one interrupt to a vector of the processor with that APIC id. `false` if it cannot be.
 pub fn route(ioapic: IoApic, interrupt: IsaInterrupt, vector: u8, apic_id: u32) -> bool {
+    mask_pics();
     let Ok(registers) = memory::map_device(ioapic.address, 0x20) else {
         return false;
     };
@@ -36,6 +39,14 @@ pub fn route(ioapic: IoApic, interrupt: IsaInterrupt, vector: u8, apic_id: u32) 
     write(registers, entry.saturating_add(1), u32::from(target) << 24);
     write(registers, entry, u32::from(vector) | polarity | trigger);
     true
+}
+
+/// The old interrupt controllers stay silent.
+fn mask_pics() {
+    for mask in [0x21, 0xA1] {
+        // SAFETY: the mask registers of the two 8259s, which this kernel does not use.
+        unsafe { Port::<u8>::new(mask).write(0xFF) };
+    }
 }
 
 fn read(registers: u64, index: u32) -> u32 {

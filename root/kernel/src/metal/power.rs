@@ -5,9 +5,12 @@ use core::panic::PanicInfo;
 
 use x86_64::instructions::port::Port;
 
-use super::acpi::Machine;
+use super::acpi::{Machine, PowerOff};
 use super::cell::Global;
 use super::{console, cpu, hypervisor};
+
+/// Reads of a register before the machine is given up.
+const PATIENCE: u32 = 1_000_000;
 
 static MACHINE: Global<Machine> = Global::empty();
 
@@ -27,6 +30,7 @@ pub fn off() -> ! {
     const SLEEP_ENABLE: u16 = 1 << 13;
     const SLEEP_TYPE: u16 = 7 << 10;
     if let Some(how) = MACHINE.with(|machine| machine.power_off) {
+        take_over(&how);
         let enter = |port: u16, kind: u8| {
             let mut port = Port::<u16>::new(port);
             // SAFETY: PM1 control registers of the FADT; the machine is meant to go off.
@@ -39,10 +43,27 @@ pub fn off() -> ! {
         if let Some(pm1b) = how.pm1b {
             enter(pm1b, how.types.b);
         }
+        // The machine may take a moment.
+        let _ = (0..PATIENCE).any(|_| !handed_over(&how));
     }
     console::line(format_args!("the machine can be switched off now"));
     console::flush();
     cpu::halt();
+}
+
+/// Whether the power registers are the operating system's (SCI_EN).
+fn handed_over(how: &PowerOff) -> bool {
+    // SAFETY: reading a PM1 control register has no effect.
+    unsafe { Port::<u16>::new(how.pm1a).read() & 1 != 0 }
+}
+
+/// Has the firmware hand over the power registers, unless it has done so.
+fn take_over(how: &PowerOff) {
+    if let Some((port, value)) = how.enable.filter(|_| !handed_over(how)) {
+        // SAFETY: the FADT's SMI command port with its command for this purpose.
+        unsafe { Port::<u8>::new(port).write(value) };
+        let _ = (0..PATIENCE).any(|_| handed_over(how));
+    }
 }
 
 /// Resets the machine: the FADT's register, then the chipset's, then the keyboard controller's.

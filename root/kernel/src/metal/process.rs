@@ -20,7 +20,7 @@ use x86_64::registers::control::Cr2;
 use super::cell::Global;
 use super::hypervisor::Metal;
 use super::memory::FRAMES;
-use super::space::{Space, SpaceError};
+use super::space::{EventPlace, Space, SpaceError};
 use super::trap::{self, TrapFrame};
 use super::{cpu, layout, memory, time};
 
@@ -73,6 +73,8 @@ pub struct Process {
     state: State,
     deadline: u64,
     saved_stack: u64,
+    has_run: bool,
+    event_place: Option<EventPlace>,
     end: Option<End>,
 }
 
@@ -90,7 +92,6 @@ pub struct Table {
     preempt: bool,
     unknown_messages: u64,
     last_unknown: HvMessageType,
-    event_log: bool,
 }
 
 /// All processes.
@@ -105,7 +106,6 @@ pub static TABLE: Global<Table> = Global::new(Table {
     preempt: false,
     unknown_messages: 0,
     last_unknown: HvMessageType::NONE,
-    event_log: false,
 });
 
 impl Table {
@@ -282,6 +282,8 @@ pub fn start(new: &New<'_>) -> Result<(), SpaceError> {
         state: State::Ready,
         deadline: NEVER,
         saved_stack: first_stack(top, new),
+        has_run: false,
+        event_place: None,
         end: None,
     });
     TABLE.with(|table| {
@@ -291,6 +293,23 @@ pub fn start(new: &New<'_>) -> Result<(), SpaceError> {
         }
     });
     Ok(())
+}
+
+/// Makes the page tables of all kernel stacks, so that starting a process costs nothing that stays.
+///
+/// # Errors
+/// [`SpaceError::NoMemory`].
+pub fn init() -> Result<(), SpaceError> {
+    memory::with_kernel_tables(|tables| {
+        for slot in (1..SLOTS).filter_map(Slot::new) {
+            for page in 0..layout::STACK_PAGES {
+                let address = kernel_stack(slot) + page * PAGE_SIZE;
+                tables.map(address, Pfn(0), Attributes::kernel(Rights::Read))?;
+                tables.unmap(address);
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Address of the first page of a slot's kernel stack; the page below it is never mapped.
@@ -406,8 +425,9 @@ fn yield_to_root_task() {
     unsafe { trap::switch_stacks(save, (*cpu::block()).root_task) };
 }
 
-/// After an interrupt of a process: whether somebody else is to run now.
-pub fn after_interrupt() {
+/// Before the process that runs goes on in ring 3, after an interrupt or a system call: lets somebody else run first if
+/// it is time for that.
+pub fn before_return() {
     let (leave, slice) = TABLE.with(|table| {
         let leave = table.root_task_wanted || table.preempt;
         table.preempt = false;
@@ -491,19 +511,6 @@ pub fn intercept(partition: HvPartitionId, vp: u32) {
     });
 }
 
-/// The hypervisor's event log has news.
-pub fn note_event_log() {
-    TABLE.with(|table| {
-        table.event_log = true;
-        table.root_task_wanted = true;
-    });
-}
-
-/// Whether the hypervisor's event log had news since the last question.
-pub fn take_event_log_news() -> bool {
-    TABLE.with(|table| core::mem::take(&mut table.event_log))
-}
-
 /// A message that nobody expects.
 pub fn note_unknown_message(kind: HvMessageType) {
     TABLE.with(|table| {
@@ -519,6 +526,18 @@ pub fn take_unknown_message() -> Option<HvMessageType> {
     (kind != HvMessageType::NONE).then_some(kind)
 }
 
+/// Where the process that runs wants its event, which is usually where it was the last time; `None` for a place that
+/// takes more than one piece, or is none.
+pub fn event_place(address: u64) -> Option<EventPlace> {
+    TABLE.with(|table| {
+        let process = table.current();
+        let known = process.event_place.filter(|place| place.is_at(address));
+        let place = known.or_else(|| process.space.event_place(address))?;
+        process.event_place = Some(place);
+        Some(place)
+    })
+}
+
 /// The system call `wait`.
 ///
 /// # Errors
@@ -527,6 +546,9 @@ pub fn wait(deadline: u64, resume: u64) -> Result<Event, Error> {
     if resume != NO_VP {
         let block = TABLE.with(|table| table.current().resume(resume))?;
         super::partition::resume(block, resume)?;
+        if TABLE.with(|table| !core::mem::replace(&mut table.current().has_run, true)) {
+            super::root_task::worker_running();
+        }
     }
     loop {
         let now = time::now();

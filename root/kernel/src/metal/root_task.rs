@@ -1,34 +1,65 @@
-//! The root task: the kernel's own thread. It serves the console, takes down processes that have ended, and halts
-//! the processor when there is nothing to do.
+//! The root task: the kernel's own thread. It runs the manager, takes down processes that have ended, and halts the
+//! processor when there is nothing to do.
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
+use manager::{Manager, VmId, WorkerEnd};
 use root_kernel::events::Events;
 use root_kernel::frames::Class;
 
 use super::cell::Global;
+use super::host::{self, Machine};
 use super::memory::FRAMES;
-use super::process::{self, TABLE};
+use super::process::{self, End, Gone, TABLE};
 use super::{console, cpu, heap, hypervisor, loader, time};
 
-static EVENTS: Global<Events> = Global::empty();
+/// How often a serial line without an interrupt is looked at, 100 ns.
+const POLL: u64 = 200_000;
+/// Typed bytes handled at once.
+const INPUT: usize = 256;
 
-/// Notes something in the event list.
+static EVENTS: Global<Events> = Global::empty();
+static MANAGER: Global<Manager> = Global::empty();
+
+/// Notes something in the kernel's event list.
 pub fn event(source: &str, text: &str) {
     let now = time::now();
-    EVENTS.with(|events| events.add(now, &format!("{source}: {text}")));
+    EVENTS.with(|events| events.add(now, source, text));
 }
 
-/// Notes something of the process that runs.
+/// Notes something of the process that runs in the kernel's event list.
 pub fn event_of_current(text: &str) {
     let name = TABLE.with(|table| table.current().name.clone());
     event(&name, text);
 }
 
+/// The kernel's events, oldest first.
+pub fn events() -> Vec<manager::Event> {
+    EVENTS.with(|events| events.iter().map(host::event).collect())
+}
+
+fn current_vm() -> VmId {
+    TABLE.with(|table| VmId(table.current().vm))
+}
+
+/// The process that runs has something for the manager's event list.
+pub fn worker_log(text: &str) {
+    let vm = current_vm();
+    MANAGER.with(|manager| manager.worker_log(&mut Machine, vm, text));
+}
+
 /// Output of the serial line of the guest whose process runs.
 pub fn guest_output(bytes: &[u8]) {
-    console::send(bytes);
+    let vm = current_vm();
+    MANAGER.with(|manager| manager.guest_output(&mut Machine, vm, bytes));
+}
+
+/// The process that runs lets its first VP run.
+pub fn worker_running() {
+    let vm = current_vm();
+    MANAGER.with(|manager| manager.worker_running(&mut Machine, vm));
 }
 
 /// Runs for ever. `archive` is the boot archive's address and length.
@@ -38,13 +69,13 @@ pub fn run(archive: (u64, u64), serial_interrupts: bool) -> ! {
     if let Err(error) = loader::open(archive.0, archive.1) {
         console::line(format_args!("{error}"));
     }
-    start_all();
+    start_manager();
     loop {
-        if process::root_task_wanted() {
-            work();
-        }
         if !serial_interrupts {
             console::serve();
+        }
+        if process::root_task_wanted() {
+            work(serial_interrupts);
         }
         if !process::run_next() {
             heap::replenish();
@@ -56,7 +87,6 @@ pub fn run(archive: (u64, u64), serial_interrupts: bool) -> ! {
 }
 
 fn banner(serial_interrupts: bool) {
-    let features = hypervisor::known_features();
     let (total, free, archive) = FRAMES.with(|frames| {
         let ledger = frames.ledger();
         (ledger.total(), frames.free(), ledger.class(Class::Archive))
@@ -66,62 +96,86 @@ fn banner(serial_interrupts: bool) {
         env!("CARGO_PKG_VERSION")
     ));
     console::line(format_args!(
-        "{} MiB of RAM, {} MiB free, boot archive {} KiB",
+        "{} MiB of RAM, {} MiB free; boot archive {} KiB; serial line {}",
         total / 256,
         free / 256,
-        archive * 4
-    ));
-    let below = if features.present {
-        "Hyper-V interface below"
-    } else {
-        "no hypervisor below"
-    };
-    let serial = if serial_interrupts {
-        "by interrupt"
-    } else {
-        "polled"
-    };
-    console::line(format_args!(
-        "{below}, partition id {:#x}, serial line {serial}",
-        hypervisor::own_id().0
-    ));
-}
-
-fn work() {
-    while let Some(gone) = process::reap() {
-        console::line(format_args!(
-            "{}: {:?} {:?}",
-            gone.name, gone.end, gone.trouble
-        ));
-        let free = FRAMES.with(|frames| frames.free());
-        console::line(format_args!("free {free}"));
-    }
-    while let Some(byte) = console::input() {
-        console::line(format_args!("typed {byte:#x}"));
-        process::type_in(0, &[byte]);
-    }
-}
-
-fn start_all() {
-    let Some(archive) = loader::archive() else {
-        return;
-    };
-    let mut vm = 0;
-    for member in archive
-        .members()
-        .filter(|member| member.name().starts_with("vm/"))
-    {
-        let text = String::from_utf8_lossy(member.content());
-        let files = archive
-            .members()
-            .map(|member| member.name())
-            .filter(|name| name.starts_with("guest/"));
-        let free = FRAMES.with(|frames| frames.free());
-        console::line(format_args!("free {free}"));
-        match loader::start_worker(member.name(), vm, &text, files) {
-            Ok(()) => console::line(format_args!("{} started", member.name())),
-            Err(error) => console::line(format_args!("{}: {error}", member.name())),
+        archive * 4,
+        if serial_interrupts {
+            "by interrupt"
+        } else {
+            "polled"
         }
-        vm += 1;
+    ));
+    let features = hypervisor::known_features();
+    if !features.present {
+        console::line(format_args!("no hypervisor below"));
+    } else if !features.root {
+        console::line(format_args!(
+            "the hypervisor below does not let this partition create others"
+        ));
+    } else {
+        console::line(format_args!(
+            "partition {:#x} of the hypervisor",
+            hypervisor::own_id().0
+        ));
     }
+}
+
+fn start_manager() {
+    let archive = loader::archive();
+    let members = archive.iter().flat_map(|archive| archive.members());
+    let definitions = members.filter(|member| {
+        let name = member.name();
+        name.starts_with("vm/") && name.ends_with(".toml")
+    });
+    MANAGER.set(Manager::new(
+        definitions.map(|member| (member.name(), member.content())),
+    ));
+    MANAGER.with(|manager| manager.begin(&mut Machine));
+}
+
+fn work(serial_interrupts: bool) {
+    heap::replenish();
+    while let Some(gone) = process::reap() {
+        ended(gone);
+    }
+    if let Some(kind) = process::take_unknown_message() {
+        event("root", &format!("unexpected message {kind:?}"));
+    }
+    let mut input = Vec::new();
+    while input.len() < INPUT {
+        let Some(byte) = console::input() else { break };
+        input.push(byte);
+    }
+    if input.len() == INPUT {
+        process::want_root_task();
+    }
+    let now = time::now();
+    let deadline = MANAGER.with(|manager| {
+        if !input.is_empty() {
+            manager.console_input(&mut Machine, &input);
+        }
+        if manager.deadline().is_some_and(|deadline| deadline <= now) {
+            manager.tick(&mut Machine);
+        }
+        manager.deadline()
+    });
+    let poll = (!serial_interrupts).then(|| now.saturating_add(POLL));
+    if let Some(next) = deadline.into_iter().chain(poll).min() {
+        process::root_task_at(next);
+    }
+}
+
+fn ended(gone: Gone) {
+    let heading = |trouble: String| format!("{}: {trouble}", gone.name);
+    if let Some(trouble) = gone.trouble.map(heading) {
+        event("root", &trouble);
+        console::line(format_args!("{trouble}"));
+    }
+    let end = match gone.end {
+        End::Exited(reason, text) => WorkerEnd::Exited(reason, text),
+        End::Crashed(text) => WorkerEnd::Crashed(text),
+        End::Killed => WorkerEnd::Killed,
+    };
+    MANAGER.with(|manager| manager.worker_ended(&mut Machine, VmId(gone.vm), &end));
 }

@@ -1,6 +1,6 @@
 //! Address spaces of processes: made, filled, read and written, taken apart.
 
-use root_abi::Error;
+use root_abi::{Error, Event};
 use root_kernel::addr::{LARGE_PAGE_FRAMES, LARGE_PAGE_SIZE, PAGE_SIZE, Pfn, UserRange};
 use root_kernel::frames::{Class, LARGE_ORDER, Owner, Slot};
 use root_kernel::image::Image;
@@ -13,13 +13,38 @@ use super::memory::{self, DirectTables, FRAMES, ReadTables};
 use super::{cpu, layout};
 
 /// Frames that processes cannot take: for deposits and the kernel itself.
-const RESERVE: u64 = 1024;
+pub const RESERVE: u64 = 1024;
 
 /// The address space of one process. It does not go by itself: [`dismantle`](Self::dismantle) gives everything back.
 #[derive(Clone, Copy, Debug)]
 pub struct Space {
     root: Pfn,
     slot: Slot,
+}
+
+/// Where a process gets its events.
+#[derive(Clone, Copy, Debug)]
+pub struct EventPlace {
+    address: u64,
+    physical: u64,
+}
+
+impl EventPlace {
+    /// Whether this is the place at that address of the process.
+    pub fn is_at(&self, address: u64) -> bool {
+        self.address == address
+    }
+
+    /// Writes an event.
+    pub fn write(&self, event: &Event) {
+        // SAFETY: the place was found in memory that the process may write, aligned and within one page, and the
+        // process runs now, so its memory is still its own. Nothing holds a Rust reference to it.
+        unsafe {
+            memory::direct(self.physical)
+                .cast::<Event>()
+                .write_volatile(*event)
+        };
+    }
 }
 
 /// No memory, or not enough of it.
@@ -189,13 +214,6 @@ impl Space {
         })
     }
 
-    /// Takes a page of somebody else out again.
-    pub fn unmap_foreign(&self, address: u64) {
-        self.with_tables(|tables| tables.unmap(address));
-        // SAFETY: invalidating a translation has no other effect.
-        unsafe { core::arch::asm!("invlpg [{}]", in(reg) address, options(nostack)) };
-    }
-
     /// Loads an image and makes a stack. Returns the first RSP.
     ///
     /// # Errors
@@ -260,6 +278,20 @@ impl Space {
             memory::write_frame(mapping.pfn, (address % PAGE_SIZE) as usize, bytes);
         }
         Ok(())
+    }
+
+    /// Where a process wants its events: found once, since what a process can write stays mapped as long as it lives.
+    /// `None` unless it is aligned and all in one page of writable memory.
+    pub fn event_place(&self, address: u64) -> Option<EventPlace> {
+        let len = size_of::<Event>() as u64;
+        let whole = address % PAGE_SIZE <= PAGE_SIZE - len
+            && address.is_multiple_of(align_of::<Event>() as u64);
+        UserRange::new(address, len).filter(|_| whole)?;
+        let mapping = self.lookup(address).filter(|mapping| mapping.writable)?;
+        Some(EventPlace {
+            address,
+            physical: mapping.pfn.address() + address % PAGE_SIZE,
+        })
     }
 
     /// The frame behind a page of the process's own writable memory, and how many consecutive frames are mapped from

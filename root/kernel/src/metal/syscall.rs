@@ -23,7 +23,9 @@ type Arguments = [u64; 5];
 
 /// Entry from `trap`: arguments, then the number.
 pub extern "C" fn handle(a: u64, b: u64, c: u64, d: u64, e: u64, number: u64) -> i64 {
-    match dispatch(number, [a, b, c, d, e]) {
+    let result = dispatch(number, [a, b, c, d, e]);
+    process::before_return();
+    match result {
         Ok(value) => i64::try_from(value).unwrap_or(i64::MAX),
         Err(error) => (error as i64).wrapping_neg(),
     }
@@ -40,7 +42,7 @@ fn dispatch(number: u64, arguments: Arguments) -> Result<u64, Error> {
     match number {
         n if n == Call::Exit as u64 => exit(a, b, c),
         n if n == Call::Log as u64 => text(a, b).map(|text| {
-            root_task::event_of_current(&text);
+            root_task::worker_log(&text);
             0
         }),
         n if n == Call::ConsoleWrite as u64 => console_write(a, b),
@@ -101,12 +103,13 @@ fn text(address: u64, len: u64) -> Result<alloc::string::String, Error> {
 }
 
 fn wait(address: u64, deadline: u64, resume: u64) -> Result<u64, Error> {
-    let range = UserRange::new(address, size_of::<root_abi::Event>() as u64).ok_or(Error::Fault)?;
-    // An event is taken only if it can be delivered.
-    let space = space();
-    space.copy_out(&range, root_abi::Event::default().as_bytes())?;
-    let event = process::wait(deadline, resume)?;
-    space.copy_out(&range, event.as_bytes()).map(|()| 0)
+    // The place is found before anything happens: an event is taken only if it can be delivered.
+    if let Some(place) = process::event_place(address) {
+        place.write(&process::wait(deadline, resume)?);
+        return Ok(0);
+    }
+    answer(address, &root_abi::Event::default())?;
+    answer(address, &process::wait(deadline, resume)?)
 }
 
 fn exit(reason: u64, address: u64, len: u64) -> Result<u64, Error> {

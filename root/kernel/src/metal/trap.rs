@@ -28,7 +28,7 @@ pub struct TrapFrame {
 
 impl TrapFrame {
     /// Whether a process was interrupted.
-    pub fn from_user(&self) -> bool {
+    pub fn is_from_user(&self) -> bool {
         self.cs & 3 != 0
     }
 }
@@ -199,10 +199,10 @@ pub fn exception_name(vector: u64) -> &'static str {
 extern "C" fn handle(frame: &mut TrapFrame) {
     if frame.vector >= 32 {
         interrupts::handle(frame.vector as u8);
-        if frame.from_user() {
-            process::after_interrupt();
+        if frame.is_from_user() {
+            process::before_return();
         }
-    } else if frame.from_user() && !matches!(frame.vector, 2 | 8 | 18) {
+    } else if frame.is_from_user() && !matches!(frame.vector, 2 | 8 | 18) {
         process::fault(frame);
     } else if frame.vector == 2 {
         super::console::line(format_args!("NMI at {:#x}", frame.rip));
