@@ -32,20 +32,42 @@ impl Vcpu {
         }
     }
 
-    /// Asks for [`crate::arch::exit::Exit::NmiWindow`] as soon as the IRET of the NMI in progress has executed.
+    /// Asks for [`crate::arch::exit::Exit::NmiWindow`] as soon as the IRET of the NMI in progress, or the instruction in
+    /// an interrupt shadow, has executed. While another event waits for delivery, the next exit of any kind must do.
     pub fn set_nmi_window(&mut self, wanted: bool) {
         self.nmi_window = wanted;
+        let steps_already = matches!(
+            self.nmi,
+            NmiState::Returning {
+                stepping: Some(_),
+                ..
+            }
+        );
+        let one_instruction =
+            self.nmi != NmiState::Masked && (self.nmi_masked() || self.interrupt_shadow());
+        if wanted && !steps_already && one_instruction && self.pending_event().is_none() {
+            self.begin_step(self.nmi_masked());
+        }
     }
 
     /// The IRET exit: it has not executed yet.
     pub(super) fn iret_begins(&mut self) {
+        self.begin_step(true);
+    }
+
+    /// The instruction at RIP is the last with NMIs masked; it is single-stepped if someone waits for that.
+    fn begin_step(&mut self, iret: bool) {
         let save = self.save();
         let (rip, own_tf) = (save.rip, save.rflags & rflags::TF != 0);
         let stepping = self.nmi_window.then_some(own_tf);
         if stepping.is_some() {
             self.save_mut().rflags |= rflags::TF;
         }
-        self.nmi = NmiState::Returning { rip, stepping };
+        self.nmi = NmiState::Returning {
+            rip,
+            iret,
+            stepping,
+        };
         self.refresh_intercepts();
     }
 
@@ -54,6 +76,7 @@ impl Vcpu {
         if let NmiState::Returning {
             rip,
             stepping: None,
+            ..
         } = self.nmi
             && self.save().rip != rip
         {
@@ -87,10 +110,11 @@ impl Vcpu {
         if let NmiState::Returning {
             stepping: Some(false),
             rip,
+            iret,
         } = self.nmi
         {
             // Once IRET has executed, RFLAGS is what it popped, and TF in it is the guest's.
-            if self.save().rip == rip {
+            if self.save().rip == rip || !iret {
                 self.save_mut().rflags &= !rflags::TF;
             }
         }

@@ -25,10 +25,12 @@ pub(super) enum NmiState {
     Open,
     /// Delivered, and IRET is awaited.
     Masked,
-    /// The IRET at this address is about to execute: once RIP is another, NMIs are open.
+    /// The last instruction without NMIs is about to execute: once RIP is another, they are open.
     Returning {
-        /// RIP of the IRET.
+        /// Its RIP.
         rip: u64,
+        /// It is an IRET, rather than the instruction in an interrupt shadow.
+        iret: bool,
         /// It is single-stepped, and this was the guest's own TF.
         stepping: Option<bool>,
     },

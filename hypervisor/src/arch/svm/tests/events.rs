@@ -145,3 +145,27 @@ fn the_window_asks_with_a_virtual_interrupt_above_every_priority() {
     assert_eq!(v.control().vintr & (vintr::IRQ | vintr::IGNORE_TPR), 0);
     assert_eq!(v.control().intercept_misc1 & misc1::VINTR, 0);
 }
+
+#[test]
+fn a_waiting_nmi_steps_over_an_interrupt_shadow() {
+    let mut v = child();
+    v.set_interrupt_shadow(true);
+    v.set_nmi_window(true);
+    assert_ne!(v.rflags() & rflags::TF, 0);
+    assert!(!v.can_take_nmi());
+    v.set_interrupt_shadow(false);
+    v.set_rip(0x2000);
+    assert!(v.debug_exit_ends_step() && v.can_take_nmi());
+    assert_eq!(v.rflags() & rflags::TF, 0, "the guest never had it");
+}
+
+#[test]
+fn a_late_request_steps_over_an_iret_that_has_not_executed() {
+    let mut v = child();
+    assert!(v.inject(Event::Nmi));
+    v.requeue_interrupted_event();
+    v.iret_begins();
+    assert_eq!(v.rflags() & rflags::TF, 0, "nobody waits");
+    v.set_nmi_window(true);
+    assert_ne!(v.rflags() & rflags::TF, 0);
+}
