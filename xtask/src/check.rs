@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::metal::{Metal, PROGRAMS};
 use crate::paths;
@@ -11,49 +11,70 @@ use crate::step::Step;
 /// Folders with a package that is no member of the workspace.
 const APART: [&str; 3] = ["xtask/image", "tests/guests", "tests/fuzz"];
 
-/// Runs the command.
+/// Runs the command: every check, so that one complaint does not hide the next.
 ///
 /// # Errors
-/// With the first complaint.
+/// If a check complains or cannot run.
 pub fn check() -> Result<()> {
-    Step::start("Checking the formatting").run(cargo(".").args(["fmt", "--all", "--check"]))?;
+    let mut complaints = 0;
+    let mut run = |what: String, command: &mut Command| {
+        if let Err(error) = Step::start(what).run(command) {
+            eprintln!("\n{error:#}\n");
+            complaints += 1;
+        }
+    };
+    let format = ["--check", "--", "--color", "never"];
+    run(
+        "Formatting".into(),
+        cargo(".").args(["fmt", "--all"]).args(format),
+    );
     for folder in APART
-        .iter()
+        .into_iter()
         .filter(|folder| paths::root().join(folder).join("Cargo.toml").exists())
     {
-        Step::start(format!("Checking the formatting of {folder}"))
-            .run(cargo(folder).args(["fmt", "--check"]))?;
+        run(
+            format!("Formatting of {folder}"),
+            cargo(folder).arg("fmt").args(format),
+        );
     }
-    Step::start("Linting the crates").run(cargo(".").args([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ]))?;
+    let strict = ["--", "-D", "warnings"];
+    run(
+        "Lints".into(),
+        cargo(".")
+            .args(["clippy", "--workspace", "--all-targets"])
+            .args(strict),
+    );
     let metal = Metal::new()?;
     metal.toolchain().require_clippy()?;
-    for (package, _) in PROGRAMS {
+    for (package, program) in PROGRAMS {
         let mut clippy = metal.toolchain().cargo("clippy");
         clippy
             .args([
+                "--release",
                 "--package",
                 package,
+                "--lib",
+                "--bin",
+                program,
                 "--features",
                 "metal",
-                "--",
-                "-D",
-                "warnings",
             ])
+            .args(strict)
             .current_dir(paths::root());
-        Step::start(format!("Linting {package} for the bare machine")).run(&mut clippy)?;
+        run(
+            format!("Lints of {package} for the bare machine"),
+            &mut clippy,
+        );
     }
-    Step::start("Checking the documentation").run(
+    run(
+        "Documentation".into(),
         cargo(".")
             .args(["doc", "--workspace", "--no-deps"])
             .env("RUSTDOCFLAGS", "-Dwarnings"),
-    )?;
+    );
+    if complaints > 0 {
+        bail!("{complaints} checks complain");
+    }
     println!("formatting, lints and documentation are in order");
     Ok(())
 }

@@ -10,7 +10,9 @@ use sha2::{Digest, Sha256};
 const DIGEST: core::ops::Range<usize> = 48..80;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let Some((selector, bytes)) = data.split_first() else { return };
+    let Some((selector, bytes)) = data.split_first() else {
+        return;
+    };
     let mut bytes = bytes.to_vec();
     if selector % 2 == 1 {
         seal(&mut bytes);
@@ -19,11 +21,19 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
 });
 
 fn seal(bytes: &mut [u8]) {
-    let Some(length) = bytes.get(40..44).and_then(|field| field.try_into().ok()).map(u32::from_le_bytes) else {
+    let Some(length) = bytes
+        .get(40..44)
+        .and_then(|field| field.try_into().ok())
+        .map(u32::from_le_bytes)
+    else {
         return;
     };
-    let Some(header) = bytes.get_mut(..length as usize) else { return };
-    let Some(field) = header.get_mut(DIGEST) else { return };
+    let Some(header) = bytes.get_mut(..length as usize) else {
+        return;
+    };
+    let Some(field) = header.get_mut(DIGEST) else {
+        return;
+    };
     field.fill(0);
     let digest = Sha256::digest(&*header);
     if let Some(field) = header.get_mut(DIGEST) {
