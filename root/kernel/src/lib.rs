@@ -13,6 +13,7 @@ pub mod events;
 pub mod frames;
 pub mod hv;
 pub mod image;
+pub mod inbox;
 pub mod paging;
 pub mod ring;
 pub mod rtc;

@@ -1,0 +1,262 @@
+//! Processes: the table, who runs, what wakes whom, how they end.
+//!
+//! There is one kernel stack for each process and one for the root task, which is the hub: a process that blocks or is
+//! preempted switches to the root task, and that runs the next one or halts.
+
+mod end;
+mod run;
+mod signal;
+mod stack;
+
+pub use end::{End, Gone, end_current, fault, reap};
+pub use run::{
+    before_return, event_place, root_task_at, root_task_pending, root_task_wanted, run_next, timer,
+    wait, want_root_task,
+};
+pub use signal::{
+    ask_to_misbehave, ask_to_stop, intercept, kill, note_unknown_message, take_unknown_message,
+    type_in,
+};
+pub use stack::init;
+
+use alloc::boxed::Box;
+use alloc::string::String;
+
+use root_abi::Error;
+use root_kernel::addr::Pfn;
+use root_kernel::frames::{Owner, SLOTS, Slot};
+use root_kernel::hv::{GuestMemory, MAX_VPS, Partition};
+use root_kernel::inbox::Inbox;
+use root_kernel::ring::ByteRing;
+use root_kernel::sched::{NEVER, RunQueue};
+use tlfs::{HvMessageType, HvPartitionId};
+
+use super::cell::Global;
+use super::layout;
+use super::memory::FRAMES;
+use super::space::{EventPlace, Space, SpaceError};
+use stack::{first_stack, map_kernel_stack};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// In the queue, or running.
+    Ready,
+    /// In `wait`.
+    Waiting,
+    /// Only to be taken down.
+    Ended,
+}
+
+/// A process.
+pub struct Process {
+    /// Its name, of its VM.
+    pub name: String,
+    /// The manager's number of its VM.
+    pub vm: u16,
+    /// Its memory.
+    pub space: Space,
+    /// Where its next memory goes.
+    pub next_memory: u64,
+    /// Its partition.
+    pub partition: Option<Partition>,
+    /// Memory of its guest.
+    pub guest: GuestMemory,
+    /// Block of the prepared resume call of each VP.
+    resume_blocks: [Option<Pfn>; MAX_VPS],
+    /// What it has to hear of.
+    inbox: Inbox,
+    /// Typed input for it.
+    pub input: ByteRing<4096>,
+    state: State,
+    deadline: u64,
+    saved_stack: u64,
+    has_run: bool,
+    event_place: Option<EventPlace>,
+    end: Option<End>,
+}
+
+/// The table and what changes with it.
+pub struct Table {
+    processes: [Option<Box<Process>>; SLOTS],
+    /// Partition of each slot, 0 for none: what an intercept is looked up by.
+    partitions: [u64; SLOTS],
+    /// Slots that lost something when their process was taken down; never used again.
+    quarantined: u64,
+    queue: RunQueue,
+    current: Option<Slot>,
+    root_task_wanted: bool,
+    root_task_deadline: u64,
+    preempt: bool,
+    unknown_messages: u64,
+    last_unknown: HvMessageType,
+}
+
+/// All processes.
+pub static TABLE: Global<Table> = Global::new(Table {
+    processes: [const { None }; SLOTS],
+    partitions: [0; SLOTS],
+    quarantined: 0,
+    queue: RunQueue::EMPTY,
+    current: None,
+    root_task_wanted: true,
+    root_task_deadline: NEVER,
+    preempt: false,
+    unknown_messages: 0,
+    last_unknown: HvMessageType::NONE,
+});
+
+impl Table {
+    /// The process that runs now. Panics outside of one: a bug.
+    pub fn current(&mut self) -> &mut Process {
+        match self
+            .current
+            .and_then(|slot| self.processes.get_mut(slot.index()))
+        {
+            Some(Some(process)) => process,
+            _ => panic!("no process runs"),
+        }
+    }
+
+    /// A process by slot.
+    pub fn get(&mut self, slot: Slot) -> Option<&mut Process> {
+        self.processes.get_mut(slot.index())?.as_deref_mut()
+    }
+
+    /// All processes.
+    pub fn iter(&self) -> impl Iterator<Item = (Slot, &Process)> {
+        let slots = (0..SLOTS).filter_map(Slot::new);
+        slots
+            .zip(&self.processes)
+            .filter_map(|(slot, process)| Some((slot, process.as_deref()?)))
+    }
+
+    /// The process of a VM.
+    pub fn of_vm(&self, vm: u16) -> Option<Slot> {
+        self.iter()
+            .find(|(_, process)| process.vm == vm)
+            .map(|(slot, _)| slot)
+    }
+
+    /// Records the partition of the process that runs, for its intercepts.
+    pub fn set_partition(&mut self, id: HvPartitionId) {
+        if let Some(place) = self
+            .current
+            .and_then(|slot| self.partitions.get_mut(slot.index()))
+        {
+            *place = id.0;
+        }
+    }
+
+    fn wake(&mut self, slot: Slot) {
+        if let Some(process) = self.get(slot)
+            && process.state == State::Waiting
+        {
+            process.state = State::Ready;
+            self.queue.push(slot);
+        }
+    }
+
+    /// Changes a process and wakes it to hear of it.
+    fn signal(&mut self, slot: Slot, change: impl FnOnce(&mut Process)) {
+        if let Some(process) = self.get(slot) {
+            change(process);
+            self.wake(slot);
+        }
+    }
+}
+
+impl Process {
+    /// The block of the prepared call that lets a VP run on, when it may.
+    ///
+    /// # Errors
+    /// [`Error::State`] if there is no such VP, or an intercept of it has not been reported yet.
+    fn resume(&mut self, vp: u64) -> Result<Pfn, Error> {
+        let vp = u32::try_from(vp).map_err(|_| Error::State)?;
+        let block = self.resume_blocks.get(vp as usize).copied().flatten();
+        let block = block.ok_or(Error::State)?;
+        self.inbox.resume(vp)?;
+        Ok(block)
+    }
+
+    /// Remembers the prepared call of a new VP.
+    pub fn set_resume_block(&mut self, vp: u32, block: Pfn) {
+        if let Some(place) = self.resume_blocks.get_mut(vp as usize) {
+            *place = Some(block);
+        }
+    }
+
+    /// A VP was stopped, see [`Inbox::stopped`].
+    pub fn stopped(&mut self, vp: u32, suspended: bool) -> bool {
+        self.inbox.stopped(vp, suspended)
+    }
+}
+
+/// Everything that a process is made of.
+pub struct New<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The manager's number of its VM.
+    pub vm: u16,
+    /// First instruction.
+    pub entry: u64,
+    /// First RSP.
+    pub stack: u64,
+    /// Its first argument.
+    pub argument: u64,
+    /// Its memory.
+    pub space: Space,
+}
+
+/// A slot that no process has.
+pub fn free_slot() -> Option<Slot> {
+    TABLE.with(|table| {
+        let free = |slot: &Slot| {
+            let used = table
+                .processes
+                .get(slot.index())
+                .is_none_or(Option::is_some);
+            !used && table.quarantined & (1 << slot.index()) == 0
+        };
+        (1..SLOTS).filter_map(Slot::new).find(free)
+    })
+}
+
+/// Adds a process to those that run.
+///
+/// # Errors
+/// [`SpaceError`] if there is no memory for its kernel stack; the address space stays the caller's.
+pub fn start(new: &New<'_>) -> Result<(), SpaceError> {
+    let slot = new.space.slot();
+    let top = map_kernel_stack(slot)?;
+    let process = Box::new(Process {
+        name: new.name.into(),
+        vm: new.vm,
+        space: new.space,
+        next_memory: layout::MEMORY,
+        partition: None,
+        guest: GuestMemory::default(),
+        resume_blocks: [None; MAX_VPS],
+        inbox: Inbox::default(),
+        input: ByteRing::new(),
+        state: State::Ready,
+        deadline: NEVER,
+        saved_stack: first_stack(top, new),
+        has_run: false,
+        event_place: None,
+        end: None,
+    });
+    TABLE.with(|table| {
+        if let Some(place) = table.processes.get_mut(slot.index()) {
+            *place = Some(process);
+            table.queue.push(slot);
+        }
+    });
+    Ok(())
+}
+
+/// Gives a frame of a process back.
+fn release(frame: Pfn, owner: Owner) {
+    if let Err(error) = FRAMES.with(|frames| frames.release(frame, 0, owner)) {
+        panic!("process: {error}");
+    }
+}
