@@ -25,6 +25,7 @@ pub enum Call {
     MapMemory = 4,
     /// `wait(event: *mut Event, deadline, resume_vp)`: first, unless `resume_vp` is [`NO_VP`], lets that VP run on
     /// (`MSHV_RUN_VP`); then blocks until an event or the reference time `deadline` (100 ns, `u64::MAX` = none).
+    /// A VP whose intercept has not been reported yet is not resumed: [`Error::State`].
     Wait = 5,
     /// `create_partition(args: *const CreatePartition)`: one per process. (`MSHV_CREATE_PARTITION`)
     CreatePartition = 6,
@@ -86,7 +87,9 @@ pub enum ExitReason {
     Stopped = 5,
 }
 
-/// Kinds of [`Event`].
+/// Kinds of [`Event`], and the order in which they are reported when there are several: stop, debug, intercept, console,
+/// timeout. Each is reported once: an intercept until the VP is resumed, console input until more arrives (what is not
+/// read then can be read at any time).
 pub mod event {
     /// The deadline has passed.
     pub const TIMEOUT: u32 = 0;
@@ -102,7 +105,9 @@ pub mod event {
 }
 
 /// What [`Call::Wait`] returns.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Event {
     /// One of [`event`].
@@ -114,7 +119,9 @@ pub struct Event {
 }
 
 /// Argument of [`Call::CreatePartition`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct CreatePartition {
     /// `HV_PARTITION_CREATION_FLAG_*`; EXO and INTERCEPT_MESSAGE_PAGE are always added.
@@ -124,7 +131,9 @@ pub struct CreatePartition {
 }
 
 /// Argument of [`Call::SetGuestMemory`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct GuestMemory {
     /// Bytes, a multiple of 4096.
@@ -138,7 +147,9 @@ pub struct GuestMemory {
 }
 
 /// Result of [`Call::CreateVp`]: where the state pages are in the process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct VpPages {
     /// Register page, read-write.
@@ -150,7 +161,9 @@ pub struct VpPages {
 }
 
 /// Argument of [`Call::Hvcall`], the layout of `mshv_root_hvcall`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Hvcall {
     /// Call code.
@@ -172,7 +185,9 @@ pub struct Hvcall {
 }
 
 /// Start of a process: the kernel enters it with RDI = address of this, mapped read-only.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct StartInfo {
     /// Address and length of the VM definition (TOML text).

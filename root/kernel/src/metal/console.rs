@@ -24,6 +24,10 @@ const ENABLE_TRANSMITTER: u8 = 1 << 1;
 /// DTR, RTS and OUT2, which lets the interrupt through.
 const MODEM_LINES: u8 = 0x0B;
 const FIFO_SIZE: usize = 16;
+const NOTHING_PENDING: u8 = 1 << 0;
+/// Bytes taken at once, and rounds in one interrupt: more than any UART holds, and an end if there is none.
+const MOST_BYTES: usize = 256;
+const MOST_ROUNDS: usize = 64;
 /// Reads of the status register before the transmitter is given up.
 const PATIENCE: u32 = 1_000_000;
 
@@ -80,19 +84,19 @@ pub fn enable_interrupts() {
 /// Serves the UART: in its interrupt, or polled. Returns whether there is input to take.
 pub fn serve() -> bool {
     CONSOLE.with(|console| {
-        if !console.present {
-            return false;
-        }
-        // Reading the identification acknowledges a transmitter interrupt.
-        read(INTERRUPT_ID);
-        for _ in 0..64 {
-            if read(LINE_STATUS) & RECEIVED == 0 {
-                break;
+        if console.present {
+            console.receive();
+            console.fill_fifo();
+            // The line is edge triggered: it must have been low for a moment before the handler ends, or no further
+            // interrupt comes. Reading the identification acknowledges a transmitter interrupt.
+            for _ in 0..MOST_ROUNDS {
+                if !console.interrupts || read(INTERRUPT_ID) & NOTHING_PENDING != 0 {
+                    break;
+                }
+                console.receive();
+                console.fill_fifo();
             }
-            // What does not fit is lost, as on any serial line without flow control.
-            let _ = console.input.push(read(DATA));
         }
-        console.fill_fifo();
         !console.input.is_empty()
     })
 }
@@ -133,6 +137,16 @@ pub fn flush() {
 }
 
 impl Console {
+    /// Takes what has arrived. What does not fit is lost, as on any serial line without flow control.
+    fn receive(&mut self) {
+        for _ in 0..MOST_BYTES {
+            if read(LINE_STATUS) & RECEIVED == 0 {
+                break;
+            }
+            let _ = self.input.push(read(DATA));
+        }
+    }
+
     /// Gives the UART what its FIFO takes, and asks for an interrupt if there is more.
     fn fill_fifo(&mut self) {
         if read(LINE_STATUS) & TRANSMITTER_EMPTY != 0 {

@@ -172,11 +172,15 @@ fn init_control() {
             );
             cr0.insert(Cr0Flags::NUMERIC_ERROR);
         });
-        let features = core::arch::x86_64::__cpuid_count(7, 0).ebx;
+        let leaf = core::arch::x86_64::__cpuid_count(7, 0);
+        let features = leaf.ebx;
         Cr4::update(|cr4| {
             cr4.remove(Cr4Flags::OSFXSR | Cr4Flags::OSXSAVE | Cr4Flags::FSGSBASE);
             if features & (1 << 7) != 0 {
                 cr4.insert(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION);
+            }
+            if leaf.ecx & (1 << 2) != 0 {
+                cr4.insert(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION);
             }
             if features & (1 << 20) != 0 {
                 cr4.insert(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION);

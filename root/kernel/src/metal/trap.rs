@@ -1,6 +1,7 @@
 //! Entry into the kernel: exceptions, interrupts, system calls; and the switch between kernel stacks.
 
 use core::arch::global_asm;
+use core::fmt::Write;
 
 use super::{interrupts, process, syscall};
 
@@ -205,7 +206,8 @@ extern "C" fn handle(frame: &mut TrapFrame) {
     } else if frame.is_from_user() && !matches!(frame.vector, 2 | 8 | 18) {
         process::fault(frame);
     } else if frame.vector == 2 {
-        super::console::line(format_args!("NMI at {:#x}", frame.rip));
+        // It may have come anywhere, so nothing but the UART itself may be used.
+        let _ = writeln!(super::console::Emergency, "root: NMI at {:#x}", frame.rip);
     } else {
         kernel_fault(frame);
     }
