@@ -96,7 +96,8 @@ impl Machine {
         };
         match serial {
             Serial::Terminal => qemu.args(["-serial", "mon:stdio"]),
-            Serial::Pipe => qemu.args(["-serial", "stdio", "-monitor", "none"]),
+            // A reset ends the run: a scenario sees it, and a machine that crashes does not start over.
+            Serial::Pipe => qemu.args(["-serial", "stdio", "-monitor", "none", "-no-reboot"]),
         };
         if self.gdb {
             qemu.args(["-s", "-S"]);

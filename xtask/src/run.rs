@@ -1,5 +1,6 @@
 //! `cargo xtask run`: boots the image interactively.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -9,6 +10,7 @@ use crate::accel::Wish;
 use crate::image;
 use crate::machine::{Machine, Serial};
 use crate::setup::apt;
+use crate::system::DefinitionFile;
 
 /// Options of the command.
 #[derive(Args, Debug)]
@@ -44,7 +46,15 @@ pub fn run(options: &Run) -> Result<()> {
         gdb: options.gdb,
         ..Machine::default()
     };
+    eprintln!(
+        "    At the prompt \"partita>\" type: vm attach {}   (Ctrl-] d comes back, help lists the commands)",
+        first_vm(&options.vms)
+    );
     eprintln!("    Starting the machine. Ctrl-A X quits it, Ctrl-A H shows more keys.");
+    if std::io::stdout().is_terminal() {
+        // The firmware clears the screen, but not the window's title.
+        print!("\x1b]0;Partita - Ctrl-A X quits\x07");
+    }
     if options.gdb {
         eprintln!(
             "    It waits for: gdb {} -ex 'target remote :1234'",
@@ -56,9 +66,17 @@ pub fn run(options: &Run) -> Result<()> {
         .status()
         .context("QEMU cannot be started")?;
     match status.code() {
-        // 1 is QEMU's own failure; the others come from the debug-exit device.
         Some(0) => Ok(()),
         Some(code) => bail!("QEMU ended with status {code}"),
         None => bail!("QEMU ended: {status}"),
     }
+}
+
+/// The VM to attach to: the first definition's, which has been read before, or the shipped one's.
+fn first_vm(files: &[PathBuf]) -> String {
+    files
+        .first()
+        .and_then(|file| DefinitionFile::read(file).ok())
+        .and_then(|definition| definition.name().ok())
+        .unwrap_or_else(|| "debian".into())
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use boot_archive::{Archive, Builder};
+use manager::{Definition, DefinitionError};
 
 use crate::flat;
 use crate::image::ImageTool;
@@ -13,9 +14,6 @@ use crate::setup::guest::{self, LinuxGuest};
 
 /// Member names that begin with this are programs of `tests/guests`.
 const PAYLOAD: &str = "payload/";
-
-/// Keys of a VM definition that name archive members.
-const FILE_KEYS: [&str; 3] = ["kernel", "initrd", "module"];
 
 /// Everything built that images are put together from.
 pub struct System {
@@ -58,17 +56,31 @@ pub struct DefinitionFile {
 }
 
 impl DefinitionFile {
-    /// Reads the definition in `file`.
+    /// Reads the definition in `file`, and looks now whether it is one: before minutes of building.
     ///
     /// # Errors
-    /// If the file cannot be read.
+    /// If the file cannot be read or is no VM definition.
     pub fn read(file: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("cannot read the VM definition {}", file.display()))?;
-        Ok(Self {
+        let definition = Self {
             file: file.to_path_buf(),
             text,
-        })
+        };
+        definition.parse()?;
+        Ok(definition)
+    }
+
+    /// The VM's name.
+    ///
+    /// # Errors
+    /// If this is no VM definition.
+    pub fn name(&self) -> Result<String> {
+        Ok(self.parse()?.name)
+    }
+
+    fn parse(&self) -> Result<Definition, DefinitionError> {
+        Definition::parse(&self.file.display().to_string(), &self.text)
     }
 }
 
@@ -138,19 +150,12 @@ impl System {
 
     /// Adds a definition and the files that it names.
     fn add_definition(&self, file: &DefinitionFile, members: &mut Members) -> Result<()> {
-        let shown = file.file.display();
-        let table: toml::Table = file
-            .text
-            .parse()
-            .with_context(|| format!("{shown} is not a VM definition"))?;
-        let value = |key: &str| table.get(key).and_then(toml::Value::as_str);
-        let vm =
-            value("name").with_context(|| format!("{shown} names no VM: write name = \"...\""))?;
-        members.set(&format!("vm/{vm}.toml"), file.text.clone().into_bytes());
-        for (key, name) in FILE_KEYS
-            .into_iter()
-            .filter_map(|key| Some((key, value(key)?)))
-        {
+        let definition = file.parse()?;
+        members.set(
+            &format!("vm/{}.toml", definition.name),
+            file.text.clone().into_bytes(),
+        );
+        for (key, name) in definition.files() {
             if !members.has(name) {
                 let content = self
                     .file(name, &file.file)

@@ -130,6 +130,7 @@ fn scenario_tests(scenarios: &[Scenario]) -> Result<Vec<Outcome>> {
 pub fn needs(scenarios: &[Scenario]) -> Needs {
     let names: Vec<&str> = scenarios
         .iter()
+        .filter(|scenario| scenario.skip.is_none())
         .flat_map(|scenario| {
             let kernels = scenario
                 .vm
