@@ -171,16 +171,22 @@ fn init_synic(features: &Features) {
             HvSynicScontrol::new().with_enabled(true).into_bits(),
         );
         PAGES.with(|pages| {
-            pages.messages = memory::direct(simp.gpfn() << 12) as u64;
+            pages.messages = provided(simp);
             pages.explicit_eoi = features.no_auto_eoi;
         });
         if features.assist_page {
             let assist =
                 HvPageMsr::from_bits(read_msr(HV_X64_MSR_VP_ASSIST_PAGE)).with_enabled(true);
             write_msr(HV_X64_MSR_VP_ASSIST_PAGE, assist.into_bits());
-            PAGES.with(|pages| pages.assist = memory::direct(assist.gpfn() << 12) as u64);
+            PAGES.with(|pages| pages.assist = provided(assist));
         }
     }
+}
+
+/// Address of a page that the hypervisor provides.
+fn provided(msr: HvPageMsr) -> u64 {
+    let place = memory::map_provided(Pfn(msr.gpfn()));
+    place.unwrap_or_else(|error| panic!("the hypervisor's page: {error}")) as u64
 }
 
 /// Makes real hypercalls, through this processor's pages.

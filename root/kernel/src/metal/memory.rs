@@ -2,7 +2,7 @@
 
 use core::ptr;
 
-use boot_archive::start_info::{MemoryMapEntry, PhysicalMemory};
+use boot_archive::start_info::{MemoryMapEntry, PhysicalMemory, kind};
 use root_kernel::addr::{LARGE_PAGE_SIZE, PAGE_SIZE, Pfn};
 use root_kernel::frames::{Claim, Class, Frames, Layout, Owner, Record, Span};
 use root_kernel::paging::{Attributes, MapError, Rights, TableMemory, Tables};
@@ -228,10 +228,10 @@ fn reserve_kernel_half() -> Result<(), MapError> {
     })
 }
 
-/// Maps the RAM that the loader may have left out.
+/// Maps the RAM that the loader may have left out, ACPI tables included.
 fn extend_direct_map(map: &[MemoryMapEntry]) -> Result<(), InitError> {
     let above = map.iter().filter(|entry| entry.end() > MAPPED_AT_START);
-    for entry in above.filter(|entry| entry.kind == boot_archive::start_info::kind::RAM) {
+    for entry in above.filter(|entry| matches!(entry.kind, kind::RAM | kind::ACPI | kind::NVS)) {
         let span = Span::within(
             entry.addr.max(MAPPED_AT_START),
             entry.end() - entry.addr.max(MAPPED_AT_START),
@@ -253,6 +253,20 @@ fn extend_direct_map(map: &[MemoryMapEntry]) -> Result<(), InitError> {
         }
     }
     Ok(())
+}
+
+/// Where a frame that the hypervisor provides is in the direct map. It need not be RAM of the root, so it may have to be
+/// mapped first.
+///
+/// # Errors
+/// [`MapError`] if there is no memory for tables.
+pub fn map_provided(frame: Pfn) -> Result<*mut u8, MapError> {
+    let place = direct(frame.address());
+    with_kernel_tables(|tables| match tables.lookup(place as u64) {
+        Some(_) => Ok(()),
+        None => tables.map(place as u64, frame, Attributes::kernel(Rights::ReadWrite)),
+    })?;
+    Ok(place)
 }
 
 /// Maps device registers; returns where. Devices stay mapped for ever.

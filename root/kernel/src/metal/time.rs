@@ -1,5 +1,6 @@
 //! Reference time, the timer, and the wall clock.
 
+use root_kernel::addr::Pfn;
 use root_kernel::rtc::Registers;
 use root_kernel::sched::{Alarm, NEVER};
 use tlfs::{
@@ -77,7 +78,9 @@ fn page_source() -> Source {
         write_msr(HV_X64_MSR_REFERENCE_TSC, msr.into_bits());
         msr
     };
-    Source::Page(memory::direct(page.gpfn() << 12).cast_const().cast())
+    let place = memory::map_provided(Pfn(page.gpfn()));
+    let place = place.unwrap_or_else(|error| panic!("reference TSC page: {error}"));
+    Source::Page(place.cast_const().cast())
 }
 
 /// Reference time, 100 ns.
