@@ -1,0 +1,100 @@
+//! Intercepts of a guest that does what it likes: any registers, any code, any sequence of accesses to the devices.
+//!
+//! Input: the first part of a register page, guest code, then messages of a type byte, a time byte and a payload each.
+#![no_main]
+
+use board::exit::{Access, Guest, Outcome, Registers, TranslateError};
+use board::layout::RamLayout;
+use board::ram::{GuestRam, OutOfRam, VecRam};
+use board::{Board, BoardKind, Options};
+use tlfs::{HvMessage, HvMessageType, HvX64RegisterPage};
+use zerocopy::{FromZeros, IntoBytes};
+
+/// The part of the register page with anything in it, bytes.
+const REGISTERS: usize = 424;
+/// Bytes of code, at guest physical address 0.
+const CODE: usize = 64;
+/// Payload bytes of a message.
+const PAYLOAD: usize = 128;
+
+const TYPES: [HvMessageType; 8] = [
+    HvMessageType::X64_IO_PORT_INTERCEPT,
+    HvMessageType::UNMAPPED_GPA,
+    HvMessageType::GPA_INTERCEPT,
+    HvMessageType::X64_APIC_EOI,
+    HvMessageType::X64_CPUID_INTERCEPT,
+    HvMessageType::X64_MSR_INTERCEPT,
+    HvMessageType::UNRECOVERABLE_EXCEPTION,
+    HvMessageType::NONE,
+];
+
+/// RAM whose first 64 KiB appear at every virtual address, but for odd megabytes.
+struct Ram(VecRam);
+
+impl GuestRam for Ram {
+    fn layout(&self) -> RamLayout {
+        self.0.layout()
+    }
+
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), OutOfRam> {
+        self.0.read(gpa, buf)
+    }
+
+    fn write(&mut self, gpa: u64, data: &[u8]) -> Result<(), OutOfRam> {
+        self.0.write(gpa, data)
+    }
+}
+
+impl Guest for Ram {
+    fn translate(&mut self, gva: u64, _: Access) -> Result<u64, TranslateError> {
+        match gva >> 20 & 1 {
+            0 => Ok(gva & 0xFFFF),
+            _ => Err(TranslateError::NotPresent),
+        }
+    }
+}
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let (Some(registers), Some(code)) =
+        (data.get(..REGISTERS), data.get(REGISTERS..REGISTERS + CODE))
+    else {
+        return;
+    };
+    let mut page = HvX64RegisterPage::new_zeroed();
+    page.as_mut_bytes()[..REGISTERS].copy_from_slice(registers);
+    page.is_valid = 1;
+    let mut ram = Ram(VecRam::new(1 << 17));
+    let _ = ram.write(0, code);
+    let mut board = Board::new(
+        BoardKind::Direct,
+        &Options {
+            debug_exit: true,
+            ..Options::default()
+        },
+    );
+    let mut now = 0;
+    for record in data[REGISTERS + CODE..].chunks_exact(2 + PAYLOAD) {
+        let Some(message) = HvMessage::new(TYPES[usize::from(record[0] % 8)], 1, &record[2..])
+        else {
+            return;
+        };
+        now += u64::from(record[1]) * 1000;
+        let Some(mut registers) = Registers::new(&mut page) else {
+            return;
+        };
+        if !matches!(
+            board.handle(&message, &mut registers, &mut ram, now),
+            Outcome::Resume | Outcome::Inject(_)
+        ) {
+            return;
+        }
+        let _ = board.console_input(&record[..1], now);
+        board.tick(now);
+        board.due_output(now, |_| ());
+        // Each access raises a handful of interrupts at most.
+        assert!(
+            (0..100).any(|_| board.take_interrupt().is_none()),
+            "interrupts without end"
+        );
+    }
+});

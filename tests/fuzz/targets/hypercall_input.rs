@@ -1,0 +1,38 @@
+//! What a caller puts into a hypercall's control word and its sets of processors.
+#![no_main]
+
+use tlfs::{HV_HYPERCALL_MAX_REPS, HvGenericSetFormat, HvHypercallInput, HvVpSetHeader};
+use zerocopy::FromBytes;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let Ok((control, rest)) = HvHypercallInput::read_from_prefix(data) else {
+        return;
+    };
+    if let Some(left) = control.reps_left() {
+        assert!((1..=usize::from(HV_HYPERCALL_MAX_REPS)).contains(&left));
+        assert_eq!(left + control.rep_start(), control.rep_count());
+    }
+    let Ok((set, rest)) = HvVpSetHeader::read_from_prefix(rest) else {
+        return;
+    };
+    let banks: Vec<u64> = rest
+        .chunks_exact(8)
+        .filter_map(|word| word.try_into().ok())
+        .map(u64::from_le_bytes)
+        .collect();
+    let vps: Vec<u32> = set.sparse_vps(&banks).collect();
+    assert!(vps.is_sorted_by(|one, next| one < next) && vps.iter().all(|vp| *vp < 4096));
+    let named: u32 = banks
+        .iter()
+        .take(set.bank_count())
+        .map(|word| word.count_ones())
+        .sum();
+    if set.format != HvGenericSetFormat::ALL {
+        assert_eq!(vps.len(), named as usize);
+    }
+    for nth in 0..set.bank_count() {
+        let bank = set.nth_bank(nth).expect("a bank that was counted");
+        assert_ne!(set.valid_bank_mask >> bank & 1, 0);
+    }
+    assert_eq!(set.nth_bank(set.bank_count()), None);
+});
