@@ -54,11 +54,10 @@ type Figures = BTreeMap<String, Figure>;
 pub fn bench(filter: Option<&str>) -> Result<bool> {
     let mut scenarios = Scenario::all(&paths::root().join("tests/scenarios/bench"))?;
     scenarios.retain(|scenario| filter.is_none_or(|part| scenario.name.contains(part)));
-    if scenarios.is_empty() {
-        bail!(
-            "no bench scenario has {:?} in its name",
-            filter.unwrap_or("")
-        );
+    match filter {
+        _ if !scenarios.is_empty() => {}
+        Some(part) => bail!("no scenario in tests/scenarios/bench has {part:?} in its name"),
+        None => bail!("tests/scenarios/bench has no scenarios yet: nothing can be measured"),
     }
     apt::require(&apt::EMULATOR)?;
     let system = System::build(needs(&scenarios))?;

@@ -68,3 +68,50 @@ fn parse(file: &[u8]) -> Result<(ElfBytes<'_, LittleEndian>, Vec<ProgramHeader>)
         .collect();
     Ok((elf, loadable))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{PAGE, flatten, loaded_bytes};
+
+    /// An ELF file with one segment of four bytes in the file and 5000 in memory.
+    fn file(entry: u64) -> Vec<u8> {
+        let address: u64 = 0xFFFF_FFFF_C000_0000;
+        let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+        file.resize(16, 0);
+        file.extend([2_u16, 62].iter().flat_map(|half| half.to_le_bytes()));
+        file.extend(1_u32.to_le_bytes());
+        file.extend(
+            [address + entry, 64, 0]
+                .iter()
+                .flat_map(|word| word.to_le_bytes()),
+        );
+        file.extend(0_u32.to_le_bytes());
+        file.extend(
+            [64_u16, 56, 1, 64, 0, 0]
+                .iter()
+                .flat_map(|half| half.to_le_bytes()),
+        );
+        file.extend([1_u32, 7].iter().flat_map(|word| word.to_le_bytes()));
+        file.extend(
+            [120, address, address, 4, 5000, 4096]
+                .iter()
+                .flat_map(|word: &u64| word.to_le_bytes()),
+        );
+        file.extend(b"code");
+        file
+    }
+
+    #[test]
+    fn zeroed_data_is_part_of_the_flat_image() {
+        let image = flatten(&file(0)).unwrap();
+        assert_eq!(image.len(), 2 * PAGE);
+        assert!(image.starts_with(b"code"));
+        assert!(image[4..].iter().all(|byte| *byte == 0));
+        assert_eq!(loaded_bytes(&file(0)).unwrap(), 5000);
+    }
+
+    #[test]
+    fn an_entry_inside_the_image_is_refused() {
+        assert!(flatten(&file(1)).is_err());
+    }
+}
