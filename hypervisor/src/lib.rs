@@ -9,6 +9,7 @@ pub mod insn;
 pub mod log;
 pub mod mem;
 pub mod sched;
+pub mod synic;
 pub mod time;
 
 /// Takes the machine over. Never returns.

@@ -93,6 +93,8 @@ wire_enum! {
     OPERATION_FAILED = 0x0071, "HV_STATUS_OPERATION_FAILED";
     /// The root's own pool is empty: deposit one page to SELF and repeat.
     INSUFFICIENT_ROOT_MEMORY = 0x0073, "HV_STATUS_INSUFFICIENT_ROOT_MEMORY";
+    /// The event log buffer is free already.
+    EVENT_BUFFER_ALREADY_FREED = 0x0074, "HV_STATUS_EVENT_BUFFER_ALREADY_FREED";
     /// The pool has no contiguous memory: deposit eight pages and repeat.
     INSUFFICIENT_CONTIGUOUS_MEMORY = 0x0075, "HV_STATUS_INSUFFICIENT_CONTIGUOUS_MEMORY";
     /// Timed out.

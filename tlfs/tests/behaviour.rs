@@ -150,3 +150,164 @@ fn reference_time_counts_100_ns() {
     assert_eq!(shifted.reference_time(hz), page.reference_time(hz) - 5);
     assert_eq!(HvReferenceTscPage::scale_for(10_000_000), None);
 }
+
+#[test]
+fn masked_values_replace_the_bits_of_the_mask() {
+    let value = HvMaskedValue {
+        value: 0xFFFF_0000,
+        mask: 0x00FF_00FF,
+    };
+    assert_eq!(value.apply(0x1234_5678), 0x12FF_5600);
+}
+
+#[test]
+fn registered_results_read_back_by_type() {
+    let cpuid = HvRegisterX64CpuidResultParameters {
+        eax: 0x4000_0000,
+        always_override: 1,
+        ..Default::default()
+    };
+    let id = HvPartitionId(0x0102_0304_0506_0708);
+    let input =
+        HvInputRegisterInterceptResult::new(id, HvVpIndex::ANY, HvInterceptType::X64_CPUID, &cpuid)
+            .unwrap();
+    assert_eq!(input.partition_id(), id);
+    assert_eq!(input.cpuid(), cpuid);
+    let msr = HvRegisterX64MsrResultParameters {
+        msr_index: 0x10,
+        ..Default::default()
+    };
+    let input =
+        HvInputRegisterInterceptResult::new(id, HvVpIndex::ANY, HvInterceptType::X64_MSR, &msr)
+            .unwrap();
+    assert_eq!(input.msr(), msr);
+    let too_large = HvMessage::default();
+    assert!(
+        HvInputRegisterInterceptResult::new(
+            id,
+            HvVpIndex::ANY,
+            HvInterceptType::X64_MSR,
+            &too_large
+        )
+        .is_none()
+    );
+}
+
+#[test]
+fn a_directly_posted_message_lies_at_offset_20() {
+    let message = HvMessage::new(HvMessageType(1), 9, &[0xABu8; 3]).unwrap();
+    let input = HvInputPostMessageDirect::new(HvPartitionId(1), HvVpIndex(2), 3, &message);
+    assert_eq!(&input.as_bytes()[20..276], message.as_bytes());
+    assert_eq!(input.message(), message);
+}
+
+#[test]
+fn device_ids_take_the_form_of_their_type() {
+    assert_eq!(
+        HvDeviceId::pci(2, 0x00F8).into_bits(),
+        1 << 62 | 2 << 16 | 0xF8
+    );
+    assert_eq!(HvDeviceId::ioapic(7).into_bits(), 2 << 62 | 7);
+    assert_eq!(
+        HvDeviceId::from_bits(1 << 50 | 3 << 62).form(),
+        HvDeviceType::ACPI
+    );
+    assert!(HvDeviceId::from_bits(1 << 50).source_shadow());
+}
+
+#[test]
+fn msi_entries_hold_the_address_below_the_data() {
+    assert_eq!(
+        HvInterruptEntry::msi(0xFEE0_3000, 0x41).data,
+        0x0000_0041_FEE0_3000
+    );
+}
+
+#[test]
+fn doorbell_sizes_beyond_8_bytes_do_not_exist() {
+    assert_eq!(HvDoorbellFlags::empty().trigger_size(), Some(None));
+    assert_eq!(
+        HvDoorbellFlags::TRIGGER_SIZE_QWORD.trigger_size(),
+        Some(Some(8))
+    );
+    assert_eq!(
+        (HvDoorbellFlags::TRIGGER_SIZE_WORD | HvDoorbellFlags::TRIGGER_ANY_VALUE).trigger_size(),
+        Some(Some(2))
+    );
+    assert_eq!(HvDoorbellFlags(5).trigger_size(), None);
+}
+
+#[test]
+fn gva_ranges_count_the_pages_after_the_first() {
+    let range = HvGvaRange(0xFFFF_8000_0000_1FFF);
+    assert_eq!(
+        (range.start(), range.page_count()),
+        (0xFFFF_8000_0000_1000, 4096)
+    );
+}
+
+#[test]
+fn cpuid_identifies_microsoft_hv() {
+    let bytes: Vec<u8> = HV_CPUID_VENDOR
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .collect();
+    assert_eq!(bytes, b"Microsoft Hv");
+    assert_eq!(&HV_CPUID_INTERFACE_HV1.to_le_bytes(), b"Hv#1");
+}
+
+#[test]
+fn the_profile_of_the_guest_sheet_is_made_of_named_bits() {
+    let hints = HvEnlightenmentFlags::USE_RELAXED_TIMING | HvEnlightenmentFlags::DEPRECATE_AUTO_EOI;
+    assert_eq!(hints.bits(), 0x220);
+    let features = HvFeatureFlags::FREQUENCY_REGS_AVAILABLE
+        | HvFeatureFlags::GUEST_CRASH_REGS_AVAILABLE
+        | HvFeatureFlags::DIRECT_SYNTHETIC_TIMERS;
+    assert_eq!(features.bits(), 0x0008_0500);
+    let all = hints
+        | HvEnlightenmentFlags::USE_HYPERCALL_FOR_REMOTE_FLUSH
+        | HvEnlightenmentFlags::USE_APIC_MSRS
+        | HvEnlightenmentFlags::USE_SYNTHETIC_CLUSTER_IPI
+        | HvEnlightenmentFlags::USE_EX_PROCESSOR_MASKS;
+    assert_eq!(all.bits(), 0x0E2C);
+}
+
+#[test]
+fn ports_of_each_type_use_their_fields() {
+    let event = HvPortInfo::event(2, HvVpIndex(1), 0x10, 0x20);
+    assert_eq!(
+        event.as_bytes(),
+        [
+            2, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0x10, 0, 0x20, 0, 0, 0, 0, 0
+        ]
+    );
+    assert_eq!(
+        HvPortInfo::monitor(0x1_2345_6789).monitor_address(),
+        0x1_2345_6789
+    );
+    assert_eq!(
+        HvPortInfo::message(3, HvVpIndex::ANY).port_type,
+        HvPortType::MESSAGE
+    );
+    assert_eq!(
+        HvConnectionInfo::doorbell(0x1000, 7, HvDoorbellFlags::empty()).as_bytes()[8..24],
+        {
+            let mut expected = [0; 16];
+            expected[1] = 0x10;
+            expected[8] = 7;
+            expected
+        }
+    );
+}
+
+#[test]
+fn an_unmapped_device_interrupt_is_the_one_that_was_mapped() {
+    let entry = HvInterruptEntry::msi(0xFEE0_0000, 0x30);
+    let input = HvInputUnmapDeviceInterrupt::new(HvPartitionId(1), HvDeviceId::pci(0, 8), entry);
+    assert_eq!(input.as_bytes().len(), 36);
+    assert_eq!(
+        (input.partition_id(), input.device_id()),
+        (HvPartitionId(1), HvDeviceId::pci(0, 8))
+    );
+    assert_eq!(input.interrupt_entry(), entry);
+}

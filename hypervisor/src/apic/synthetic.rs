@@ -1,11 +1,9 @@
 //! The synthetic APIC MSRs EOI, ICR and TPR, 0x40000070 to 0x40000072 (guest sheet 4.8).
 
+use tlfs::{HV_X64_MSR_EOI as EOI, HV_X64_MSR_ICR as ICR, HV_X64_MSR_TPR as TPR};
+
 use super::icr::Icr;
 use super::{Effect, GeneralProtection, LocalApic};
-
-const EOI: u32 = 0x4000_0070;
-const ICR: u32 = 0x4000_0071;
-const TPR: u32 = 0x4000_0072;
 
 /// An xAPIC destination for all APICs.
 const XAPIC_BROADCAST: u64 = 0xFF;

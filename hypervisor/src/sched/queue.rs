@@ -91,11 +91,11 @@ impl<V: Copy, const N: usize> RunQueue<V, N> {
             && slot != Slot::ROOT
         {
             self.running = None;
-            self.to_the_end(slot);
+            self.send_back(slot);
         }
     }
 
-    fn to_the_end(&mut self, slot: Slot) {
+    fn send_back(&mut self, slot: Slot) {
         if let Some(entry) = self.entry_mut(slot) {
             entry.left = SLICE;
         }
@@ -141,7 +141,7 @@ impl<V: Copy, const N: usize> RunQueue<V, N> {
         let entry = self.entry(slot)?;
         if entry.left == RefTime::ZERO {
             self.running = None;
-            self.to_the_end(slot);
+            self.send_back(slot);
             return None;
         }
         Some(Turn {
@@ -158,7 +158,7 @@ impl<V: Copy, const N: usize> RunQueue<V, N> {
             Some(slot) => {
                 self.running = None;
                 if self.entry(slot).is_some_and(|e| e.left == RefTime::ZERO) {
-                    self.to_the_end(slot);
+                    self.send_back(slot);
                 } else {
                     self.children.push_first(slot.0);
                 }

@@ -258,6 +258,8 @@ fn change(queue: &mut Queue, model: &mut Model, step: &Step, now: RefTime) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     #[test]
     fn the_right_one_runs_and_nobody_starves(steps in steps()) {
         let mut queue = Queue::new(ROOT_VP);

@@ -11,7 +11,7 @@ pub use page::ReferenceTscPage;
 pub use tsc::{ReferenceClock, TscScale};
 
 /// Units of [`RefTime`] in a second.
-pub const UNITS_PER_SECOND: u64 = 10_000_000;
+pub const UNITS_PER_SECOND: u64 = tlfs::HV_REFERENCE_TIME_HZ;
 
 /// A point in reference time, or a length of it, in units of 100 ns.
 ///

@@ -2,6 +2,10 @@
 
 use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering, fence};
 
+use core::mem::offset_of;
+
+use tlfs::HvReferenceTscPage;
+
 use super::ReferenceClock;
 
 /// The page as it lies in memory. Guests only read it, on any processor and at any moment, so that all fields are
@@ -17,8 +21,10 @@ pub struct ReferenceTscPage {
 }
 
 const _: () = assert!(size_of::<ReferenceTscPage>() == 4096);
-const _: () = assert!(core::mem::offset_of!(ReferenceTscPage, scale) == 8);
-const _: () = assert!(core::mem::offset_of!(ReferenceTscPage, offset) == 16);
+const _: () = assert!(
+    offset_of!(ReferenceTscPage, scale) == offset_of!(HvReferenceTscPage, tsc_scale)
+        && offset_of!(ReferenceTscPage, offset) == offset_of!(HvReferenceTscPage, tsc_offset)
+);
 
 impl ReferenceTscPage {
     /// A page that tells its readers to use the MSR: sequence 0, all else zero.
@@ -67,11 +73,13 @@ mod tests {
 
     /// What a guest computes from the page, or `None` when it has to use the MSR.
     fn guest_time(page: &ReferenceTscPage, tsc: u64) -> Option<u64> {
-        if page.sequence.load(Ordering::Acquire) == 0 {
-            return None;
-        }
-        let scaled = (u128::from(tsc) * u128::from(page.scale.load(Ordering::Relaxed))) >> 64;
-        Some((scaled as u64).wrapping_add(page.offset.load(Ordering::Relaxed) as u64))
+        let read = HvReferenceTscPage {
+            tsc_sequence: page.sequence.load(Ordering::Acquire),
+            reserved: 0,
+            tsc_scale: page.scale.load(Ordering::Relaxed),
+            tsc_offset: page.offset.load(Ordering::Relaxed),
+        };
+        (read.tsc_sequence != 0).then(|| read.reference_time(tsc))
     }
 
     #[test]

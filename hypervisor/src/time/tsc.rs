@@ -1,6 +1,8 @@
 //! From time-stamp counter to reference time and back.
 
-use super::{RefTime, UNITS_PER_SECOND};
+use tlfs::HvReferenceTscPage;
+
+use super::RefTime;
 
 /// How fast reference time runs against the TSC: a 64-bit binary fraction of a unit per tick, as in the reference TSC
 /// page (TLFS, "Partition Reference TSC Mechanism").
@@ -12,14 +14,10 @@ pub struct TscScale {
 impl TscScale {
     /// For a TSC of `tsc_hz`, which must be faster than 10 MHz: else the scale is no fraction.
     pub const fn new(tsc_hz: u64) -> Option<Self> {
-        if tsc_hz <= UNITS_PER_SECOND {
-            return None;
+        match HvReferenceTscPage::scale_for(tsc_hz) {
+            Some(fraction) => Some(Self { fraction }),
+            None => None,
         }
-        let fraction = ((UNITS_PER_SECOND as u128) << 64) / tsc_hz as u128;
-        // Smaller than 2^64, since the divisor is larger than UNITS_PER_SECOND.
-        Some(Self {
-            fraction: fraction as u64,
-        })
     }
 
     /// The fraction as the page's TscScale field holds it.
@@ -34,7 +32,7 @@ impl TscScale {
 
     /// The smallest count of ticks for which [`units`](Self::units) is `units` or more; `u64::MAX` if there is none.
     pub const fn ticks(self, units: u64) -> u64 {
-        // units(t) >= u  <=>  t * fraction >= u * 2^64. The fraction is not zero for any clock below 1.8e26 Hz.
+        // units(t) >= u  <=>  t * fraction >= u * 2^64. The fraction is not zero: it is at least 10^7 for any u64 of hertz.
         let Some(ticks) = ((units as u128) << 64).checked_next_multiple_of(self.fraction as u128)
         else {
             return u64::MAX;
@@ -98,6 +96,7 @@ impl ReferenceClock {
 
 #[cfg(test)]
 mod tests {
+    use super::super::UNITS_PER_SECOND;
     use super::*;
     use proptest::prelude::*;
 

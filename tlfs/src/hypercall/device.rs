@@ -182,6 +182,22 @@ wire_struct! {
 }
 
 impl HvInputUnmapDeviceInterrupt {
+    /// Input that undoes the MapDeviceInterrupt which returned `entry`.
+    pub const fn new(
+        partition_id: HvPartitionId,
+        device_id: HvDeviceId,
+        entry: HvInterruptEntry,
+    ) -> Self {
+        Self {
+            partition_id_bytes: U64::new(partition_id.0),
+            device_id_bytes: U64::new(device_id.into_bits()),
+            entry_source: entry.source,
+            entry_reserved: entry.reserved,
+            entry_data_bytes: U64::new(entry.data),
+            flags: 0,
+        }
+    }
+
     /// Partition.
     pub const fn partition_id(&self) -> HvPartitionId {
         HvPartitionId(self.partition_id_bytes.get())

@@ -38,6 +38,63 @@ wire_struct! {
 }
 
 impl HvPortInfo {
+    const EMPTY: Self = Self {
+        port_type: HvPortType(0),
+        padding: 0,
+        target_sint: 0,
+        target_vp: HvVpIndex(0),
+        base_flag_number: 0,
+        flag_count: 0,
+        reserved: 0,
+    };
+
+    /// A message port.
+    pub const fn message(target_sint: u32, target_vp: HvVpIndex) -> Self {
+        Self {
+            port_type: HvPortType::MESSAGE,
+            target_sint,
+            target_vp,
+            ..Self::EMPTY
+        }
+    }
+
+    /// An event port of `flag_count` flags from `base_flag_number` on.
+    pub const fn event(
+        target_sint: u32,
+        target_vp: HvVpIndex,
+        base_flag_number: u16,
+        flag_count: u16,
+    ) -> Self {
+        Self {
+            port_type: HvPortType::EVENT,
+            target_sint,
+            target_vp,
+            base_flag_number,
+            flag_count,
+            ..Self::EMPTY
+        }
+    }
+
+    /// A monitor port.
+    pub const fn monitor(page_address: u64) -> Self {
+        Self {
+            port_type: HvPortType::MONITOR,
+            target_sint: page_address as u32,
+            target_vp: HvVpIndex((page_address >> 32) as u32),
+            ..Self::EMPTY
+        }
+    }
+
+    /// A doorbell port.
+    pub const fn doorbell(target_sint: u32, target_vp: HvVpIndex) -> Self {
+        Self {
+            port_type: HvPortType::DOORBELL,
+            target_sint,
+            target_vp,
+            ..Self::EMPTY
+        }
+    }
+
     /// Address of a monitor port's page.
     pub const fn monitor_address(&self) -> u64 {
         self.target_sint as u64 | (self.target_vp.0 as u64) << 32
@@ -85,6 +142,29 @@ wire_struct! {
         trigger_value @ 16: u64,
         /// Of a doorbell: when it rings.
         flags @ 24: HvDoorbellFlags,
+    }
+}
+
+impl HvConnectionInfo {
+    /// The sender's end of a message or event port.
+    pub const fn plain(port_type: HvPortType) -> Self {
+        Self {
+            port_type,
+            padding: 0,
+            gpa: 0,
+            trigger_value: 0,
+            flags: HvDoorbellFlags(0),
+        }
+    }
+
+    /// A doorbell at guest address `gpa`.
+    pub const fn doorbell(gpa: u64, trigger_value: u64, flags: HvDoorbellFlags) -> Self {
+        Self {
+            gpa,
+            trigger_value,
+            flags,
+            ..Self::plain(HvPortType::DOORBELL)
+        }
     }
 }
 

@@ -24,8 +24,8 @@ wire_enum! {
     /// Message type. Zero means that the slot is free; types with bit 31 are the hypervisor's own and may not be
     /// posted.
     ///
-    /// 0x80010005 and 0x80010006 have other names in older headers (legacy FP error; IOMMU page request): the names
-    /// here are OpenVMM's.
+    /// 0x80010005 and 0x80010006 are named after Linux's headers; OpenVMM has the IOMMU page request at the former and a
+    /// register intercept at the latter. Nothing here sends either.
     pub struct HvMessageType(u32);
     NONE = 0x0000_0000, "HvMessageTypeNone";
     /// VMBus channel message (guest sheet 7.1); guests choose types below 0x80000000 themselves.
@@ -56,8 +56,8 @@ wire_enum! {
     X64_CPUID_INTERCEPT = 0x8001_0002, "HvMessageTypeX64CpuidIntercept";
     X64_EXCEPTION_INTERCEPT = 0x8001_0003, "HvMessageTypeExceptionIntercept";
     X64_APIC_EOI = 0x8001_0004, "HvMessageTypeX64ApicEoi";
-    X64_IOMMU_PRQ = 0x8001_0005, "HvMessageTypeX64IommuPrq";
-    REGISTER_INTERCEPT = 0x8001_0006, "HvMessageTypeRegisterIntercept";
+    X64_LEGACY_FP_ERROR = 0x8001_0005, "HvMessageTypeX64LegacyFpError";
+    X64_IOMMU_PRQ = 0x8001_0006, "HvMessageTypeX64IommuPrq";
     X64_HALT = 0x8001_0007, "HvMessageTypeX64Halt";
     X64_INTERRUPTION_DELIVERABLE = 0x8001_0008, "HvMessageTypeX64InterruptionDeliverable";
     X64_SIPI_INTERCEPT = 0x8001_0009, "HvMessageTypeX64SipiIntercept";
