@@ -2,7 +2,7 @@
 //!
 //! The hypervisor moves: one block of RAM takes its image, page tables, stacks and pools, so that everything else, the
 //! loader's memory included, can be the root's. [`enter`] prepares the block on the loader's page tables and stack,
-//! [`arrival`] goes on on our own.
+//! `arrival` goes on on our own.
 
 pub mod acpi;
 mod arrival;
