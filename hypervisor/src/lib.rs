@@ -8,6 +8,8 @@ pub mod cpu;
 pub mod insn;
 pub mod log;
 pub mod mem;
+pub mod partition;
+pub mod run;
 pub mod sched;
 pub mod synic;
 pub mod time;

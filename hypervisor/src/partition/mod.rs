@@ -1,0 +1,3 @@
+//! Partitions and their virtual processors.
+
+pub mod cpuid;

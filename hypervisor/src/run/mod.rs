@@ -1,0 +1,3 @@
+//! The run loop: what a processor does between power-on and power-off.
+
+pub mod timers;
