@@ -5,12 +5,15 @@ pub mod apic;
 pub mod arch;
 pub mod boot;
 pub mod cpu;
+pub mod hv;
 pub mod insn;
+pub mod intercept;
 pub mod log;
 pub mod mem;
 pub mod partition;
 pub mod run;
 pub mod sched;
+pub mod stats;
 pub mod synic;
 pub mod time;
 

@@ -1,3 +1,131 @@
 //! Partitions and their virtual processors.
 
 pub mod cpuid;
+pub mod memory;
+pub mod overlay;
+pub mod properties;
+pub mod results;
+pub mod table;
+pub mod vp;
+
+use tlfs::{
+    HvPartitionCreationFlags, HvPartitionId, HvPartitionPrivilegeMask,
+    HvPartitionSyntheticProcessorFeatures,
+};
+
+use crate::intercept::Intercepts;
+use crate::mem::format::Npt;
+use crate::mem::frames::PartitionSlot;
+use crate::mem::page_box::PageBox;
+use crate::mem::phys::PhysMap;
+use crate::mem::table::PageTable;
+use crate::stats::StatsPage;
+use crate::time::RefTime;
+
+pub use table::{MAX_PARTITIONS, MAX_VPS};
+pub use vp::{Vp, VpRef};
+
+/// Where a partition is in its life (root sheet A.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PartitionState {
+    /// Created; early properties can be set.
+    Uninitialized,
+    /// Initialized.
+    Active,
+    /// Being finalized: VPs are gone, memory goes step by step.
+    Finalizing,
+    /// Only its pool is left.
+    Finalized,
+}
+
+/// Synthetic MSRs that the VPs of a partition share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SharedMsrs {
+    /// GUEST_OS_ID.
+    pub guest_os_id: u64,
+    /// HYPERCALL as written, its enable bit as it took effect.
+    pub hypercall: u64,
+    /// REFERENCE_TSC.
+    pub reference_tsc: u64,
+}
+
+/// A partition.
+#[derive(Debug)]
+pub struct Partition {
+    /// Its id.
+    pub id: HvPartitionId,
+    /// Its place.
+    pub slot: PartitionSlot,
+    /// Where it is in its life.
+    pub state: PartitionState,
+    /// With what it was created.
+    pub flags: HvPartitionCreationFlags,
+    /// What it may do.
+    pub privileges: HvPartitionPrivilegeMask,
+    /// As set by its parent.
+    pub features: HvPartitionSyntheticProcessorFeatures,
+    /// Second-level translations, from initialization on.
+    pub memory: Option<PageTable<Npt, PhysMap>>,
+    /// What its parent wants to see.
+    pub intercepts: Intercepts,
+    /// Answers that its parent has registered.
+    pub results: results::Results,
+    /// Pages of the hypervisor's that cover its memory.
+    pub overlays: overlay::Overlays,
+    /// Shared synthetic MSRs.
+    pub msrs: SharedMsrs,
+    /// Properties that only have a value.
+    pub properties: properties::Properties,
+    /// Counters.
+    pub stats: PageBox<StatsPage>,
+    /// The root has the counters mapped.
+    pub stats_mapped: bool,
+    /// Number of VPs.
+    pub vp_count: u32,
+    /// Property Suspend: all VPs are stopped.
+    pub suspended: bool,
+    /// Origin of its time.
+    pub epoch: RefTime,
+}
+
+impl Partition {
+    /// A new child, uninitialized.
+    pub fn new(
+        id: HvPartitionId,
+        slot: PartitionSlot,
+        flags: HvPartitionCreationFlags,
+        stats: PageBox<StatsPage>,
+        epoch: RefTime,
+    ) -> Self {
+        let features = HvPartitionSyntheticProcessorFeatures(u64::MAX);
+        Self {
+            id,
+            slot,
+            state: PartitionState::Uninitialized,
+            flags,
+            privileges: properties::child_privileges(features),
+            features: HvPartitionSyntheticProcessorFeatures(0),
+            memory: None,
+            intercepts: Intercepts::new(),
+            results: results::Results::new(),
+            overlays: overlay::Overlays::default(),
+            msrs: SharedMsrs::default(),
+            properties: properties::Properties::new(),
+            stats,
+            stats_mapped: false,
+            vp_count: 0,
+            suspended: false,
+            epoch,
+        }
+    }
+
+    /// Whether this is the root.
+    pub fn is_root(&self) -> bool {
+        self.slot == PartitionSlot::ROOT
+    }
+
+    /// Whether its local APICs are emulated: HLT and interrupts are the hypervisor's then.
+    pub fn has_lapic(&self) -> bool {
+        self.is_root() || self.flags.contains(HvPartitionCreationFlags::LAPIC_ENABLED)
+    }
+}

@@ -1,0 +1,148 @@
+//! What all processors share.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use spin::Mutex;
+use tlfs::{HvPartitionId, HvStatus};
+
+use crate::arch::Capabilities;
+use crate::arch::fpu::FpuFormat;
+use crate::arch::maps::PermissionMaps;
+use crate::mem::addr::Spfn;
+use crate::mem::format::Npt;
+use crate::mem::frames::{FrameTable, PartitionSlot};
+use crate::mem::page_box::{Frame, PageBox};
+use crate::mem::phys::PhysMap;
+use crate::mem::tlb::CpuMark;
+use crate::partition::table::{PartitionTable, partition_id};
+use crate::stats::StatsPage;
+use crate::synic::MessagePage;
+use crate::time::{RefTime, ReferenceClock, ReferenceTscPage};
+
+/// Pages that the hypervisor provides to the root's VP 0 and to the root (root sheet F.3). The root reaches them at the
+/// address that they have; its memory map says that they are reserved.
+pub struct RootPages {
+    /// SIM page.
+    pub messages: PageBox<MessagePage>,
+    /// SIEF page.
+    pub event_flags: Frame,
+    /// Event ring page.
+    pub event_ring: Frame,
+    /// VP assist page.
+    pub assist: Frame,
+    /// Hypercall page.
+    pub hypercall: Frame,
+    /// Reference TSC page.
+    pub reference_tsc: PageBox<ReferenceTscPage>,
+}
+
+/// What all processors share: set up once, and changed only behind the locks in it.
+///
+/// Order of locks: a child's partition, the root's partition, a VP's place, the frames.
+pub struct Hypervisor {
+    /// All of memory.
+    pub phys: PhysMap,
+    /// What virtualization can do.
+    pub capabilities: Capabilities,
+    /// Floating point state.
+    pub fpu_format: FpuFormat,
+    /// TSC ticks a second.
+    pub tsc_hz: u64,
+    /// The machine's reference time. Partitions count from their creation.
+    pub clock: ReferenceClock,
+    /// Owners of all frames.
+    pub frames: Mutex<FrameTable<'static>>,
+    /// Partitions and VPs.
+    pub partitions: PartitionTable,
+    /// Who is in which guest.
+    pub marks: &'static [CpuMark],
+    /// Ports and MSRs of children.
+    pub child_maps: PermissionMaps,
+    /// Ports and MSRs of the root.
+    pub root_maps: PermissionMaps,
+    /// Second-level format of children.
+    pub child_format: Npt,
+    /// Bits of a physical address.
+    pub physical_bits: u8,
+    /// Pages provided to the root.
+    pub root_pages: RootPages,
+    /// Counters of the hypervisor.
+    pub stats: PageBox<StatsPage>,
+    /// Counters of the processors.
+    pub lp_stats: PageBox<StatsPage>,
+    /// Signature of the processors (CPUID 1 EAX): EDX of a VP after reset.
+    pub signature: u32,
+    /// Serial number of the next partition.
+    pub next_serial: AtomicU64,
+}
+
+/// Id of the root partition.
+pub const ROOT_ID: HvPartitionId = partition_id(1, PartitionSlot::ROOT);
+
+impl Hypervisor {
+    /// The machine's time at a TSC value.
+    pub fn time_at(&self, tsc: u64) -> RefTime {
+        self.clock.at(tsc)
+    }
+
+    /// The machine's time now.
+    pub fn now(&self) -> RefTime {
+        self.time_at(crate::cpu::tsc())
+    }
+
+    /// A new partition id for a place.
+    pub fn new_id(&self, slot: PartitionSlot) -> HvPartitionId {
+        partition_id(self.next_serial.fetch_add(1, Ordering::Relaxed), slot)
+    }
+
+    /// Whether a pool has `pages` pages to give: asked before a set of allocations, so that it is all or nothing.
+    ///
+    /// # Errors
+    /// INSUFFICIENT_MEMORY.
+    pub fn require(&self, slot: PartitionSlot, pages: u64) -> Result<(), HvStatus> {
+        let counts = self
+            .frames
+            .lock()
+            .slot_counts(slot)
+            .map_err(|_| HvStatus::INVALID_PARTITION_ID)?;
+        if counts.available < pages {
+            return Err(HvStatus::INSUFFICIENT_MEMORY);
+        }
+        Ok(())
+    }
+
+    /// A zeroed frame from a partition's pool.
+    ///
+    /// # Errors
+    /// INSUFFICIENT_MEMORY.
+    pub fn allocate(&self, slot: PartitionSlot) -> Result<Frame, HvStatus> {
+        let frame = self.frames.lock().allocate(slot);
+        let frame = frame.ok().flatten().ok_or(HvStatus::INSUFFICIENT_MEMORY)?;
+        // Every frame that has an owner lies in the direct map.
+        let _ = self.phys.zero_page(frame.spfn());
+        Ok(frame)
+    }
+
+    /// A page of a pool that holds `value`.
+    ///
+    /// # Errors
+    /// INSUFFICIENT_MEMORY.
+    pub fn place<T>(&self, slot: PartitionSlot, value: T) -> Result<PageBox<T>, HvStatus> {
+        let frame = self.allocate(slot)?;
+        PageBox::new_in(self.phys, frame, value).map_err(|(frame, _)| {
+            self.release(slot, frame);
+            HvStatus::INSUFFICIENT_MEMORY
+        })
+    }
+
+    /// Gives a frame back to its pool.
+    pub fn release(&self, slot: PartitionSlot, frame: Frame) {
+        let done = self.frames.lock().release(slot, frame);
+        assert_eq!(done, Ok(()), "a frame goes back to the pool it is from");
+    }
+
+    /// Frames of the machine that some object has: RAM.
+    pub fn is_ram(&self, frame: Spfn) -> bool {
+        self.frames.lock().owner(frame) != crate::mem::frames::Owner::NotRam
+    }
+}

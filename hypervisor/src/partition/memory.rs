@@ -1,0 +1,285 @@
+//! Memory of partitions: what the root maps into its children, and what the hypervisor takes from the root and gives
+//! back to it.
+
+use tlfs::HvStatus;
+
+use super::Partition;
+use super::table::PartitionGuard;
+use crate::hv::Hypervisor;
+use crate::mem::addr::{Gpa, Gpfn, Spa, Spfn};
+use crate::mem::format::{Leaf, LeafSize, MemoryType, Rights};
+use crate::mem::frames::{ChildSource, FrameError, PartitionSlot, RootSource};
+use crate::mem::guest_walk::{GpaFault, GuestMemory, TranslateFlags};
+use crate::mem::table::{Found, Stopped, TableError};
+
+/// HV_STATUS for a frame that is not what it has to be.
+pub const fn frame_status(error: FrameError) -> HvStatus {
+    match error {
+        FrameError::NotRam => HvStatus::OPERATION_DENIED,
+        FrameError::InUse | FrameError::Retired | FrameError::TooManyMappings => {
+            HvStatus::OBJECT_IN_USE
+        }
+        FrameError::NoSlot | FrameError::WrongState => HvStatus::INVALID_PARAMETER,
+    }
+}
+
+/// HV_STATUS for a table that could not be changed.
+pub const fn table_status(error: TableError) -> HvStatus {
+    match error {
+        TableError::NoMemory => HvStatus::INSUFFICIENT_MEMORY,
+        TableError::OutOfRange | TableError::Unsupported => HvStatus::INVALID_PARAMETER,
+    }
+}
+
+/// What is to be mapped at a range of guest pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// First frame; none for pages without access.
+    pub source: Option<Spfn>,
+    /// Rights; none for pages without access.
+    pub rights: Rights,
+    /// Memory type.
+    pub memory_type: MemoryType,
+}
+
+impl Mapping {
+    const fn leaf(&self) -> Leaf {
+        Leaf {
+            frame: self.source,
+            rights: self.rights,
+            ..Leaf::NO_ACCESS
+        }
+        .with_memory_type(self.memory_type)
+    }
+
+    /// The same, `pages` further on.
+    fn advanced(&self, pages: u64) -> Self {
+        Self {
+            source: self.source.map(|Spfn(first)| Spfn(first + pages)),
+            ..*self
+        }
+    }
+}
+
+impl Hypervisor {
+    /// After translations of a partition were removed or narrowed: no processor uses them when this returns, and frames
+    /// that waited for it have their next owner.
+    pub fn shoot_down(&self, slot: PartitionSlot) {
+        let retired = self.frames.lock().detach_retired(slot);
+        let shootdown = self.partitions.entry(slot).domain.shoot_down(self.marks);
+        while !shootdown.is_done() {
+            core::hint::spin_loop();
+        }
+        if let Ok(retired) = retired {
+            let rest = self.frames.lock().reclaim(retired, usize::MAX);
+            debug_assert!(rest.is_none(), "the budget was unlimited");
+        }
+    }
+
+    /// Maps `pages` guest pages of a child (512 for a large page) to frames of the root, or to nothing. What was mapped
+    /// there is replaced; the caller shoots down.
+    ///
+    /// # Errors
+    /// As HvCallMapGpaPages. What was done before the error stays.
+    pub fn map_child(
+        &self,
+        child: &mut Partition,
+        first: Gpfn,
+        pages: u64,
+        mapping: &Mapping,
+    ) -> Result<(), HvStatus> {
+        let Some(covered) = child.covered_in(first, pages) else {
+            return self.map_uncovered(child, first, pages, mapping);
+        };
+        let (before, after) = (covered.0 - first.0, first.0 + pages - covered.0 - 1);
+        self.map_uncovered(child, first, before, mapping)?;
+        let this = mapping.advanced(before);
+        if let Some(source) = this.source {
+            self.back(child.slot, source, 1)?;
+        }
+        child.replace_covered(self, Some(this.leaf()));
+        let behind = Gpfn(covered.0 + 1);
+        self.map_uncovered(child, behind, after, &mapping.advanced(before + 1))
+    }
+
+    fn map_uncovered(
+        &self,
+        child: &mut Partition,
+        first: Gpfn,
+        pages: u64,
+        mapping: &Mapping,
+    ) -> Result<(), HvStatus> {
+        if pages == 0 {
+            return Ok(());
+        }
+        let slot = child.slot;
+        let table = child
+            .memory
+            .as_mut()
+            .ok_or(HvStatus::INVALID_PARTITION_STATE)?;
+        if let Some(source) = mapping.source {
+            self.back(slot, source, pages)?;
+        }
+        let mut frames = self.frames.lock();
+        let mut source = ChildSource {
+            frames: &mut frames,
+            slot,
+        };
+        let leaf = mapping.leaf();
+        let Err(Stopped { done, error }) =
+            table.map(&mut source, first, pages, leaf, LeafSize::Size2M)
+        else {
+            return Ok(());
+        };
+        if let Some(Spfn(start)) = mapping.source {
+            let undone = frames.cancel_back(slot, Spfn(start + done), pages - done);
+            debug_assert_eq!(undone, Ok(()), "backed above");
+        }
+        Err(table_status(error))
+    }
+
+    /// Counts frames as backing a child. A frame that was unmapped a moment ago waits for a shootdown: that is done here.
+    fn back(&self, slot: PartitionSlot, first: Spfn, pages: u64) -> Result<(), HvStatus> {
+        let backed = self.frames.lock().back(slot, first, pages);
+        match backed {
+            Err(FrameError::Retired) => {
+                self.shoot_down(slot);
+                let backed = self.frames.lock().back(slot, first, pages);
+                backed.map_err(frame_status)
+            }
+            other => other.map_err(frame_status),
+        }
+    }
+
+    /// Removes what is mapped at `pages` guest pages of a child; the caller shoots down.
+    ///
+    /// # Errors
+    /// INSUFFICIENT_MEMORY if a large page has to be split.
+    pub fn unmap_child(
+        &self,
+        child: &mut Partition,
+        first: Gpfn,
+        pages: u64,
+    ) -> Result<(), HvStatus> {
+        let Some(covered) = child.covered_in(first, pages) else {
+            return self.unmap_uncovered(child, first, pages);
+        };
+        self.unmap_uncovered(child, first, covered.0 - first.0)?;
+        child.replace_covered(self, None);
+        let after = first.0 + pages - covered.0 - 1;
+        self.unmap_uncovered(child, Gpfn(covered.0 + 1), after)
+    }
+
+    fn unmap_uncovered(
+        &self,
+        child: &mut Partition,
+        first: Gpfn,
+        pages: u64,
+    ) -> Result<(), HvStatus> {
+        let slot = child.slot;
+        let Some(table) = child.memory.as_mut() else {
+            return Ok(());
+        };
+        let mut frames = self.frames.lock();
+        let mut source = ChildSource {
+            frames: &mut frames,
+            slot,
+        };
+        table
+            .unmap(&mut source, first, pages)
+            .map_err(|stopped| table_status(stopped.error))
+    }
+
+    /// Gives the root other rights to frames, at the addresses that they have. None takes them away. The caller shoots
+    /// down when rights went.
+    ///
+    /// # Errors
+    /// INSUFFICIENT_MEMORY when the reserve for the root's tables is used up, which its size excludes.
+    pub fn set_root_rights(
+        &self,
+        first: Spfn,
+        pages: u64,
+        rights: Option<Rights>,
+    ) -> Result<(), HvStatus> {
+        let entry = self.partitions.entry(PartitionSlot::ROOT);
+        let mut root = PartitionGuard::lock(entry).ok_or(HvStatus::INVALID_PARTITION_STATE)?;
+        let table = root
+            .memory
+            .as_mut()
+            .ok_or(HvStatus::INVALID_PARTITION_STATE)?;
+        let mut frames = self.frames.lock();
+        let mut source = RootSource(&mut frames);
+        let page = Gpfn(first.0);
+        let done = match rights {
+            Some(rights) => table.map(
+                &mut source,
+                page,
+                pages,
+                Leaf::new(first, rights),
+                LeafSize::Size1G,
+            ),
+            None => table.unmap(&mut source, page, pages),
+        };
+        done.map_err(|stopped| table_status(stopped.error))
+    }
+}
+
+impl Partition {
+    /// The leaf that translates a guest page.
+    pub fn translation(&self, page: Gpfn) -> Option<Found<Gpfn>> {
+        self.memory.as_ref()?.query(page)
+    }
+
+    /// The machine address of a guest physical address, if the partition may access it so.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn resolve(&self, gpa: Gpa, rights: Rights) -> Result<Spa, GpaFault> {
+        let page = gpa.page();
+        let found = self.translation(page).ok_or(GpaFault::Unmapped)?;
+        if !found.leaf.rights.contains(rights) {
+            return Err(if rights.contains(Rights::WRITE) {
+                GpaFault::NoWriteAccess
+            } else {
+                GpaFault::NoReadAccess
+            });
+        }
+        let frame = found.frame_of(page).ok_or(GpaFault::NoReadAccess)?;
+        Ok(Spa(frame.address().0 + gpa.offset() as u64))
+    }
+}
+
+/// A partition's memory as its own page walks see it.
+pub struct PartitionMemory<'a> {
+    /// The machine.
+    pub hypervisor: &'a Hypervisor,
+    /// Whose memory.
+    pub partition: &'a Partition,
+}
+
+impl GuestMemory for PartitionMemory<'_> {
+    fn read_u64(&self, at: Gpa) -> Result<u64, GpaFault> {
+        let spa = self.partition.resolve(at, Rights::READ)?;
+        // Device memory is not in the direct map.
+        self.hypervisor
+            .phys
+            .read_u64(spa)
+            .map_err(|_| GpaFault::Unmapped)
+    }
+
+    fn compare_exchange_u64(&self, at: Gpa, old: u64, new: u64) -> Result<u64, GpaFault> {
+        let spa = self.partition.resolve(at, Rights::RW)?;
+        self.hypervisor
+            .phys
+            .compare_exchange_u64(spa, old, new)
+            .map_err(|_| GpaFault::Unmapped)
+    }
+
+    fn check(&self, at: Gpa, access: TranslateFlags) -> Result<(), GpaFault> {
+        let mut rights = Rights::empty();
+        rights.set(Rights::READ, access.contains(TranslateFlags::READ));
+        rights.set(Rights::WRITE, access.contains(TranslateFlags::WRITE));
+        rights.set(Rights::EXECUTE, access.contains(TranslateFlags::EXECUTE));
+        self.partition.resolve(at, rights).map(drop)
+    }
+}

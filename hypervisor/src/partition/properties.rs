@@ -1,0 +1,232 @@
+//! Partition properties (root sheet D.1).
+
+use tlfs::{
+    HvPartitionPrivilegeMask, HvPartitionPropertyCode as Code,
+    HvPartitionSyntheticProcessorFeatures, HvProcessorVendor, HvStatus, HvUnimplementedMsrAction,
+};
+
+use super::{Partition, PartitionState};
+use crate::apic::TIMER_FREQUENCY;
+use crate::hv::Hypervisor;
+use crate::time::RefTime;
+
+/// Properties that have no home elsewhere. Those that only parents interpret are kept and given back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Properties {
+    /// Relative weight of the processor time, in 1 to 10,000.
+    pub cpu_weight: u64,
+    /// Reserved share, 0 to 65,536.
+    pub cpu_reserve: u64,
+    /// Upper share, 0 to 65,536.
+    pub cpu_cap: u64,
+    /// Scheduling group.
+    pub cpu_group: u64,
+    /// Topology.
+    pub processors_per_socket: u64,
+    /// Accessed and dirty bits are reported page by page.
+    pub access_tracking: bool,
+    /// What an MSR that nobody knows does.
+    pub unimplemented_msr: HvUnimplementedMsrAction,
+    /// Guest physical address bits, if set.
+    pub physical_width: u64,
+    /// The reference time stands still at this value.
+    pub frozen: Option<RefTime>,
+}
+
+impl Properties {
+    /// Of a new partition.
+    pub fn new() -> Self {
+        Self {
+            cpu_weight: 100,
+            cpu_cap: 1 << 16,
+            ..Self::default()
+        }
+    }
+}
+
+/// What setting a property asks of the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PropertyEffect {
+    /// Nothing.
+    None,
+    /// The VPs run, or stop, by [`Partition::suspended`].
+    Suspend,
+}
+
+/// What a child is given when its parent sets these features: what is offered to guests so far.
+pub fn child_privileges(
+    features: HvPartitionSyntheticProcessorFeatures,
+) -> HvPartitionPrivilegeMask {
+    use HvPartitionPrivilegeMask as P;
+    use HvPartitionSyntheticProcessorFeatures as F;
+    let mut privileges = P::ACCESS_PARTITION_ID;
+    for (feature, privilege) in [
+        (
+            F::ACCESS_PARTITION_REFERENCE_COUNTER,
+            P::ACCESS_PARTITION_REFERENCE_COUNTER,
+        ),
+        (F::ACCESS_HYPERCALL_REGS, P::ACCESS_HYPERCALL_MSRS),
+        (F::ACCESS_VP_INDEX, P::ACCESS_VP_INDEX),
+        (F::ACCESS_FREQUENCY_REGS, P::ACCESS_FREQUENCY_MSRS),
+    ] {
+        privileges.set(privilege, features.contains(feature));
+    }
+    privileges
+}
+
+impl Hypervisor {
+    /// HvCallGetPartitionProperty.
+    ///
+    /// # Errors
+    /// UNKNOWN_PROPERTY.
+    pub fn property(&self, partition: &Partition, code: Code) -> Result<u64, HvStatus> {
+        let kept = &partition.properties;
+        Ok(match code {
+            Code::PRIVILEGE_FLAGS => partition.privileges.0,
+            Code::SYNTHETIC_PROC_FEATURES => partition.features.0,
+            Code::SUSPEND => partition.suspended.into(),
+            Code::CPU_RESERVE => kept.cpu_reserve,
+            Code::CPU_CAP => kept.cpu_cap,
+            Code::CPU_WEIGHT => kept.cpu_weight,
+            Code::CPU_GROUP_ID => kept.cpu_group,
+            Code::TIME_FREEZE => kept.frozen.is_some().into(),
+            Code::APIC_FREQUENCY => TIMER_FREQUENCY,
+            Code::REFERENCE_TIME => partition.time(self.now()).units(),
+            Code::PROCESSORS_PER_SOCKET => kept.processors_per_socket,
+            Code::GPA_PAGE_ACCESS_TRACKING => kept.access_tracking.into(),
+            Code::HYPERCALL_DOORBELL_PAGE => 0,
+            Code::UNIMPLEMENTED_MSR_ACTION => u64::from(kept.unimplemented_msr.0),
+            Code::PROCESSOR_VENDOR => u64::from(self.vendor().0),
+            Code::PHYSICAL_ADDRESS_WIDTH | Code::IMPLEMENTED_PHYSICAL_ADDRESS_BITS => {
+                match kept.physical_width {
+                    0 => u64::from(self.physical_bits),
+                    width => width,
+                }
+            }
+            // Beyond x87 and SSE, which every VP has.
+            Code::XSAVE_STATES => self.fpu_format.components & !3,
+            Code::MAX_XSAVE_DATA_SIZE => self.fpu_format.size as u64,
+            Code::PROCESSOR_CLOCK_FREQUENCY => self.tsc_hz,
+            // A set bit would say that the machine has a feature and that it can be hidden one by one, which is not
+            // offered: children see the list that the CPUID policy has.
+            Code::PROCESSOR_FEATURES0 | Code::PROCESSOR_FEATURES1 => 0,
+            Code::PROCESSOR_XSAVE_FEATURES => 0,
+            Code::PROCESSOR_CL_FLUSH_SIZE => 6,
+            Code::COMPATIBILITY_VERSION => u64::from(tlfs::HvCompatibilityVersion::V_21_H2.0),
+            Code::GUEST_OS_ID => partition.msrs.guest_os_id,
+            _ => return Err(HvStatus::UNKNOWN_PROPERTY),
+        })
+    }
+
+    /// HvCallSetPartitionProperty on a child.
+    ///
+    /// # Errors
+    /// UNKNOWN_PROPERTY, also for what can only be read; PROPERTY_VALUE_OUT_OF_RANGE; INVALID_PARTITION_STATE for an early
+    /// property later than that, and for any once the partition is finalized.
+    pub fn set_property(
+        &self,
+        partition: &mut Partition,
+        code: Code,
+        value: u64,
+    ) -> Result<PropertyEffect, HvStatus> {
+        let early = matches!(
+            code,
+            Code::PRIVILEGE_FLAGS
+                | Code::SYNTHETIC_PROC_FEATURES
+                | Code::PHYSICAL_ADDRESS_WIDTH
+                | Code::HYPERCALL_DOORBELL_PAGE
+        );
+        let allowed = match partition.state {
+            PartitionState::Uninitialized => true,
+            PartitionState::Active => !early,
+            PartitionState::Finalizing | PartitionState::Finalized => false,
+        };
+        if !allowed {
+            return Err(HvStatus::INVALID_PARTITION_STATE);
+        }
+        let flag = || in_range(value, 0..=1).map(|value| value != 0);
+        match code {
+            Code::PRIVILEGE_FLAGS => {
+                let all = child_privileges(HvPartitionSyntheticProcessorFeatures(u64::MAX));
+                if value & !all.0 != 0 {
+                    return Err(HvStatus::PROPERTY_VALUE_OUT_OF_RANGE);
+                }
+                partition.privileges = HvPartitionPrivilegeMask(value);
+            }
+            Code::SYNTHETIC_PROC_FEATURES => {
+                partition.features = HvPartitionSyntheticProcessorFeatures(value);
+                partition.privileges = child_privileges(partition.features);
+            }
+            Code::SUSPEND => {
+                partition.suspended = flag()?;
+                return Ok(PropertyEffect::Suspend);
+            }
+            Code::CPU_RESERVE => partition.properties.cpu_reserve = in_range(value, 0..=1 << 16)?,
+            Code::CPU_CAP => partition.properties.cpu_cap = in_range(value, 0..=1 << 16)?,
+            Code::CPU_WEIGHT => partition.properties.cpu_weight = in_range(value, 1..=10_000)?,
+            Code::CPU_GROUP_ID => partition.properties.cpu_group = in_range(value, 0..=0)?,
+            Code::TIME_FREEZE => self.freeze(partition, flag()?),
+            Code::REFERENCE_TIME => {
+                let frozen = partition.properties.frozen.as_mut();
+                *frozen.ok_or(HvStatus::INVALID_PARTITION_STATE)? = RefTime::from_units(value);
+            }
+            Code::PROCESSORS_PER_SOCKET => {
+                partition.properties.processors_per_socket = in_range(value, 0..=256)?;
+            }
+            Code::GPA_PAGE_ACCESS_TRACKING => {
+                partition.properties.access_tracking = flag()?;
+                if let Some(table) = partition.memory.as_mut() {
+                    table.set_join(value == 0);
+                }
+            }
+            Code::UNIMPLEMENTED_MSR_ACTION => {
+                let action = in_range(value, 0..=1)?;
+                partition.properties.unimplemented_msr = HvUnimplementedMsrAction(action as u32);
+            }
+            Code::PHYSICAL_ADDRESS_WIDTH => {
+                let width = in_range(value, 32..=u64::from(self.physical_bits))?;
+                partition.properties.physical_width = width;
+            }
+            _ => return Err(HvStatus::UNKNOWN_PROPERTY),
+        }
+        Ok(PropertyEffect::None)
+    }
+
+    /// Stops a partition's reference time, or lets it go on from where it is.
+    fn freeze(&self, partition: &mut Partition, freeze: bool) {
+        let now = self.now();
+        match (partition.properties.frozen, freeze) {
+            (None, true) => partition.properties.frozen = Some(partition.time(now)),
+            (Some(at), false) => {
+                partition.properties.frozen = None;
+                partition.epoch = RefTime::from_units(now.units().wrapping_sub(at.units()));
+            }
+            _ => {}
+        }
+    }
+
+    fn vendor(&self) -> HvProcessorVendor {
+        match self.capabilities {
+            crate::arch::Capabilities::Svm(_) => HvProcessorVendor::AMD,
+        }
+    }
+}
+
+impl Partition {
+    /// Its reference time when the machine's is `now`.
+    pub fn time(&self, now: RefTime) -> RefTime {
+        match self.properties.frozen {
+            Some(frozen) => frozen,
+            // The epoch of a partition whose time was set may lie before the machine's.
+            None => RefTime::from_units(now.units().wrapping_sub(self.epoch.units())),
+        }
+    }
+}
+
+fn in_range(value: u64, range: core::ops::RangeInclusive<u64>) -> Result<u64, HvStatus> {
+    if range.contains(&value) {
+        Ok(value)
+    } else {
+        Err(HvStatus::PROPERTY_VALUE_OUT_OF_RANGE)
+    }
+}

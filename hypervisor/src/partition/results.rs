@@ -1,0 +1,256 @@
+//! Answers that a parent has registered for its child: HvCallRegisterInterceptResult (root sheet A.3.4).
+//!
+//! The lists lie in the partition itself, so registering needs no memory; they have a limit instead.
+
+use tlfs::{
+    HvInterceptAccessMask, HvRegisterX64CpuidResultParameters, HvRegisterX64MsrResultParameters,
+    HvStatus, HvUnimplementedMsrAction,
+};
+
+use crate::arch::cpuid::CpuidResult;
+
+/// Most CPUID results of a partition.
+pub const MAX_CPUID: usize = 32;
+/// Most MSR results of a partition.
+pub const MAX_MSRS: usize = 32;
+
+/// What is registered.
+#[derive(Clone, Debug)]
+pub struct Results {
+    cpuid: [HvRegisterX64CpuidResultParameters; MAX_CPUID],
+    cpuid_len: usize,
+    msrs: [HvRegisterX64MsrResultParameters; MAX_MSRS],
+    msr_len: usize,
+}
+
+fn same_leaf(
+    a: &HvRegisterX64CpuidResultParameters,
+    b: &HvRegisterX64CpuidResultParameters,
+) -> bool {
+    a.eax == b.eax
+        && (a.subleaf_specific != 0) == (b.subleaf_specific != 0)
+        && (a.subleaf_specific == 0 || a.ecx == b.ecx)
+}
+
+impl Results {
+    /// Nothing is registered.
+    pub fn new() -> Self {
+        Self {
+            cpuid: [HvRegisterX64CpuidResultParameters::default(); MAX_CPUID],
+            cpuid_len: 0,
+            msrs: [HvRegisterX64MsrResultParameters::default(); MAX_MSRS],
+            msr_len: 0,
+        }
+    }
+
+    fn cpuid(&self) -> &[HvRegisterX64CpuidResultParameters] {
+        self.cpuid.get(..self.cpuid_len).unwrap_or(&[])
+    }
+
+    fn msrs(&self) -> &[HvRegisterX64MsrResultParameters] {
+        self.msrs.get(..self.msr_len).unwrap_or(&[])
+    }
+
+    /// Registers a CPUID result, in place of one for the same leaf.
+    ///
+    /// # Errors
+    /// NO_RESOURCES when the list is full.
+    pub fn register_cpuid(
+        &mut self,
+        result: &HvRegisterX64CpuidResultParameters,
+    ) -> Result<(), HvStatus> {
+        let at = self
+            .cpuid()
+            .iter()
+            .position(|known| same_leaf(known, result));
+        let at = at.unwrap_or(self.cpuid_len);
+        *self.cpuid.get_mut(at).ok_or(HvStatus::NO_RESOURCES)? = *result;
+        self.cpuid_len = self.cpuid_len.max(at + 1);
+        Ok(())
+    }
+
+    /// Forgets a CPUID result.
+    ///
+    /// # Errors
+    /// NOT_FOUND.
+    pub fn unregister_cpuid(
+        &mut self,
+        result: &HvRegisterX64CpuidResultParameters,
+    ) -> Result<(), HvStatus> {
+        let at = self
+            .cpuid()
+            .iter()
+            .position(|known| same_leaf(known, result));
+        let at = at.ok_or(HvStatus::NOT_FOUND)?;
+        self.cpuid_len -= 1;
+        self.cpuid.swap(at, self.cpuid_len);
+        Ok(())
+    }
+
+    /// The answer to CPUID `eax`, `ecx`, given the hypervisor's own; a result for the subleaf goes before one for the
+    /// whole leaf.
+    pub fn apply_cpuid(&self, eax: u32, ecx: u32, own: CpuidResult) -> CpuidResult {
+        let of_leaf = |known: &&HvRegisterX64CpuidResultParameters| known.eax == eax;
+        let exact = self
+            .cpuid()
+            .iter()
+            .filter(of_leaf)
+            .find(|known| known.subleaf_specific != 0 && known.ecx == ecx);
+        let any = || {
+            self.cpuid()
+                .iter()
+                .filter(of_leaf)
+                .find(|known| known.subleaf_specific == 0)
+        };
+        exact.or_else(any).map_or(own, |known| CpuidResult {
+            eax: known.result_eax.apply(own.eax),
+            ebx: known.result_ebx.apply(own.ebx),
+            ecx: known.result_ecx.apply(own.ecx),
+            edx: known.result_edx.apply(own.edx),
+        })
+    }
+
+    /// Registers what happens to accesses of an MSR that the hypervisor does not virtualize.
+    ///
+    /// # Errors
+    /// INVALID_PARAMETER for an action or an access that is none; NO_RESOURCES when the list is full.
+    pub fn register_msr(
+        &mut self,
+        result: &HvRegisterX64MsrResultParameters,
+    ) -> Result<(), HvStatus> {
+        let both = HvInterceptAccessMask::READ.0 | HvInterceptAccessMask::WRITE.0;
+        let access = result.access_type.0;
+        let known = [
+            HvUnimplementedMsrAction::FAULT,
+            HvUnimplementedMsrAction::IGNORE_WRITE_READ_ZERO,
+        ];
+        if access == 0 || access & !both != 0 || !known.contains(&result.action) {
+            return Err(HvStatus::INVALID_PARAMETER);
+        }
+        let at = self.msr_place(result).unwrap_or(self.msr_len);
+        *self.msrs.get_mut(at).ok_or(HvStatus::NO_RESOURCES)? = *result;
+        self.msr_len = self.msr_len.max(at + 1);
+        Ok(())
+    }
+
+    /// Forgets it.
+    ///
+    /// # Errors
+    /// NOT_FOUND.
+    pub fn unregister_msr(
+        &mut self,
+        result: &HvRegisterX64MsrResultParameters,
+    ) -> Result<(), HvStatus> {
+        let at = self.msr_place(result).ok_or(HvStatus::NOT_FOUND)?;
+        self.msr_len -= 1;
+        self.msrs.swap(at, self.msr_len);
+        Ok(())
+    }
+
+    fn msr_place(&self, result: &HvRegisterX64MsrResultParameters) -> Option<usize> {
+        self.msrs().iter().position(|known| {
+            known.msr_index == result.msr_index && known.access_type == result.access_type
+        })
+    }
+
+    /// What is registered for an access to an MSR.
+    pub fn msr(&self, msr: u32, write: bool) -> Option<HvUnimplementedMsrAction> {
+        let access = if write {
+            HvInterceptAccessMask::WRITE
+        } else {
+            HvInterceptAccessMask::READ
+        };
+        self.msrs()
+            .iter()
+            .find(|known| known.msr_index == msr && known.access_type.0 & access.0 != 0)
+            .map(|known| known.action)
+    }
+}
+
+impl Default for Results {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tlfs::HvMaskedValue;
+
+    fn leaf(eax: u32, ecx: Option<u32>, value: u32) -> HvRegisterX64CpuidResultParameters {
+        HvRegisterX64CpuidResultParameters {
+            eax,
+            ecx: ecx.unwrap_or(0),
+            subleaf_specific: ecx.is_some().into(),
+            result_eax: HvMaskedValue {
+                value,
+                mask: 0xFFFF,
+            },
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_result_changes_the_bits_of_its_mask_only() {
+        let mut results = Results::new();
+        results.register_cpuid(&leaf(7, None, 0x1234)).unwrap();
+        let own = CpuidResult {
+            eax: 0xAAAA_BBBB,
+            ebx: 5,
+            ..Default::default()
+        };
+        let answer = results.apply_cpuid(7, 9, own);
+        assert_eq!((answer.eax, answer.ebx), (0xAAAA_1234, 5));
+        assert_eq!(results.apply_cpuid(8, 9, own), own);
+    }
+
+    #[test]
+    fn a_subleaf_goes_before_its_leaf_and_a_second_registration_replaces() {
+        let mut results = Results::new();
+        results.register_cpuid(&leaf(7, None, 1)).unwrap();
+        results.register_cpuid(&leaf(7, Some(3), 2)).unwrap();
+        results.register_cpuid(&leaf(7, Some(3), 4)).unwrap();
+        let own = CpuidResult::default();
+        assert_eq!(results.apply_cpuid(7, 3, own).eax, 4);
+        assert_eq!(results.apply_cpuid(7, 2, own).eax, 1);
+        results.unregister_cpuid(&leaf(7, Some(3), 0)).unwrap();
+        assert_eq!(results.apply_cpuid(7, 3, own).eax, 1);
+        assert_eq!(
+            results.unregister_cpuid(&leaf(7, Some(3), 0)),
+            Err(HvStatus::NOT_FOUND)
+        );
+    }
+
+    #[test]
+    fn the_lists_are_bounded() {
+        let mut results = Results::new();
+        for eax in 0..MAX_CPUID as u32 {
+            results.register_cpuid(&leaf(eax, None, 1)).unwrap();
+        }
+        assert_eq!(
+            results.register_cpuid(&leaf(999, None, 1)),
+            Err(HvStatus::NO_RESOURCES)
+        );
+    }
+
+    #[test]
+    fn msr_results_are_kept_by_access() {
+        let mut results = Results::new();
+        let ignore = HvRegisterX64MsrResultParameters {
+            msr_index: 0x123,
+            access_type: HvInterceptAccessMask::WRITE,
+            action: HvUnimplementedMsrAction::IGNORE_WRITE_READ_ZERO,
+        };
+        results.register_msr(&ignore).unwrap();
+        assert_eq!(results.msr(0x123, true), Some(ignore.action));
+        assert_eq!(results.msr(0x123, false), None);
+        let bad = HvRegisterX64MsrResultParameters {
+            action: HvUnimplementedMsrAction(7),
+            ..ignore
+        };
+        assert_eq!(results.register_msr(&bad), Err(HvStatus::INVALID_PARAMETER));
+        results.unregister_msr(&ignore).unwrap();
+        assert_eq!(results.msr(0x123, true), None);
+    }
+}

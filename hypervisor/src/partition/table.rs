@@ -1,0 +1,151 @@
+//! Where partitions and their VPs are.
+//!
+//! A partition has a place ([`PartitionSlot`]) for its life, and an id that is not used again: the id's low byte is the
+//! place, the rest a serial number, so looking an id up is one comparison. A VP lies in its place while it does not run;
+//! a processor that runs it takes it out. So nobody holds a lock while a guest runs, and whoever wants a VP that runs
+//! finds out where it is.
+
+use spin::{Mutex, MutexGuard};
+use tlfs::{HvPartitionId, HvStatus};
+
+use super::{Partition, Vp, VpRef};
+use crate::mem::frames::PartitionSlot;
+use crate::mem::page_box::PageBox;
+use crate::mem::tlb::Domain;
+
+pub use super::vp::MAX_VPS;
+
+/// Most partitions, the root included.
+pub const MAX_PARTITIONS: usize = 128;
+
+const SLOT_BITS: u32 = 8;
+const _: () = assert!(MAX_PARTITIONS <= 1 << SLOT_BITS);
+
+/// Where a VP is.
+#[derive(Debug, Default)]
+pub enum VpPlace {
+    /// There is none.
+    #[default]
+    Absent,
+    /// At rest.
+    Home(PageBox<Vp>),
+    /// In the hands of this processor.
+    Running(u32),
+}
+
+/// A partition's place.
+#[derive(Debug)]
+pub struct PartitionEntry {
+    /// The partition.
+    pub partition: Mutex<Option<PageBox<Partition>>>,
+    /// Its translations' generation; needed at every entry into a guest, hence outside the lock.
+    pub domain: Domain,
+    /// Its VPs.
+    pub vps: [Mutex<VpPlace>; MAX_VPS],
+}
+
+impl PartitionEntry {
+    /// An empty place.
+    pub const fn new(slot: PartitionSlot) -> Self {
+        Self {
+            partition: Mutex::new(None),
+            domain: Domain::new(slot),
+            vps: [const { Mutex::new(VpPlace::Absent) }; MAX_VPS],
+        }
+    }
+}
+
+/// The id of the `serial`th partition, in `slot`.
+pub const fn partition_id(serial: u64, slot: PartitionSlot) -> HvPartitionId {
+    HvPartitionId(serial << SLOT_BITS | slot.0 as u64)
+}
+
+/// The place that an id names, whether or not the partition exists.
+pub const fn slot_of(id: HvPartitionId) -> Option<PartitionSlot> {
+    let slot = id.0 & ((1 << SLOT_BITS) - 1);
+    if slot < MAX_PARTITIONS as u64 {
+        Some(PartitionSlot(slot as u16))
+    } else {
+        None
+    }
+}
+
+/// A locked partition that exists.
+pub struct PartitionGuard<'a>(MutexGuard<'a, Option<PageBox<Partition>>>);
+
+impl<'a> PartitionGuard<'a> {
+    /// Locks the partition in a place, if there is one.
+    pub fn lock(entry: &'a PartitionEntry) -> Option<Self> {
+        let guard = entry.partition.lock();
+        guard.is_some().then_some(Self(guard))
+    }
+
+    /// Takes the partition out of its place, which is empty then.
+    pub fn take(mut self) -> Option<PageBox<Partition>> {
+        self.0.take()
+    }
+}
+
+impl core::ops::Deref for PartitionGuard<'_> {
+    type Target = Partition;
+
+    fn deref(&self) -> &Partition {
+        match &*self.0 {
+            Some(partition) => partition,
+            None => unreachable!("checked by `lock`, and only `take` empties it"),
+        }
+    }
+}
+
+impl core::ops::DerefMut for PartitionGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Partition {
+        match &mut *self.0 {
+            Some(partition) => partition,
+            None => unreachable!("checked by `lock`, and only `take` empties it"),
+        }
+    }
+}
+
+/// The table of all partitions.
+#[derive(Debug)]
+pub struct PartitionTable(pub [PartitionEntry; MAX_PARTITIONS]);
+
+impl PartitionTable {
+    /// No partitions.
+    pub const fn new() -> Self {
+        let mut entries = [const { PartitionEntry::new(PartitionSlot(0)) }; MAX_PARTITIONS];
+        let mut slot = 0;
+        while slot < MAX_PARTITIONS {
+            entries[slot].domain = Domain::new(PartitionSlot(slot as u16));
+            slot += 1;
+        }
+        Self(entries)
+    }
+
+    /// The place `slot`. A slot that is none (there is no way to one) gives the root's.
+    pub fn entry(&self, slot: PartitionSlot) -> &PartitionEntry {
+        self.0.get(usize::from(slot.0)).unwrap_or(&self.0[0])
+    }
+
+    /// The place of a VP. The index wraps: it is checked where it comes from.
+    pub fn vp(&self, who: VpRef) -> &Mutex<VpPlace> {
+        &self.entry(who.slot).vps[usize::from(who.index) % MAX_VPS]
+    }
+
+    /// The partition with this id, which must exist.
+    ///
+    /// # Errors
+    /// INVALID_PARTITION_ID.
+    pub fn lookup(&self, id: HvPartitionId) -> Result<PartitionGuard<'_>, HvStatus> {
+        let slot = slot_of(id).ok_or(HvStatus::INVALID_PARTITION_ID)?;
+        PartitionGuard::lock(self.entry(slot))
+            .filter(|partition| partition.id == id)
+            .ok_or(HvStatus::INVALID_PARTITION_ID)
+    }
+}
+
+impl Default for PartitionTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
