@@ -8,7 +8,7 @@ use tlfs::{HvPartitionId, HvStatus};
 use crate::arch::Capabilities;
 use crate::arch::fpu::FpuFormat;
 use crate::arch::maps::PermissionMaps;
-use crate::mem::addr::Spfn;
+use crate::mem::addr::{Gpfn, Spfn};
 use crate::mem::format::Npt;
 use crate::mem::frames::{FrameTable, PartitionSlot};
 use crate::mem::page_box::{Frame, PageBox};
@@ -16,7 +16,7 @@ use crate::mem::phys::PhysMap;
 use crate::mem::tlb::CpuMark;
 use crate::partition::table::{PartitionTable, partition_id};
 use crate::stats::StatsPage;
-use crate::synic::MessagePage;
+use crate::synic::{MessagePage, Synic};
 use crate::time::{RefTime, ReferenceClock, ReferenceTscPage};
 
 /// Pages that the hypervisor provides to the root's VP 0 and to the root (root sheet F.3). The root reaches them at the
@@ -139,6 +139,16 @@ impl Hypervisor {
     pub fn release(&self, slot: PartitionSlot, frame: Frame) {
         let done = self.frames.lock().release(slot, frame);
         assert_eq!(done, Ok(()), "a frame goes back to the pool it is from");
+    }
+
+    /// The SynIC of the root's VP, over the pages that are provided to it.
+    pub fn root_synic(&self) -> Synic {
+        let page = |frame: Spfn| Gpfn(frame.0);
+        Synic::new_root(
+            page(self.root_pages.messages.spfn()),
+            page(self.root_pages.event_flags.spfn()),
+            page(self.root_pages.event_ring.spfn()),
+        )
     }
 
     /// Frames of the machine that some object has: RAM.

@@ -1,13 +1,17 @@
 //! A virtual processor.
 
 use tlfs::{
-    HvDeliverabilityNotificationsRegister, HvInterceptSuspendRegister, HvPartitionId, HvVpIndex,
+    HvDeliverabilityNotificationsRegister, HvInterceptSuspendRegister, HvPartitionId, HvStatus,
+    HvVpIndex,
 };
 
+use super::Partition;
 use crate::apic::LocalApic;
-use crate::arch::VpHw;
 use crate::arch::fpu::Fpu;
+use crate::arch::page::HwPages;
 use crate::arch::state::rflags;
+use crate::arch::{VcpuConfig, VcpuKind, VpHw};
+use crate::hv::Hypervisor;
 use crate::mem::frames::PartitionSlot;
 use crate::mem::page_box::{Frame, PageBox};
 use crate::mem::tlb::VpTag;
@@ -50,6 +54,59 @@ impl StatePage {
         Self {
             frame,
             mapped: false,
+        }
+    }
+}
+
+/// The pages of a VP, all from its partition's pool and zeroed: the root will see two of them.
+#[derive(Debug)]
+pub struct VpPages {
+    /// The control block.
+    pub control: Frame,
+    /// Floating point state.
+    pub fpu: Frame,
+    /// Register page.
+    pub registers: Frame,
+    /// Intercept message page.
+    pub intercept: Frame,
+    /// Counters.
+    pub stats: Frame,
+    /// The [`Vp`] itself.
+    pub object: Frame,
+}
+
+impl VpPages {
+    /// How many there are.
+    pub const COUNT: u64 = 6;
+
+    /// Takes the pages from a pool: all or none.
+    ///
+    /// # Errors
+    /// INSUFFICIENT_MEMORY.
+    pub fn allocate(hypervisor: &Hypervisor, slot: PartitionSlot) -> Result<Self, HvStatus> {
+        hypervisor.require(slot, Self::COUNT)?;
+        // The caller has the partition locked, so nobody else takes the pages that are there.
+        Ok(Self {
+            control: hypervisor.allocate(slot)?,
+            fpu: hypervisor.allocate(slot)?,
+            registers: hypervisor.allocate(slot)?,
+            intercept: hypervisor.allocate(slot)?,
+            stats: hypervisor.allocate(slot)?,
+            object: hypervisor.allocate(slot)?,
+        })
+    }
+
+    /// Gives the pages back to the pool that they are from. None may be shared with the root any more.
+    pub fn release(self, hypervisor: &Hypervisor, slot: PartitionSlot) {
+        for frame in [
+            self.control,
+            self.fpu,
+            self.registers,
+            self.intercept,
+            self.stats,
+            self.object,
+        ] {
+            hypervisor.release(slot, frame);
         }
     }
 }
@@ -122,6 +179,79 @@ pub struct CrIntercept {
 }
 
 impl Vp {
+    /// A VP in the state after reset. One of a child is suspended explicitly (root sheet A.3.4); one that is not the first
+    /// waits for a startup IPI besides, if its partition has local APICs. Its place in a run queue is the caller's to fill in.
+    ///
+    /// # Errors
+    /// INVALID_PARTITION_STATE for a partition without memory (its pages come back), that is, one that is not initialized.
+    pub fn new(
+        hypervisor: &Hypervisor,
+        partition: &Partition,
+        index: u16,
+        pages: VpPages,
+    ) -> Result<PageBox<Self>, (VpPages, HvStatus)> {
+        let Some(memory) = partition.memory.as_ref() else {
+            return Err((pages, HvStatus::INVALID_PARTITION_STATE));
+        };
+        let root = partition.is_root();
+        let (kind, maps) = if root {
+            (VcpuKind::Root, &hypervisor.root_maps)
+        } else {
+            (VcpuKind::Child, &hypervisor.child_maps)
+        };
+        let config = VcpuConfig {
+            kind,
+            nested_root: memory.root().address(),
+            port_map: maps.port_map(),
+            msr_map: maps.msr_map(),
+        };
+        let control = hardware_page(hypervisor, pages.control);
+        let mut hw = VpHw::new(control, &hypervisor.capabilities, &config);
+        hw.reset(hypervisor.signature);
+        let vp = Self {
+            who: VpRef {
+                slot: partition.slot,
+                index,
+            },
+            partition_id: partition.id,
+            hw,
+            apic: new_apic(partition, index),
+            synic: root.then(|| hypervisor.root_synic()),
+            fpu: Fpu::new(hardware_page(hypervisor, pages.fpu), hypervisor.fpu_format),
+            stats: in_page(hypervisor, pages.stats, StatsPage::new()),
+            stats_mapped: false,
+            suspend: Suspend {
+                explicit: !root,
+                ..Suspend::default()
+            },
+            halted: false,
+            queue_slot: Slot::ROOT,
+            link: Link::Out,
+            register_page: StatePage::new(pages.registers),
+            intercept_page: StatePage::new(pages.intercept),
+            notifications: HvDeliverabilityNotificationsRegister::new(),
+            assist_page: 0,
+            tag: VpTag::new(),
+            epoch: partition.epoch,
+            cr_intercept: CrIntercept::default(),
+        };
+        Ok(in_page(hypervisor, pages.object, vp))
+    }
+
+    /// Ends a VP and returns its pages. It is in no queue, its floating point state is in no processor, and the root has
+    /// none of its pages mapped.
+    pub fn into_pages(this: PageBox<Self>) -> VpPages {
+        let (vp, object) = this.into_parts();
+        VpPages {
+            control: single_frame(vp.hw.into_page()),
+            fpu: single_frame(vp.fpu.into_page()),
+            registers: vp.register_page.frame,
+            intercept: vp.intercept_page.frame,
+            stats: vp.stats.into_frame(),
+            object,
+        }
+    }
+
     /// Whether this is a VP of the root partition.
     pub fn is_root(&self) -> bool {
         self.who.slot == PartitionSlot::ROOT
@@ -153,5 +283,39 @@ impl Vp {
             return self.apic.has_unmaskable();
         }
         !self.halted || self.has_wake_event()
+    }
+}
+
+/// The APIC of a new VP. Without an emulated one the parent starts the VP itself.
+fn new_apic(partition: &Partition, index: u16) -> LocalApic {
+    let mut apic = LocalApic::new(u32::from(index), index == 0);
+    if !partition.has_lapic() {
+        let enabled = apic.base().value();
+        // Clearing the two mode bits leaves a value that the register can have.
+        let _ = apic.set_base(enabled & !(1 << 10 | 1 << 11));
+        apic.set_waiting_for_startup(false);
+    }
+    apic
+}
+
+/// Frames of pools lie in the direct map (the frame table has no others), so these three cannot fail.
+fn hardware_page(hypervisor: &Hypervisor, frame: Frame) -> HwPages {
+    match HwPages::from_frame(hypervisor.phys, frame) {
+        Ok(page) => page,
+        Err(frame) => unreachable!("{frame:?} of a pool outside the direct map"),
+    }
+}
+
+fn in_page<T>(hypervisor: &Hypervisor, frame: Frame, value: T) -> PageBox<T> {
+    match PageBox::new_in(hypervisor.phys, frame, value) {
+        Ok(page) => page,
+        Err((frame, _)) => unreachable!("{frame:?} of a pool outside the direct map"),
+    }
+}
+
+fn single_frame(page: HwPages) -> Frame {
+    match page.into_frame() {
+        Some(frame) => frame,
+        None => unreachable!("a VP's hardware pages are single"),
     }
 }
