@@ -4,12 +4,12 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::metal::{Metal, PROGRAMS};
+use crate::metal::{Metal, PAYLOADS, PROGRAMS};
 use crate::paths;
 use crate::step::Step;
 
 /// Folders with a package that is no member of the workspace.
-const APART: [&str; 3] = ["xtask/image", "tests/guests", "tests/fuzz"];
+const APART: [&str; 2] = ["xtask/image", "tests/fuzz"];
 
 /// Runs the command: every check, so that one complaint does not hide the next.
 ///
@@ -46,19 +46,13 @@ pub fn check() -> Result<()> {
     );
     let metal = Metal::new()?;
     metal.toolchain().require_clippy()?;
-    for (package, program) in PROGRAMS {
+    let packages = PROGRAMS.map(|(package, program)| (package, vec!["--bin", program]));
+    for (package, programs) in packages.into_iter().chain([(PAYLOADS, vec!["--bins"])]) {
         let mut clippy = metal.toolchain().cargo("clippy");
         clippy
-            .args([
-                "--release",
-                "--package",
-                package,
-                "--lib",
-                "--bin",
-                program,
-                "--features",
-                "metal",
-            ])
+            .args(["--release", "--package", package, "--lib"])
+            .args(programs)
+            .args(["--features", "metal"])
             .args(strict)
             .current_dir(paths::root());
         run(

@@ -16,6 +16,9 @@ pub const PROGRAMS: [(&str, &str); 4] = [
     ("worker", "worker"),
 ];
 
+/// The package of the payload guests and roots, many programs behind the feature `metal`.
+pub const PAYLOADS: &str = "guests";
+
 /// Builds programs with one toolchain.
 #[derive(Clone, Copy, Debug)]
 pub struct Metal {
@@ -73,8 +76,9 @@ impl Metal {
     pub fn payloads(&self) -> Result<PathBuf> {
         let mut command = self.toolchain.cargo("build");
         command
-            .args(["--release", "--bins"])
-            .current_dir(paths::root().join("tests/guests"));
+            .args(["--release", "--package", PAYLOADS, "--bins"])
+            .args(["--features", "metal"])
+            .current_dir(paths::root());
         Step::start("Building the payload guests").run(&mut command)?;
         Ok(Self::folder())
     }

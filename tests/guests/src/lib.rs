@@ -1,0 +1,14 @@
+//! What payload guests and payload roots share.
+//!
+//! A *payload* is a small program that tests one corner of the hypervisor's interface from the inside. A **child** payload
+//! is the kernel of a VM (`kernel = "payload/NAME"` in a definition); a payload **root** replaces the built-in root
+//! kernel (`root = "payload/NAME"` in a scenario). A payload says `ok NAME` for each thing that held, panics at the first
+//! one that did not, and ends the machine by the debug exit port.
+//!
+//! What does not need the machine is in modules of its own and is tested on the host; the rest is [`metal`].
+#![no_std]
+
+#[cfg(feature = "metal")]
+pub mod metal;
+pub mod rng;
+pub mod statistics;
