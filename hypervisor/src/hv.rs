@@ -1,5 +1,8 @@
 //! What all processors share.
 
+#[cfg(any(test, feature = "test-support"))]
+pub mod testing;
+
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use spin::Mutex;

@@ -82,19 +82,22 @@ impl HwPages {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "test-support"))]
 impl HwPages {
     /// Pages of a test: real memory, an invented physical address.
+    ///
+    /// # Panics
+    /// For no pages, and when the host has no memory.
     pub fn for_test(spa: u64, pages: usize) -> Self {
-        let layout = std::alloc::Layout::from_size_align(pages * 4096, 4096).unwrap();
-        // SAFETY: the layout's size is not zero; the memory is leaked, so it stays valid and ours.
-        unsafe {
-            Self::new(
-                NonNull::new(std::alloc::alloc(layout)).unwrap(),
-                Spa(spa),
-                pages,
-            )
-        }
+        extern crate alloc;
+        use alloc::alloc::{Layout, alloc, handle_alloc_error};
+        let layout = Layout::from_size_align(pages * 4096, 4096).expect("size of the test pages");
+        assert_ne!(layout.size(), 0);
+        // SAFETY: the layout's size is not zero.
+        let start = NonNull::new(unsafe { alloc(layout) });
+        let start = start.unwrap_or_else(|| handle_alloc_error(layout));
+        // SAFETY: the memory is leaked, so it stays valid and ours; nothing reaches it by physical address.
+        unsafe { Self::new(start, Spa(spa), pages) }
     }
 }
 
