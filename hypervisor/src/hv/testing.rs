@@ -13,6 +13,7 @@ use spin::Mutex;
 use tlfs::{HvPartitionCreationFlags, HvPartitionId, HvPartitionPrivilegeMask, HvVpIndex};
 
 use super::{Hypervisor, ROOT_ID, RootPages};
+use crate::arch::cpuid::{CpuidResult, CpuidSource};
 use crate::arch::fpu::FpuFormat;
 use crate::arch::maps::PermissionMaps;
 use crate::arch::page::HwPages;
@@ -292,6 +293,31 @@ impl Machine {
     }
 }
 
+/// A processor with every state component that is switched, where Intel has them.
+struct WideProcessor;
+
+impl CpuidSource for WideProcessor {
+    fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuidResult {
+        let [eax, ebx, ecx] = match (leaf, subleaf) {
+            (0, _) => [0x16, 0, 0],
+            (1, _) => [0, 0, 1 << 26],
+            (0xD, 0) => [0x2E7, 0, 0],
+            (0xD, 2) => [256, 576, 0],
+            (0xD, 5) => [64, 1088, 0],
+            (0xD, 6) => [512, 1152, 0],
+            (0xD, 7) => [1024, 1664, 0],
+            (0xD, 9) => [8, 2688, 0],
+            _ => [0; 3],
+        };
+        CpuidResult {
+            eax,
+            ebx,
+            ecx,
+            edx: 0,
+        }
+    }
+}
+
 /// A hypervisor without partitions.
 fn hypervisor(memory: &TestMemory) -> Hypervisor {
     let phys = memory.phys();
@@ -337,10 +363,7 @@ fn hypervisor(memory: &TestMemory) -> Hypervisor {
     Hypervisor {
         phys,
         capabilities,
-        fpu_format: FpuFormat {
-            components: 7,
-            size: 832,
-        },
+        fpu_format: FpuFormat::probe(&WideProcessor),
         tsc_hz: TSC_HZ,
         clock: ReferenceClock::new(scale, crate::cpu::tsc(), RefTime::ZERO),
         frames: Mutex::new(frames),

@@ -3,9 +3,14 @@
 pub mod cpuid;
 pub mod memory;
 pub mod overlay;
+pub mod pending;
 pub mod properties;
+pub mod register_page;
+pub mod registers;
 pub mod results;
 pub mod table;
+pub mod translate;
+pub mod validate;
 pub mod vp;
 
 use tlfs::{

@@ -5,7 +5,7 @@ use tlfs::{
     HvVpIndex,
 };
 
-use super::Partition;
+use super::{Partition, register_page};
 use crate::apic::LocalApic;
 use crate::arch::fpu::Fpu;
 use crate::arch::page::HwPages;
@@ -235,6 +235,8 @@ impl Vp {
             epoch: partition.epoch,
             cr_intercept: CrIntercept::default(),
         };
+        // The root may map the page before the VP has run (root sheet, trap 33).
+        register_page::publish(hypervisor, &vp, &register_page::stored_xmm(&vp));
         Ok(in_page(hypervisor, pages.object, vp))
     }
 

@@ -1,11 +1,14 @@
 //! x87, SSE and extended state of VPs. The hypervisor is compiled without floating point, so what lies in these registers
 //! is always some VP's, and changes only when [`FpuUnit::switch`] is told to.
 
+mod compact;
+mod registers;
 mod unit;
 
 use super::cpuid::CpuidSource;
 use super::page::HwPages;
 
+pub use registers::X87;
 pub use unit::FpuUnit;
 
 /// XCR0: x87.
@@ -36,6 +39,20 @@ const MXCSR_RESET: u32 = 0x1F80;
 /// MXCSR bits where MXCSR_MASK is 0.
 const MXCSR_MASK_DEFAULT: u32 = 0xFFBF;
 
+/// Number of the highest component that is switched, PKRU, and one.
+const COMPONENTS: usize = 10;
+
+/// Where a component lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// In the standard format, from the start of the area.
+    pub offset: u16,
+    /// Bytes.
+    pub size: u16,
+    /// In the compacted format it begins at a multiple of 64.
+    pub aligned: bool,
+}
+
 /// Which state exists on this machine and how it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FpuFormat {
@@ -43,6 +60,8 @@ pub struct FpuFormat {
     pub components: u64,
     /// Bytes of the standard-format area.
     pub size: usize,
+    /// Places of the components from number 2 on, if they are switched.
+    pub places: [Place; COMPONENTS],
 }
 
 impl FpuFormat {
@@ -52,23 +71,35 @@ impl FpuFormat {
             return Self {
                 components: 0,
                 size: HEADER_OFFSET,
+                places: [Place::default(); COMPONENTS],
             };
         }
+        let mut places = [Place::default(); COMPONENTS];
         let offered = cpu.cpuid_checked(0xD, 0);
         let offered = (u64::from(offered.edx) << 32 | u64::from(offered.eax)) & SWITCHED;
         let (mut components, mut size) = (offered & (X87 | SSE), HEADER_END);
-        for component in (2..63).filter(|i| offered & 1 << i != 0) {
-            let place = cpu.cpuid_checked(0xD, component);
+        let numbered = places.iter_mut().enumerate().skip(2);
+        for (component, to) in numbered.filter(|(i, _)| offered & 1 << i != 0) {
+            let place = cpu.cpuid_checked(0xD, component as u32);
             let end = (place.ebx as usize).saturating_add(place.eax as usize);
             if place.eax != 0 && end <= 4096 {
                 components |= 1 << component;
                 size = size.max(end);
+                *to = Place {
+                    offset: place.ebx as u16,
+                    size: place.eax as u16,
+                    aligned: place.ecx & 1 << 1 != 0,
+                };
             }
         }
         if components & AVX512 != AVX512 {
             components &= !AVX512;
         }
-        Self { components, size }
+        Self {
+            components,
+            size,
+            places,
+        }
     }
 
     /// Whether a guest may put `value` into XCR0.
@@ -172,17 +203,20 @@ impl Fpu {
         Ok(())
     }
 
+    /// How it is stored.
+    pub const fn format(&self) -> &FpuFormat {
+        &self.format
+    }
+
     /// XMM0 to XMM15 of the stored state. `None` past 15.
     pub fn xmm(&self, number: usize) -> Option<u128> {
         if number > 15 {
             return None;
         }
-        if self.format.components != 0 && self.xstate_bv() & SSE == 0 {
+        if !self.is_present(SSE) {
             return Some(0);
         }
-        let start = XMM_OFFSET + number * 16;
-        let raw = self.area.bytes().get(start..start + 16)?;
-        Some(u128::from_le_bytes(raw.try_into().ok()?))
+        Some(u128::from_le_bytes(self.field(XMM_OFFSET + number * 16)))
     }
 
     /// Sets XMM0 to XMM15 of the stored state. False past 15.
@@ -190,7 +224,7 @@ impl Fpu {
         if number > 15 {
             return false;
         }
-        if self.format.components != 0 && self.xstate_bv() & SSE == 0 {
+        if !self.is_present(SSE) {
             // The other registers were in their initial state, whatever the bytes say.
             self.area
                 .bytes_mut()
@@ -205,23 +239,18 @@ impl Fpu {
     }
 
     fn xstate_bv(&self) -> u64 {
-        let raw = self.area.bytes().get(HEADER_OFFSET..HEADER_OFFSET + 8);
-        raw.and_then(|b| b.try_into().ok())
-            .map_or(0, u64::from_le_bytes)
+        u64::from_le_bytes(self.field(HEADER_OFFSET))
     }
 
-    fn mxcsr_mask(&self) -> u32 {
-        let raw = self
-            .area
-            .bytes()
-            .get(MXCSR_MASK_OFFSET..MXCSR_MASK_OFFSET + 4);
-        match raw
-            .and_then(|b| b.try_into().ok())
-            .map_or(0, u32::from_le_bytes)
-        {
-            0 => MXCSR_MASK_DEFAULT,
-            mask => mask,
-        }
+    /// Whether a component's bytes count, rather than its initial state.
+    fn is_present(&self, component: u64) -> bool {
+        self.format.components == 0 || self.xstate_bv() & component != 0
+    }
+
+    /// Bytes of the area; zeros past its end.
+    fn field<const N: usize>(&self, offset: usize) -> [u8; N] {
+        let raw = self.area.bytes().get(offset..offset.saturating_add(N));
+        raw.and_then(|b| b.try_into().ok()).unwrap_or([0; N])
     }
 
     fn put(&mut self, offset: usize, bytes: &[u8]) {
@@ -246,12 +275,12 @@ mod tests {
         (0xD, 3, [64, 960, 0, 0]),
         (0xD, 4, [64, 1024, 0, 0]),
         (0xD, 5, [64, 1088, 0, 0]),
-        (0xD, 6, [512, 1152, 0, 0]),
-        (0xD, 7, [1024, 1664, 0, 0]),
+        (0xD, 6, [512, 1152, 2, 0]),
+        (0xD, 7, [1024, 1664, 2, 0]),
         (0xD, 9, [8, 2688, 0, 0]),
     ]);
 
-    fn fpu() -> Fpu {
+    pub(super) fn fpu() -> Fpu {
         Fpu::new(HwPages::for_test(0x1000, 1), FpuFormat::probe(&WIDE))
     }
 

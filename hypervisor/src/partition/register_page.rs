@@ -1,0 +1,343 @@
+//! The register page of a VP (root sheet B.7): current whenever the VP is suspended, and the worker's way to change
+//! registers without a hypercall.
+//!
+//! One copy of the truth: the VP's registers. [`load`] takes what the worker changed out of the page, so whoever reads or
+//! sets registers of a VP at rest (before it runs, before Get and SetVpRegisters) loads first; [`publish`] writes the page anew
+//! whenever the VP has stopped or its registers were set. A register that was set later than the page was loaded is so
+//! never overwritten by an older value (root sheet, traps 32 to 34).
+
+use core::mem::offset_of;
+
+use tlfs::{
+    HV_VP_REGISTER_PAGE_VERSION_1, HvStatus, HvX64RegisterPage as Page,
+    HvX64RegisterPageDirtyFlags as Dirty,
+};
+use zerocopy::IntoBytes;
+
+use super::Vp;
+use super::pending::pending_interruption;
+use super::validate::{canonical, rflags_ok, segment_ok};
+use crate::arch::state::{Gprs, Segment, SegmentName, rflags};
+use crate::hv::Hypervisor;
+use crate::mem::addr::Spa;
+
+/// Words that [`publish`] writes: all but what is zero for ever.
+const WORDS: usize = offset_of!(Page, reserved_432) / 8;
+
+/// Number of the word that holds a field.
+macro_rules! word {
+    ($field:ident) => {
+        const {
+            assert!(offset_of!(Page, $field) % 8 == 0);
+            offset_of!(Page, $field) / 8
+        }
+    };
+}
+
+const GPRS: usize = word!(gp_registers);
+const XMM: usize = word!(xmm);
+const SEGMENTS: usize = word!(segment);
+/// What the worker may change ends before this word.
+const WRITABLE_END: usize = word!(cr0);
+
+/// Version, validity and dirty bits of a page that is as it was published.
+const CLEAN: u64 = HV_VP_REGISTER_PAGE_VERSION_1 as u64 | 1 << (8 * offset_of!(Page, is_valid));
+const DIRTY_SHIFT: usize = 8 * offset_of!(Page, dirty);
+
+/// The segment registers of the page, in its order.
+const SEGMENT_NAMES: [SegmentName; 6] = [
+    SegmentName::Es,
+    SegmentName::Cs,
+    SegmentName::Ss,
+    SegmentName::Ds,
+    SegmentName::Fs,
+    SegmentName::Gs,
+];
+
+/// XMM0 to XMM5 of a VP whose floating point state is in memory.
+pub fn stored_xmm(vp: &Vp) -> [u128; 6] {
+    core::array::from_fn(|number| vp.fpu.xmm(number).unwrap_or(0))
+}
+
+/// Writes the page: all registers that it has, nothing dirty. `xmm` are XMM0 to XMM5, which may still be in the processor.
+///
+/// It lies on the way of every intercept: some 430 bytes, copied once; the rest of the page is zero since its creation.
+pub fn publish(hypervisor: &Hypervisor, vp: &Vp, xmm: &[u128; 6]) {
+    let mut words = [0_u64; WORDS];
+    let hw = &vp.hw;
+    words[0] = CLEAN;
+    words[GPRS..GPRS + 16].copy_from_slice(&hw.gprs().as_array());
+    words[word!(rip)] = hw.rip();
+    words[word!(rflags)] = hw.rflags();
+    for (number, value) in xmm.iter().enumerate() {
+        words[XMM + 2 * number] = *value as u64;
+        words[XMM + 2 * number + 1] = (*value >> 64) as u64;
+    }
+    for (number, name) in SEGMENT_NAMES.into_iter().enumerate() {
+        let segment = hw.segment(name);
+        words[SEGMENTS + 2 * number] = segment.base;
+        words[SEGMENTS + 2 * number + 1] = u64::from(segment.limit)
+            | u64::from(segment.selector) << 32
+            | u64::from(segment.attributes) << 48;
+    }
+    words[word!(cr0)] = hw.cr0();
+    words[word!(cr3)] = hw.cr3();
+    words[word!(cr4)] = hw.cr4();
+    words[word!(cr8)] = u64::from(vp.apic.cr8());
+    words[word!(efer)] = hw.efer();
+    words[word!(dr7)] = hw.dr7();
+    words[word!(pending_interruption)] = pending_interruption(hw).into_bits();
+    words[word!(interrupt_state)] = super::registers::interrupt_state(hw).into_bits();
+    words[word!(xfem)] = vp.fpu.xcr0();
+    // A frame of a pool, which the direct map covers.
+    let _ = hypervisor.phys.copy_to(start(vp), words.as_bytes());
+}
+
+fn start(vp: &Vp) -> Spa {
+    vp.register_page.frame.spfn().address()
+}
+
+/// Which groups of registers the worker has changed in the page and nobody has loaded yet.
+pub fn dirty(hypervisor: &Hypervisor, vp: &Vp) -> Dirty {
+    dirty_of(hypervisor.phys.read_u64(start(vp)).unwrap_or(0))
+}
+
+/// None in a page of another version.
+const fn dirty_of(head: u64) -> Dirty {
+    if head as u16 == HV_VP_REGISTER_PAGE_VERSION_1 {
+        Dirty((head >> DIRTY_SHIFT) as u32)
+    } else {
+        Dirty(0)
+    }
+}
+
+/// Takes over what the worker changed in the page, and clears its dirty bits. Costs one read if there is nothing. The
+/// VP's floating point state must be in memory if [`dirty`] says XMM.
+///
+/// The worker may write the page all the while. The bits are taken first, so that a change that comes too late for this
+/// time is marked for the next.
+///
+/// # Errors
+/// INVALID_REGISTER_VALUE if a marked group holds a value that no register can have: no group is loaded then, and the
+/// parent should be told (INVALID_VP_REGISTER_VALUE).
+pub fn load(hypervisor: &Hypervisor, vp: &mut Vp) -> Result<(), HvStatus> {
+    let at = start(vp);
+    let phys = hypervisor.phys;
+    let mut head = phys.read_u64(at).unwrap_or(CLEAN);
+    if head >> DIRTY_SHIFT == 0 {
+        return Ok(());
+    }
+    loop {
+        let found = phys.compare_exchange_u64(at, head, CLEAN).unwrap_or(head);
+        if found == head {
+            break;
+        }
+        head = found;
+    }
+    let mut words = [0_u64; WRITABLE_END];
+    if phys.copy_from(at, words.as_mut_bytes()).is_err() {
+        return Ok(());
+    }
+    apply(vp, dirty_of(head), &words)
+}
+
+/// Loads the marked groups of a copy of the page: all or none.
+fn apply(vp: &mut Vp, dirty: Dirty, words: &[u64; WRITABLE_END]) -> Result<(), HvStatus> {
+    let segments: [Segment; 6] = core::array::from_fn(|number| {
+        let rest = words[SEGMENTS + 2 * number + 1];
+        Segment {
+            base: words[SEGMENTS + 2 * number],
+            limit: rest as u32,
+            selector: (rest >> 32) as u16,
+            attributes: (rest >> 48) as u16,
+        }
+    });
+    let (rip, flags) = (words[word!(rip)], words[word!(rflags)]);
+    let bad = (dirty.contains(Dirty::INSTRUCTION_POINTER) && !canonical(rip))
+        || (dirty.contains(Dirty::FLAGS) && !rflags_ok(flags))
+        || (dirty.contains(Dirty::SEGMENTS) && !segments.iter().all(segment_ok));
+    if bad {
+        return Err(HvStatus::INVALID_REGISTER_VALUE);
+    }
+    if dirty.contains(Dirty::GENERAL_PURPOSE) {
+        let gprs = core::array::from_fn(|number| words[GPRS + number]);
+        *vp.hw.gprs_mut() = Gprs::from_array(gprs);
+    }
+    if dirty.contains(Dirty::INSTRUCTION_POINTER) {
+        vp.hw.set_rip(rip);
+    }
+    if dirty.contains(Dirty::FLAGS) {
+        vp.hw.set_rflags(flags | rflags::FIXED);
+    }
+    if dirty.contains(Dirty::XMM) {
+        for number in 0..6 {
+            let half = |offset: usize| u128::from(words[XMM + 2 * number + offset]);
+            // There are sixteen registers.
+            let _ = vp.fpu.set_xmm(number, half(1) << 64 | half(0));
+        }
+    }
+    if dirty.contains(Dirty::SEGMENTS) {
+        for (name, segment) in SEGMENT_NAMES.into_iter().zip(&segments) {
+            vp.hw.set_segment(name, segment);
+        }
+    }
+    Ok(())
+}
+
+/// The page as the root sees it, for tests.
+#[cfg(test)]
+pub(super) fn contents(hypervisor: &Hypervisor, vp: &Vp) -> Page {
+    let mut page = <Page as zerocopy::FromZeros>::new_zeroed();
+    hypervisor
+        .phys
+        .copy_from(start(vp), page.as_mut_bytes())
+        .unwrap();
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hv::testing::Machine;
+    use proptest::prelude::*;
+    use tlfs::HvPartitionId;
+
+    fn edit(machine: &Machine, vp: &Vp, change: impl FnOnce(&mut Page)) {
+        let mut page = contents(machine, vp);
+        change(&mut page);
+        machine.phys.copy_to(start(vp), page.as_bytes()).unwrap();
+    }
+
+    fn machine() -> (Machine, HvPartitionId) {
+        let mut machine = Machine::new();
+        let (id, _) = machine.child_with_vp();
+        (machine, id)
+    }
+
+    #[test]
+    fn the_page_of_a_new_processor_shows_its_reset_state() {
+        let (machine, id) = machine();
+        machine.with_vp(id, 0, |_, vp| {
+            let page = contents(&machine, vp);
+            assert_eq!((page.version, page.is_valid, page.dirty.0), (1, 1, 0));
+            assert_eq!((page.rip, page.rflags), (0xFFF0, 2));
+            let cs = page.segment[1];
+            assert_eq!(
+                (cs.selector, cs.base, cs.limit),
+                (0xF000, 0xFFFF_0000, 0xFFFF)
+            );
+            assert_eq!((page.cr0, page.xfem), (0x6000_0010, 1));
+            assert_eq!(page.gp_registers[2], u64::from(machine.signature));
+            assert_eq!(page.unused, [0; 3400]);
+        });
+    }
+
+    #[test]
+    fn changes_are_taken_by_group_and_once() {
+        let (machine, id) = machine();
+        machine.with_vp(id, 0, |_, vp| {
+            edit(&machine, vp, |page| {
+                page.gp_registers[0] = 0x1234;
+                page.rip = 0x8000;
+                page.rflags = 0x202;
+                page.xmm[5] = [1, 2];
+                page.segment[3].selector = 0x18;
+                page.cr3 = 0x5000;
+                page.dirty = Dirty::GENERAL_PURPOSE | Dirty::XMM;
+            });
+            assert_eq!(dirty(&machine, vp), Dirty::GENERAL_PURPOSE | Dirty::XMM);
+            assert_eq!(load(&machine, vp), Ok(()));
+            assert_eq!(vp.hw.gprs().rax, 0x1234);
+            assert_eq!(vp.fpu.xmm(5), Some(2 << 64 | 1));
+            assert_eq!((vp.hw.rip(), vp.hw.rflags()), (0xFFF0, 2));
+            assert_eq!(vp.hw.segment(SegmentName::Ds).selector, 0);
+            assert_eq!(vp.hw.cr3(), 0, "read-only for the worker");
+            assert_eq!(dirty(&machine, vp), Dirty(0));
+            vp.hw.gprs_mut().rax = 7;
+            assert_eq!(load(&machine, vp), Ok(()));
+            assert_eq!(vp.hw.gprs().rax, 7, "an older value does not come back");
+        });
+    }
+
+    #[test]
+    fn a_value_that_no_register_can_have_is_refused_with_all_others() {
+        let (machine, id) = machine();
+        type Change = fn(&mut Page);
+        let spoil: [(Dirty, Change); 3] = [
+            (Dirty::INSTRUCTION_POINTER, |page| page.rip = 1 << 60),
+            (Dirty::FLAGS, |page| page.rflags = 1 << 40),
+            (Dirty::SEGMENTS, |page| page.segment[0].base = 1 << 50),
+        ];
+        machine.with_vp(id, 0, |_, vp| {
+            for (group, change) in spoil {
+                edit(&machine, vp, |page| {
+                    change(page);
+                    page.gp_registers[0] = 9;
+                    page.dirty = group | Dirty::GENERAL_PURPOSE;
+                });
+                assert_eq!(load(&machine, vp), Err(HvStatus::INVALID_REGISTER_VALUE));
+                assert_eq!(vp.hw.gprs().rax, 0);
+                publish(&machine, vp, &stored_xmm(vp));
+            }
+        });
+    }
+
+    #[test]
+    fn a_page_of_another_version_is_not_read() {
+        let (machine, id) = machine();
+        machine.with_vp(id, 0, |_, vp| {
+            edit(&machine, vp, |page| {
+                page.version = 2;
+                page.rip = 0x1000;
+                page.dirty = Dirty::INSTRUCTION_POINTER;
+            });
+            assert_eq!(load(&machine, vp), Ok(()));
+            assert_eq!(vp.hw.rip(), 0xFFF0);
+            assert_eq!(contents(&machine, vp).version, 1);
+        });
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn whatever_the_worker_writes_is_loaded_or_refused(
+            bytes in proptest::collection::vec(any::<u8>(), 352),
+            marks: u32,
+            tame: bool,
+        ) {
+            let (machine, id) = machine();
+            machine.with_vp(id, 0, |_, vp| {
+                let before = contents(&machine, vp);
+                edit(&machine, vp, |page| {
+                    page.as_mut_bytes()[..352].copy_from_slice(&bytes);
+                    page.version = 1;
+                    page.dirty = Dirty(marks);
+                    if tame {
+                        page.rip &= 0xFFFF_FFFF;
+                        page.rflags &= 0xCD5;
+                        page.segment.iter_mut().for_each(|segment| {
+                            segment.base &= 0xFFFF_FFFF;
+                            segment.attributes.set_reserved(0);
+                        });
+                    }
+                });
+                let written = contents(&machine, vp);
+                let loaded = load(&machine, vp);
+                publish(&machine, vp, &stored_xmm(vp));
+                let after = contents(&machine, vp);
+                prop_assert!(loaded.is_ok() || !tame);
+                let took = |group| loaded.is_ok() && Dirty(marks).contains(group);
+                let gprs = if took(Dirty::GENERAL_PURPOSE) { &written } else { &before };
+                prop_assert_eq!(after.gp_registers, gprs.gp_registers);
+                let ip = if took(Dirty::INSTRUCTION_POINTER) { &written } else { &before };
+                prop_assert_eq!(after.rip, ip.rip);
+                let flags = if took(Dirty::FLAGS) { written.rflags | 2 } else { before.rflags };
+                prop_assert_eq!(after.rflags, flags);
+                let xmm = if took(Dirty::XMM) { &written } else { &before };
+                prop_assert_eq!(after.xmm, xmm.xmm);
+                prop_assert_eq!(after.cr0, before.cr0);
+                Ok(())
+            })?;
+        }
+    }
+}
