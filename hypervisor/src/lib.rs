@@ -5,8 +5,8 @@ pub mod apic;
 pub mod arch;
 pub mod boot;
 pub mod cpu;
-pub mod event_log;
 pub mod hv;
+pub mod hypercall;
 pub mod insn;
 pub mod intercept;
 pub mod log;
@@ -21,5 +21,5 @@ pub mod time;
 /// Takes the machine over. Never returns.
 pub fn start(machine: boot::Machine) -> ! {
     ::log::info!("{:?}", machine.capabilities);
-    cpu::halt_forever()
+    run::start(machine)
 }

@@ -18,6 +18,8 @@ pub enum Cleared {
     Acknowledged,
     /// The VP has not taken it, and no longer will.
     NotAcknowledged,
+    /// There was none.
+    Idle,
 }
 
 impl LocalApic {
@@ -35,6 +37,18 @@ impl LocalApic {
     /// Something can be delivered, if the VP takes it: what ends a HLT, given RFLAGS.IF for all but NMI and INIT.
     pub const fn has_pending(&self) -> bool {
         self.has_interrupt() || self.has_unmaskable()
+    }
+
+    /// Something is requested or latched, whether or not it can be delivered now: the entry path looks closer.
+    #[inline]
+    pub const fn wants_attention(&self) -> bool {
+        self.irr.top() != 0 || self.has_unmaskable() || self.pending_ext_int().is_some()
+    }
+
+    /// The highest request passes what is in service, but not the task priority.
+    pub const fn is_blocked_by_task_priority(&self) -> bool {
+        let top = self.irr.top() & 0xF0;
+        top > self.isr.top() & 0xF0 && top <= self.tpr & 0xF0
     }
 
     /// An interrupt that RFLAGS.IF masks can be delivered.
@@ -118,7 +132,8 @@ impl LocalApic {
     pub fn clear_ext_int(&mut self) -> Cleared {
         match core::mem::replace(&mut self.ext_int, ExtIntLine::Idle) {
             ExtIntLine::Acknowledged => Cleared::Acknowledged,
-            ExtIntLine::Asserted(_) | ExtIntLine::Idle => Cleared::NotAcknowledged,
+            ExtIntLine::Asserted(_) => Cleared::NotAcknowledged,
+            ExtIntLine::Idle => Cleared::Idle,
         }
     }
 }

@@ -85,7 +85,7 @@ fn describe(mut handover: Handover) -> Machine {
         processors,
         capabilities: handover.capabilities,
         fpu_format: FpuFormat::probe(&cpu),
-        apic,
+        apic: Some(apic),
         local,
     }
 }

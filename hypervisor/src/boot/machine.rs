@@ -71,8 +71,8 @@ pub struct Machine {
     pub capabilities: Capabilities,
     /// Which floating point state there is.
     pub fpu_format: FpuFormat,
-    /// The local APIC of the processor that booted, on.
-    pub apic: LocalApic,
+    /// The local APIC of the processor that booted, on; the run loop takes it.
+    pub apic: Option<LocalApic>,
     /// The block of the processor that booted, installed.
     pub local: &'static Local,
 }

@@ -10,7 +10,7 @@ use crate::mem::table::TableError;
 /// Address space of one processor's stacks.
 const STRIDE: u64 = 1 << 20;
 /// Pages of the main stack.
-const MAIN_PAGES: u64 = 16;
+const MAIN_PAGES: u64 = 32;
 /// Pages of each exception stack. A panic prints from there.
 const EXCEPTION_PAGES: u64 = 4;
 /// Pages that all stacks of a processor take, tables not counted.

@@ -18,7 +18,6 @@ use crate::arch::fpu::FpuFormat;
 use crate::arch::maps::PermissionMaps;
 use crate::arch::page::HwPages;
 use crate::arch::{Capabilities, svm};
-use crate::event_log::EventLog;
 use crate::intercept::{PORT_MAP_PAGES, PortMap};
 use crate::mem::addr::{Gpa, Gpfn, PAGE_SIZE, Spa, Spfn};
 use crate::mem::format::{Leaf, LeafSize, MemoryType, Npt, Pat, Rights};
@@ -368,7 +367,7 @@ fn hypervisor(memory: &TestMemory) -> Hypervisor {
         tsc_hz: TSC_HZ,
         clock: ReferenceClock::new(scale, crate::cpu::tsc(), RefTime::ZERO),
         frames: Mutex::new(frames),
-        partitions: PartitionTable::new(),
+        partitions: Box::leak(Box::new(PartitionTable::new())),
         marks: Vec::leak(alloc::vec![CpuMark::new()]),
         child_maps: PermissionMaps::child(child_ports, child_msrs, capabilities).expect("size"),
         root_maps: PermissionMaps::root(root_ports, root_msrs, capabilities, &[]).expect("size"),
@@ -379,7 +378,6 @@ fn hypervisor(memory: &TestMemory) -> Hypervisor {
         lp_stats,
         signature: 0x0080_0F12,
         next_serial: 2.into(),
-        event_log: EventLog::new(),
     }
 }
 

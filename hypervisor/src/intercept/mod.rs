@@ -4,6 +4,9 @@
 //! port map, which a partition has from its initialization (root sheet B.1: only CPUID intercepts may fail for memory;
 //! the lists here have a limit instead).
 
+pub mod deliver;
+pub mod message;
+
 use tlfs::{HvInterceptAccessMask, HvInterceptParameters, HvInterceptType, HvStatus};
 
 use crate::arch::exit::Access;
@@ -150,6 +153,13 @@ impl Intercepts {
     pub fn wants_msr(&self, msr: u32, write: bool, virtualized: bool) -> bool {
         let wanted = if write { WRITE } else { READ };
         self.msrs.mask(msr) & wanted != 0 || (!virtualized && self.all_msrs & wanted != 0)
+    }
+
+    /// Whether an MSR access goes to the parent because this very MSR is registered.
+    #[inline]
+    pub fn names_msr(&self, msr: u32, write: bool) -> bool {
+        let wanted = if write { WRITE } else { READ };
+        self.msrs.len != 0 && self.msrs.mask(msr) & wanted != 0
     }
 
     /// Whether CPUID with this EAX goes to the parent.

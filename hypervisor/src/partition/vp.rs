@@ -37,6 +37,14 @@ impl VpRef {
     pub const fn key(self) -> usize {
         self.slot.0 as usize * MAX_VPS + self.index as usize % MAX_VPS
     }
+
+    /// The reverse of [`key`](Self::key).
+    pub const fn from_key(key: usize) -> Self {
+        Self {
+            slot: PartitionSlot((key / MAX_VPS) as u16),
+            index: (key % MAX_VPS) as u16,
+        }
+    }
 }
 
 /// A page of a VP that the root can map: in use by the hypervisor from the VP's creation to its end.
@@ -120,6 +128,8 @@ pub struct Suspend {
     pub intercept: HvInterceptSuspendRegister,
     /// DispatchSuspend.
     pub dispatch: bool,
+    /// Property Suspend of the partition.
+    pub partition: bool,
 }
 
 /// A virtual processor while no processor is inside it.
@@ -164,6 +174,13 @@ pub struct Vp {
     /// CR0 and CR4 bits whose change is intercepted, and the control register (HvX64RegisterCrIntercept…).
     pub cr_intercept: CrIntercept,
 }
+
+/// Bit of [`CrIntercept::control`]: CR0 writes.
+pub const CR_INTERCEPT_CR0_WRITE: u64 = 1 << 0;
+/// CR4 writes.
+pub const CR_INTERCEPT_CR4_WRITE: u64 = 1 << 1;
+/// XCR0 writes.
+pub const CR_INTERCEPT_XCR0_WRITE: u64 = 1 << 2;
 
 /// The control-register intercept registers, 0xE0000 to 0xE0003.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -266,7 +283,10 @@ impl Vp {
 
     /// Whether the VP is stopped by its parent or by an intercept: its registers may be changed.
     pub fn is_suspended(&self) -> bool {
-        self.suspend.explicit || self.suspend.intercept.suspended() || self.suspend.dispatch
+        self.suspend.explicit
+            || self.suspend.intercept.suspended()
+            || self.suspend.dispatch
+            || self.suspend.partition
     }
 
     /// Whether something ends a HLT: an NMI, INIT or SIPI, or an interrupt if the VP takes them.

@@ -1,3 +1,30 @@
-//! The run loop: what a processor does between power-on and power-off.
+//! The run loop of a processor: whose turn it is, into the guest, and what its exits mean.
+//!
+//! | File | Job |
+//! |---|---|
+//! | `cpu` | what a processor has |
+//! | `turn` | choosing a VP, switching, idling |
+//! | `enter` | into the guest and back |
+//! | `events` | interrupts and exceptions into a VP |
+//! | `interrupts` | physical interrupts, timers, messages between APICs |
+//! | `exits` | from an exit to the code that deals with it |
+//! | `instruction` | instructions that the hypervisor completes for the guest |
+//! | `control` | control registers and XCR0 |
+//! | `msr` | RDMSR and WRMSR |
+//! | `fault` | second-level translation faults |
 
+mod control;
+pub mod cpu;
+mod enter;
+mod events;
+mod exits;
+mod fault;
+pub mod instruction;
+pub mod interrupts;
+pub mod msr;
+mod start;
 pub mod timers;
+mod turn;
+
+pub use cpu::Cpu;
+pub use start::start;

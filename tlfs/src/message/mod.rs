@@ -74,6 +74,10 @@ wire_enum! {
 }
 
 impl HvMessageType {
+    /// `HvMessageTypeX64RegisterIntercept` = `0x8001_0006`: OpenVMM's name of a number that Linux's headers use for IOMMU
+    /// page requests. Partita has no IOMMU; it sends register intercepts under it.
+    pub const X64_REGISTER_INTERCEPT: Self = Self(0x8001_0006);
+
     /// Whether only the hypervisor may send this type.
     pub const fn is_hypervisor(self) -> bool {
         self.0 & 0x8000_0000 != 0

@@ -5,7 +5,7 @@ use crate::message::{
     HvCacheType, HvX64ExceptionInfo, HvX64InterceptMessageHeader, HvX64IoPortAccessInfo,
     HvX64MemoryAccessInfo,
 };
-use crate::register::HvX64SegmentRegister;
+use crate::register::{HvRegisterName, HvRegisterValue, HvX64SegmentRegister};
 
 wire_struct! {
     /// Payload of UNMAPPED_GPA and GPA_INTERCEPT (`HV_X64_MEMORY_INTERCEPT_MESSAGE`).
@@ -154,5 +154,24 @@ wire_struct! {
         flags @ 192: u32,
         /// Zero.
         reserved @ 196: [u32; 3],
+    }
+}
+
+wire_struct! {
+    /// Payload of [`HvMessageType::X64_REGISTER_INTERCEPT`](crate::HvMessageType): a write to a control register that
+    /// the parent asked for (OpenVMM `hvdef`, `HvX64RegisterInterceptMessage`).
+    pub struct HvX64RegisterInterceptMessage [64] {
+        /// Common header.
+        header @ 0: HvX64InterceptMessageHeader,
+        /// Bit 0: the source is a memory operand.
+        flags @ 40: u8,
+        /// Zero.
+        reserved_41 @ 41: u8,
+        /// Zero.
+        reserved_42 @ 42: u16,
+        /// The register.
+        register_name @ 44: HvRegisterName,
+        /// What the instruction would write.
+        source_value @ 48: HvRegisterValue,
     }
 }

@@ -1,0 +1,211 @@
+//! A hypercall under way, as the code of a call sees it.
+
+use core::ops::Range;
+
+use tlfs::{HvPartitionId, HvStatus, HvVpIndex};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::Request;
+use crate::hv::Hypervisor;
+use crate::partition::table::{PartitionGuard, VpPlace};
+use crate::partition::{MAX_VPS, Vp, VpRef};
+use crate::run::Cpu;
+
+/// Copies of a call's parameters.
+#[repr(C, align(4096))]
+pub struct Buffers {
+    pub(super) input: [u8; 4096],
+    pub(super) output: [u8; 4096],
+}
+
+impl Buffers {
+    /// Zeros.
+    pub const fn new() -> Self {
+        Self {
+            input: [0; 4096],
+            output: [0; 4096],
+        }
+    }
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A call: who calls, with what, and what comes of it.
+pub struct Call<'a> {
+    /// The processor.
+    pub cpu: &'a mut Cpu,
+    /// The VP that calls; it is in hand.
+    pub vp: &'a mut Vp,
+    /// Its partition.
+    pub caller: HvPartitionId,
+    request: &'a Request,
+    input: &'a [u8],
+    output: &'a mut [u8],
+    written: Range<usize>,
+    /// Elements done, counted from the start of the list.
+    pub done: usize,
+    /// A simple call that is not finished: it is executed again.
+    pub again: bool,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(
+        cpu: &'a mut Cpu,
+        vp: &'a mut Vp,
+        request: &'a Request,
+        caller: HvPartitionId,
+        buffers: &'a mut Buffers,
+    ) -> Self {
+        let Buffers { input, output } = buffers;
+        Self {
+            cpu,
+            vp,
+            caller,
+            request,
+            input: input.get(..request.input_bytes).unwrap_or(&[]),
+            output: output.get_mut(..request.output_bytes).unwrap_or(&mut []),
+            written: 0..0,
+            done: request.reps.start,
+            again: false,
+        }
+    }
+
+    /// What all processors share.
+    pub fn hv(&self) -> &'static Hypervisor {
+        self.cpu.hv
+    }
+
+    /// The fixed header. Zeros if `T` is larger than the call's input, which it is not.
+    pub fn input<T: FromBytes + Immutable>(&self) -> T {
+        T::read_from_prefix(self.input).map_or_else(|_| T::new_zeroed(), |(value, _)| value)
+    }
+
+    /// The variable header.
+    pub fn variable(&self) -> &[u8] {
+        let start = self.request.header_bytes;
+        let end = start + self.request.variable_bytes;
+        self.input.get(start..end).unwrap_or(&[])
+    }
+
+    /// Elements that are still to do.
+    pub fn reps(&self) -> Range<usize> {
+        self.done..self.request.reps.end
+    }
+
+    /// Element `index` of the input list.
+    pub fn element<T: FromBytes + Immutable>(&self, index: usize) -> T {
+        let start = self.request.header_bytes + index * size_of::<T>();
+        let bytes = self.input.get(start..).unwrap_or(&[]);
+        T::read_from_prefix(bytes).map_or_else(|_| T::new_zeroed(), |(value, _)| value)
+    }
+
+    /// Sets the output of a simple call.
+    pub fn put<T: IntoBytes + Immutable>(&mut self, value: &T) {
+        self.write(0, value.as_bytes());
+    }
+
+    /// Sets element `index` of the output list.
+    pub fn put_element<T: IntoBytes + Immutable>(&mut self, index: usize, value: &T) {
+        self.write(index * size_of::<T>(), value.as_bytes());
+    }
+
+    fn write(&mut self, start: usize, bytes: &[u8]) {
+        let end = start + bytes.len();
+        if let Some(target) = self.output.get_mut(start..end) {
+            target.copy_from_slice(bytes);
+            self.written = if self.written.is_empty() {
+                start..end
+            } else {
+                self.written.start.min(start)..self.written.end.max(end)
+            };
+        }
+    }
+
+    /// What was written of the output, and where it belongs.
+    pub(super) fn output(&self) -> (Range<usize>, &[u8]) {
+        let bytes = self.output.get(self.written.clone()).unwrap_or(&[]);
+        (self.written.clone(), bytes)
+    }
+
+    /// Whether the caller is the root.
+    pub fn is_root(&self) -> bool {
+        self.vp.is_root()
+    }
+
+    /// SELF, or the id itself.
+    pub fn resolve(&self, id: HvPartitionId) -> HvPartitionId {
+        if id == HvPartitionId::SELF {
+            self.caller
+        } else {
+            id
+        }
+    }
+
+    /// The partition that a call is about: the caller's own, or a child of it.
+    ///
+    /// # Errors
+    /// INVALID_PARTITION_ID; ACCESS_DENIED for a partition whose parent the caller is not.
+    pub fn target(&self, id: HvPartitionId) -> Result<PartitionGuard<'static>, HvStatus> {
+        let id = self.resolve(id);
+        let found = self.hv().partitions.lookup(id)?;
+        if id != self.caller && !self.is_root() {
+            return Err(HvStatus::ACCESS_DENIED);
+        }
+        Ok(found)
+    }
+
+    /// A child of the caller.
+    ///
+    /// # Errors
+    /// As [`target`](Self::target), and ACCESS_DENIED for the caller itself.
+    pub fn child(&self, id: HvPartitionId) -> Result<PartitionGuard<'static>, HvStatus> {
+        if self.resolve(id) == self.caller {
+            return Err(HvStatus::ACCESS_DENIED);
+        }
+        self.target(id)
+    }
+
+    /// Names a VP of a partition that exists.
+    ///
+    /// # Errors
+    /// INVALID_VP_INDEX.
+    pub fn vp_of(
+        &self,
+        partition: &crate::partition::Partition,
+        index: HvVpIndex,
+    ) -> Result<VpRef, HvStatus> {
+        let own = partition.id == self.caller;
+        let index = match index {
+            HvVpIndex::SELF if own => self.vp.who.index,
+            HvVpIndex(index) => u16::try_from(index).map_err(|_| HvStatus::INVALID_VP_INDEX)?,
+        };
+        let who = VpRef {
+            slot: partition.slot,
+            index,
+        };
+        if usize::from(index) >= MAX_VPS {
+            return Err(HvStatus::INVALID_VP_INDEX);
+        }
+        if who == self.vp.who {
+            return Ok(who);
+        }
+        match &*self.hv().partitions.vp(who).lock() {
+            VpPlace::Absent => Err(HvStatus::INVALID_VP_INDEX),
+            VpPlace::Home(_) | VpPlace::Running(_) => Ok(who),
+        }
+    }
+
+    /// Calls `f` with a VP that exists.
+    ///
+    /// # Errors
+    /// INVALID_VP_INDEX if it does not.
+    pub fn with_vp<R>(&mut self, who: VpRef, f: impl FnOnce(&mut Vp) -> R) -> Result<R, HvStatus> {
+        self.cpu
+            .with_vp(self.vp, who, f)
+            .ok_or(HvStatus::INVALID_VP_INDEX)
+    }
+}

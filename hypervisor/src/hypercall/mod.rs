@@ -1,0 +1,275 @@
+//! Hypercalls: decoding, dispatch, and one file per group of calls.
+//!
+//! The calling convention is done here, once (guest sheet 5, root sheet A.1). Parameters are copied from the caller's
+//! memory before anything looks at them, and results are copied out when the call is over. A call that takes long does a
+//! part and is executed again: RIP stays on the instruction, and a rep call's start index says how far it has come. So
+//! interrupts get in between, whatever is asked for.
+
+mod call;
+mod decode;
+mod gpa;
+mod intercept;
+mod interrupt;
+mod partition;
+mod pool;
+mod state;
+mod stats;
+mod system;
+mod table;
+mod vp;
+
+pub use call::{Buffers, Call};
+pub use decode::{Kind, Request, Shape, decode};
+
+use tlfs::stats::vp as counter;
+use tlfs::{HvHypercallInput, HvHypercallResult, HvMessageType, HvStatus};
+
+use crate::arch::exit::{Access, NestedFault};
+use crate::arch::state::{Gprs, efer};
+use crate::insn::Instruction;
+use crate::intercept::message;
+use crate::mem::addr::{Gpa, PAGE_SIZE, Spa};
+use crate::mem::format::Rights;
+use crate::mem::guest_walk::GpaFault;
+use crate::partition::{Partition, Vp};
+use crate::run::Cpu;
+
+/// The registers of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Registers {
+    control: u64,
+    input: u64,
+    output: u64,
+}
+
+impl Registers {
+    /// RCX, RDX, R8 in long mode; EDX:EAX, EBX:ECX, EDI:ESI elsewhere (guest sheet 5.2).
+    const fn of(gprs: &Gprs, long: bool) -> Self {
+        const fn pair(high: u64, low: u64) -> u64 {
+            high << 32 | low & 0xFFFF_FFFF
+        }
+        if long {
+            Self {
+                control: gprs.rcx,
+                input: gprs.rdx,
+                output: gprs.r8,
+            }
+        } else {
+            Self {
+                control: pair(gprs.rdx, gprs.rax),
+                input: pair(gprs.rbx, gprs.rcx),
+                output: pair(gprs.rdi, gprs.rsi),
+            }
+        }
+    }
+}
+
+/// How a call ends.
+enum End {
+    /// With a result.
+    Result(HvHypercallResult),
+    /// Not yet: the instruction is executed again, a rep call with this start index.
+    Again(usize),
+    /// With the VP stopped by a message: its memory has to be made accessible first, or the call is its parent's.
+    Intercepted,
+}
+
+impl From<HvStatus> for End {
+    fn from(status: HvStatus) -> Self {
+        Self::Result(HvHypercallResult::simple(status))
+    }
+}
+
+/// VMMCALL of the VP in hand.
+#[inline]
+pub fn call(cpu: &mut Cpu, vp: &mut Vp) {
+    const CR0_PE: u64 = 1;
+    if vp.hw.cpl() != 0 || vp.hw.cr0() & CR0_PE == 0 {
+        return cpu.undefined(vp);
+    }
+    let Some(length) = cpu.length(vp, Instruction::Vmmcall) else {
+        return;
+    };
+    let long = vp.hw.efer() & efer::LMA != 0;
+    let registers = Registers::of(vp.hw.gprs(), long);
+    match dispatch(cpu, vp, &registers, length) {
+        End::Intercepted => {}
+        End::Again(start) => {
+            let control = HvHypercallInput::from_bits(registers.control).with_rep_start(start);
+            let gprs = vp.hw.gprs_mut();
+            if long {
+                gprs.rcx = control.into_bits();
+            } else {
+                gprs.rax = control.into_bits() & 0xFFFF_FFFF;
+                gprs.rdx = control.into_bits() >> 32;
+            }
+        }
+        End::Result(result) => {
+            let value = result.into_bits();
+            let gprs = vp.hw.gprs_mut();
+            if long {
+                gprs.rax = value;
+            } else {
+                gprs.rax = value & 0xFFFF_FFFF;
+                gprs.rdx = value >> 32;
+            }
+            vp.hw.advance_rip(length);
+        }
+    }
+}
+
+fn dispatch(cpu: &mut Cpu, vp: &mut Vp, registers: &Registers, length: u8) -> End {
+    let control = HvHypercallInput::from_bits(registers.control);
+    let Some(entry) = table::find(control.call_code()) else {
+        return unknown(cpu, vp, length);
+    };
+    vp.stats.count(entry.counter);
+    let request = match decode(&entry.shape, control, registers.input, registers.output) {
+        Ok(request) => request,
+        Err(status) => return status.into(),
+    };
+    let (caller, privileges) =
+        cpu.partition(vp, |_, partition| (partition.id, partition.privileges));
+    if !privileges.contains(entry.privilege) {
+        return HvStatus::ACCESS_DENIED.into();
+    }
+    let places = match places(cpu, vp, &request) {
+        Ok(places) => places,
+        Err(Unreachable::Status(status)) => return status.into(),
+        Err(Unreachable::NoAccess(fault)) => {
+            cpu.memory_intercept(vp, &fault);
+            return End::Intercepted;
+        }
+    };
+    // They are there: a call does not call.
+    let Some(buffers) = cpu.buffers.take() else {
+        return HvStatus::OPERATION_FAILED.into();
+    };
+    let end = perform(cpu, vp, entry, &request, &places, caller, buffers);
+    cpu.buffers = Some(buffers);
+    end
+}
+
+fn perform(
+    cpu: &mut Cpu,
+    vp: &mut Vp,
+    entry: &table::Entry,
+    request: &Request,
+    places: &Places,
+    caller: tlfs::HvPartitionId,
+    buffers: &mut Buffers,
+) -> End {
+    let hv = cpu.hv;
+    match places.input {
+        Some(from) => {
+            let target = buffers
+                .input
+                .get_mut(..request.input_bytes)
+                .unwrap_or(&mut []);
+            // `places` has checked that the direct map covers it.
+            let _ = hv.phys.copy_from(from, target);
+        }
+        None => {
+            let fast = [request.input.to_le_bytes(), request.output.to_le_bytes()];
+            let (first, second) = buffers.input.split_at_mut(8);
+            first.copy_from_slice(&fast[0]);
+            second[..8].copy_from_slice(&fast[1]);
+        }
+    }
+    let mut call = Call::new(cpu, vp, request, caller, buffers);
+    let result = (entry.handler)(&mut call);
+    let (done, again) = (call.done, call.again);
+    let (written, output) = call.output();
+    if let Some(to) = places.output
+        && !written.is_empty()
+    {
+        let _ = hv.phys.copy_to(Spa(to.0 + written.start as u64), output);
+    }
+    let rep = matches!(entry.shape.kind, Kind::Rep { .. });
+    match result {
+        Ok(()) if again => End::Again(done),
+        Ok(()) if rep && done < request.reps.end => End::Again(done),
+        result => {
+            let status = result.err().unwrap_or(HvStatus::SUCCESS);
+            End::Result(if rep {
+                HvHypercallResult::rep(status, done)
+            } else {
+                HvHypercallResult::simple(status)
+            })
+        }
+    }
+}
+
+/// Where the parameters are in machine memory.
+struct Places {
+    input: Option<Spa>,
+    output: Option<Spa>,
+}
+
+/// Why parameters cannot be reached.
+enum Unreachable {
+    /// The call fails.
+    Status(HvStatus),
+    /// The parent has taken the access away: it is asked for it (root sheet A.3.3, NO_ACCESS).
+    NoAccess(NestedFault),
+}
+
+fn places(cpu: &Cpu, vp: &Vp, request: &Request) -> Result<Places, Unreachable> {
+    let of = |gpa: u64, access: Access| {
+        cpu.partition(vp, |_, partition| {
+            place(partition, Gpa(gpa), access).and_then(|spa| {
+                // The root's address space has devices in it.
+                if partition.is_root() && !cpu.hv.is_ram(spa.page()) {
+                    return Err(Unreachable::Status(HvStatus::INVALID_PARAMETER));
+                }
+                Ok(spa)
+            })
+        })
+    };
+    let in_memory = |bytes: usize| !request.fast && bytes != 0;
+    let input = in_memory(request.input_bytes).then(|| of(request.input, Access::Read));
+    let output = in_memory(request.output_bytes).then(|| of(request.output, Access::Write));
+    Ok(Places {
+        input: input.transpose()?,
+        output: output.transpose()?,
+    })
+}
+
+fn place(partition: &Partition, gpa: Gpa, access: Access) -> Result<Spa, Unreachable> {
+    let rights = match access {
+        Access::Write => Rights::RW,
+        _ => Rights::READ,
+    };
+    partition.resolve(gpa, rights).map_err(|fault| {
+        let covered = partition.overlays.hypercall_page() == Some(gpa.page());
+        if fault == GpaFault::Unmapped || covered || partition.is_root() {
+            return Unreachable::Status(HvStatus::INVALID_PARAMETER);
+        }
+        Unreachable::NoAccess(NestedFault {
+            gpa: Gpa(gpa.0 & !(PAGE_SIZE - 1)),
+            gva: None,
+            access,
+            table_walk: false,
+        })
+    })
+}
+
+/// A call that the hypervisor does not have: its parent's, if that has asked for them (root sheet B.1).
+fn unknown(cpu: &mut Cpu, vp: &mut Vp, length: u8) -> End {
+    let wanted = cpu.partition(vp, |_, partition| {
+        partition.intercepts.hypercall && !partition.is_root()
+    });
+    if !wanted {
+        return HvStatus::INVALID_HYPERCALL_CODE.into();
+    }
+    let xmm = cpu.live_xmm();
+    let message = message::hypercall(vp, length, &xmm);
+    debug_assert_eq!(
+        message.header.message_type,
+        HvMessageType::HYPERCALL_INTERCEPT
+    );
+    vp.stats
+        .count(counter::EXTENDED_HYPERCALL_INTERCEPT_MESSAGES);
+    cpu.intercept(vp, &message);
+    End::Intercepted
+}

@@ -1,0 +1,281 @@
+//! Life cycle and properties of partitions (root sheet A.3.1).
+
+use tlfs::stats::hypervisor as counter;
+use tlfs::{
+    HvInputCreatePartition, HvInputGetNextChildPartition, HvInputGetPartitionProperty,
+    HvInputGetPartitionPropertyEx, HvInputPartition, HvInputSetPartitionProperty,
+    HvOutputGetNextChildPartition, HvOutputGetPartitionProperty, HvOutputPartitionId,
+    HvPartitionCreationFlags as Flags, HvPartitionId, HvPartitionPropertyCode,
+    HvPartitionPropertyVmmCapabilities, HvStatus,
+};
+
+use super::Call;
+use super::vp::remove_vp;
+use crate::intercept::{PORT_MAP_PAGES, PortMap};
+use crate::log::events::{Event, record};
+use crate::mem::frames::{ChildSource, PartitionSlot};
+use crate::mem::page_box::PageBox;
+use crate::mem::table::PageTable;
+use crate::partition::overlay::Overlays;
+use crate::partition::properties::PropertyEffect;
+use crate::partition::table::PartitionGuard;
+use crate::partition::{MAX_PARTITIONS, MAX_VPS, Partition, PartitionState, VpRef};
+use crate::stats::StatsPage;
+
+/// Pages of the root's pool that a partition takes.
+const PARTITION_PAGES: u64 = 2;
+/// Table entries that one execution of FinalizePartition looks at.
+const TEARDOWN_BUDGET: u64 = 2048;
+
+/// Flags that a partition can be created with.
+const OFFERED: Flags = Flags::SMT_ENABLED_GUEST
+    .union(Flags::GPA_SUPER_PAGES_ENABLED)
+    .union(Flags::EXO_PARTITION)
+    .union(Flags::LAPIC_ENABLED)
+    .union(Flags::INTERCEPT_MESSAGE_PAGE_ENABLED)
+    .union(Flags::X2APIC_CAPABLE);
+/// Flags that it must be created with: there is one way to deliver intercepts.
+const REQUIRED: Flags = Flags::EXO_PARTITION.union(Flags::INTERCEPT_MESSAGE_PAGE_ENABLED);
+
+/// HvCallCreatePartition.
+pub fn create(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputCreatePartition = call.input();
+    if !call.is_root() {
+        return Err(HvStatus::PARTITION_TOO_DEEP);
+    }
+    let flags = input.flags;
+    let offered = flags.0 & !OFFERED.0 == 0 && flags.contains(REQUIRED);
+    if !offered || input.isolation_properties != 0 {
+        return Err(HvStatus::INVALID_PARAMETER);
+    }
+    if input.proximity_domain_info.domain_id != 0 {
+        return Err(HvStatus::INVALID_PROXIMITY_DOMAIN_INFO);
+    }
+    let hv = call.hv();
+    let free = |slot: &PartitionSlot| hv.partitions.entry(*slot).partition.lock().is_none();
+    let slot = (1..MAX_PARTITIONS as u16)
+        .map(PartitionSlot)
+        .find(free)
+        .ok_or(HvStatus::NO_RESOURCES)?;
+    hv.require(PartitionSlot::ROOT, PARTITION_PAGES)?;
+    let id = hv.new_id(slot);
+    let stats = hv.place(PartitionSlot::ROOT, StatsPage::new())?;
+    stats.set(tlfs::stats::partition::PARTITION_ID, id.0);
+    let partition = Partition::new(id, slot, flags, stats, hv.now());
+    let partition = hv.place(PartitionSlot::ROOT, partition)?;
+    *hv.partitions.entry(slot).partition.lock() = Some(partition);
+    hv.stats.add(counter::PARTITIONS, 1);
+    record(
+        hv.now().units(),
+        Event::PartitionCreated { partition: id.0 },
+    );
+    call.put(&HvOutputPartitionId { partition_id: id });
+    Ok(())
+}
+
+/// HvCallInitializePartition.
+pub fn initialize(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputPartition = call.input();
+    let mut child = call.child(input.partition_id)?;
+    if child.state != PartitionState::Uninitialized {
+        return Err(HvStatus::INVALID_PARTITION_STATE);
+    }
+    let hv = call.hv();
+    let slot = child.slot;
+    hv.require(slot, 1 + PORT_MAP_PAGES as u64 + Overlays::PAGES)?;
+    let root = {
+        let mut frames = hv.frames.lock();
+        let mut source = ChildSource {
+            frames: &mut frames,
+            slot,
+        };
+        PageTable::new(hv.child_format, hv.phys, &mut source)
+    };
+    child.memory = Some(root.map_err(|_| HvStatus::INSUFFICIENT_MEMORY)?);
+    let ports = [
+        hv.allocate(slot)?,
+        hv.allocate(slot)?,
+        hv.allocate(slot)?,
+        hv.allocate(slot)?,
+    ];
+    child.intercepts.ports = Some(PortMap::new(hv.phys, ports));
+    child.overlays = Overlays::new(hv, hv.allocate(slot)?, hv.allocate(slot)?);
+    child.state = PartitionState::Active;
+    Ok(())
+}
+
+/// HvCallFinalizePartition: at first the VPs, then the memory, a part at each execution.
+pub fn finalize(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputPartition = call.input();
+    let mut child = call.child(input.partition_id)?;
+    match child.state {
+        PartitionState::Active => {
+            child.state = PartitionState::Finalizing;
+            call.cpu.forget_notices(call.vp, child.slot);
+            for index in 0..MAX_VPS as u16 {
+                let who = VpRef {
+                    slot: child.slot,
+                    index,
+                };
+                remove_vp(call, &mut child, who);
+            }
+            call.again = true;
+            Ok(())
+        }
+        PartitionState::Finalizing => {
+            call.again = !free_memory(call, &mut child);
+            Ok(())
+        }
+        PartitionState::Uninitialized | PartitionState::Finalized => {
+            Err(HvStatus::INVALID_PARTITION_STATE)
+        }
+    }
+}
+
+/// Frees a part of a partition's memory; true at the end, when all its pool is available.
+fn free_memory(call: &Call<'_>, child: &mut Partition) -> bool {
+    let hv = call.hv();
+    let slot = child.slot;
+    let done = match child.memory.as_mut() {
+        Some(table) => {
+            let mut frames = hv.frames.lock();
+            let mut source = ChildSource {
+                frames: &mut frames,
+                slot,
+            };
+            table.free_some(&mut source, TEARDOWN_BUDGET)
+        }
+        None => true,
+    };
+    if done {
+        child.overlays.release(hv, slot);
+        if let Some(ports) = child.intercepts.ports.take() {
+            for frame in ports.into_frames() {
+                hv.release(slot, frame);
+            }
+        }
+        if let Some(table) = child.memory.take() {
+            let mut frames = hv.frames.lock();
+            let mut source = ChildSource {
+                frames: &mut frames,
+                slot,
+            };
+            table.release_root(&mut source);
+        }
+        child.state = PartitionState::Finalized;
+    }
+    hv.shoot_down(slot);
+    done
+}
+
+/// HvCallDeletePartition.
+pub fn delete(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputPartition = call.input();
+    let child = call.child(input.partition_id)?;
+    let deletable = [PartitionState::Uninitialized, PartitionState::Finalized];
+    if !deletable.contains(&child.state) {
+        return Err(HvStatus::INVALID_PARTITION_STATE);
+    }
+    let hv = call.hv();
+    let counts = hv.frames.lock().slot_counts(child.slot);
+    if counts.is_ok_and(|counts| counts.total() != 0) {
+        return Err(HvStatus::OPERATION_DENIED);
+    }
+    call.cpu.forget_notices(call.vp, child.slot);
+    let id = child.id;
+    if child.stats_mapped {
+        super::stats::unshare(hv, PartitionSlot::ROOT, child.stats.spfn());
+    }
+    if let Some(partition) = child.take() {
+        let (partition, frame) = PageBox::into_parts(partition);
+        hv.release(PartitionSlot::ROOT, partition.stats.into_frame());
+        hv.release(PartitionSlot::ROOT, frame);
+    }
+    hv.stats.add(counter::PARTITIONS, 1_u64.wrapping_neg());
+    record(
+        hv.now().units(),
+        Event::PartitionDeleted { partition: id.0 },
+    );
+    Ok(())
+}
+
+/// HvCallGetPartitionId.
+pub fn get_id(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let partition_id = call.caller;
+    call.put(&HvOutputPartitionId { partition_id });
+    Ok(())
+}
+
+/// HvCallGetNextChildPartition: in the order of the places, which a partition keeps.
+pub fn get_next_child(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputGetNextChildPartition = call.input();
+    if call.target(input.parent_id)?.is_root() {
+        let hv = call.hv();
+        let after = match input.previous_child_id {
+            HvPartitionId::INVALID => 0,
+            previous => hv.partitions.lookup(previous)?.slot.0,
+        };
+        let next = (after + 1..MAX_PARTITIONS as u16)
+            .map(PartitionSlot)
+            .find_map(|slot| {
+                let entry = hv.partitions.entry(slot);
+                PartitionGuard::lock(entry).map(|partition| partition.id)
+            });
+        let next_child_id = next.unwrap_or(HvPartitionId::INVALID);
+        call.put(&HvOutputGetNextChildPartition { next_child_id });
+    } else {
+        call.put(&HvOutputGetNextChildPartition::default());
+    }
+    Ok(())
+}
+
+/// HvCallGetPartitionProperty.
+pub fn get_property(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputGetPartitionProperty = call.input();
+    let target = call.target(input.partition_id)?;
+    let property_value = call.hv().property(&target, input.property_code)?;
+    call.put(&HvOutputGetPartitionProperty { property_value });
+    Ok(())
+}
+
+/// HvCallGetPartitionPropertyEx.
+pub fn get_property_ex(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputGetPartitionPropertyEx = call.input();
+    let target = call.target(input.partition_id)?;
+    if input.property_code == HvPartitionPropertyCode::VMM_CAPABILITIES {
+        // None of the capabilities is offered (root sheet D.1).
+        call.put(&HvPartitionPropertyVmmCapabilities {
+            bank_count: 1,
+            ..Default::default()
+        });
+        return Ok(());
+    }
+    let property_value = call.hv().property(&target, input.property_code)?;
+    call.put(&HvOutputGetPartitionProperty { property_value });
+    Ok(())
+}
+
+/// HvCallSetPartitionProperty.
+pub fn set_property(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputSetPartitionProperty = call.input();
+    let mut child = call.child(input.partition_id)?;
+    let hv = call.hv();
+    let effect = hv.set_property(&mut child, input.property_code, input.property_value)?;
+    let (slot, suspended) = (child.slot, child.suspended);
+    drop(child);
+    if effect == PropertyEffect::Suspend {
+        for index in 0..MAX_VPS as u16 {
+            let who = VpRef { slot, index };
+            let found = call.with_vp(who, |vp| {
+                vp.suspend.partition = suspended;
+                vp.queue_slot
+            });
+            match found {
+                Ok(place) if suspended => call.cpu.queue.block(place, hv.now()),
+                Ok(_) => call.cpu.wake_ref(call.vp, who),
+                Err(_) => {}
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! The memory pool of a partition (root sheet A.3.2, A.4).
+
+use tlfs::{
+    HvInputDepositMemory, HvInputGetMemoryBalance, HvInputWithdrawMemory, HvOutputGetMemoryBalance,
+    HvStatus,
+};
+
+use super::Call;
+use crate::mem::addr::Spfn;
+use crate::mem::format::Rights;
+use crate::mem::frames::PartitionSlot;
+use crate::partition::PartitionState;
+use crate::partition::memory::frame_status;
+
+/// Most pages of one deposit: what fits in the input page.
+const MAX_PAGES: usize = 511;
+/// Pages that one execution of the call moves: each may cut a large page of the root's.
+const CHUNK: usize = 12;
+
+/// The slot of a pool and whether it takes deposits.
+fn pool(call: &Call<'_>, id: tlfs::HvPartitionId) -> Result<(PartitionSlot, bool), HvStatus> {
+    let target = call.target(id)?;
+    let open = matches!(
+        target.state,
+        PartitionState::Uninitialized | PartitionState::Active
+    );
+    Ok((target.slot, open))
+}
+
+/// HvCallDepositMemory. The whole list is checked before its first page moves: Linux frees all pages of a list that is
+/// refused (root sheet A.4).
+pub fn deposit(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputDepositMemory = call.input();
+    let (slot, open) = pool(call, input.partition_id)?;
+    if !call.is_root() {
+        // Only the root has memory to give.
+        return Err(HvStatus::ACCESS_DENIED);
+    }
+    if !open {
+        return Err(HvStatus::INVALID_PARTITION_STATE);
+    }
+    let hv = call.hv();
+    let mut pages = [Spfn(0); MAX_PAGES];
+    let count = call.reps().end.min(MAX_PAGES);
+    for (index, page) in pages.iter_mut().enumerate().take(count) {
+        *page = Spfn(call.element(index));
+    }
+    let all = pages.get(..count).unwrap_or(&[]);
+    if call.done == 0 {
+        let mut frames = hv.frames.lock();
+        frames.begin_deposit(slot, all).map_err(frame_status)?;
+        let undone = frames.cancel_deposit(slot, all);
+        debug_assert_eq!(undone, Ok(()), "deposited a moment ago");
+    }
+    let chunk = all.get(call.done..).unwrap_or(&[]);
+    let chunk = chunk.get(..CHUNK).unwrap_or(chunk);
+    hv.frames
+        .lock()
+        .begin_deposit(slot, chunk)
+        .map_err(frame_status)?;
+    for &page in chunk {
+        hv.set_root_rights(page, 1, None)?;
+    }
+    hv.shoot_down(PartitionSlot::ROOT);
+    let finished = hv.frames.lock().finish_deposit(slot, chunk);
+    assert_eq!(finished, Ok(()), "begun above");
+    call.done += chunk.len();
+    count_pool(call, slot);
+    Ok(())
+}
+
+/// HvCallWithdrawMemory.
+pub fn withdraw(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputWithdrawMemory = call.input();
+    let (slot, _) = pool(call, input.partition_id)?;
+    if !call.is_root() {
+        return Err(HvStatus::ACCESS_DENIED);
+    }
+    let hv = call.hv();
+    for index in call.reps().take(CHUNK) {
+        let withdrawn = hv.frames.lock().withdraw(slot).map_err(frame_status)?;
+        let Some(page) = withdrawn else {
+            count_pool(call, slot);
+            return Err(HvStatus::NO_RESOURCES);
+        };
+        // A frame of a pool lies in the direct map.
+        let _ = hv.phys.zero_page(page);
+        hv.set_root_rights(page, 1, Some(Rights::RWX))?;
+        call.put_element(index, &page.0);
+        call.done += 1;
+    }
+    hv.shoot_down(PartitionSlot::ROOT);
+    count_pool(call, slot);
+    Ok(())
+}
+
+/// Keeps the partition's gauge of deposited pages.
+fn count_pool(call: &Call<'_>, slot: PartitionSlot) {
+    let hv = call.hv();
+    let counts = hv.frames.lock().slot_counts(slot);
+    if let (Ok(counts), Some(partition)) =
+        (counts, hv.partitions.entry(slot).partition.lock().as_ref())
+    {
+        partition
+            .stats
+            .set(tlfs::stats::partition::DEPOSITED_PAGES, counts.pool());
+    }
+}
+
+/// HvCallGetMemoryBalance.
+pub fn balance(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputGetMemoryBalance = call.input();
+    let (slot, _) = pool(call, input.partition_id)?;
+    let counts = call.hv().frames.lock().slot_counts(slot);
+    let counts = counts.map_err(frame_status)?;
+    call.put(&HvOutputGetMemoryBalance {
+        pages_available: counts.available,
+        pages_in_use: counts.in_use + counts.shared + counts.retired_pool,
+    });
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! The calls: their parameters, the privilege that each needs, and the code behind it.
+
+use tlfs::stats::vp as counter;
+use tlfs::*;
+
+use super::decode::{Kind, Shape};
+use super::{Call, gpa, intercept, interrupt, partition, pool, state, stats, system, vp};
+use HvCallCode as Code;
+use HvPartitionPrivilegeMask as Privilege;
+
+/// A call.
+pub struct Entry {
+    /// Code.
+    pub code: HvCallCode,
+    /// Parameters.
+    pub shape: Shape,
+    /// Needed privilege; empty if being the parent is what counts.
+    pub privilege: HvPartitionPrivilegeMask,
+    /// Counter of its group.
+    pub counter: u32,
+    /// Does it.
+    pub handler: fn(&mut Call<'_>) -> Result<(), HvStatus>,
+}
+
+const NONE: Privilege = Privilege::empty();
+
+macro_rules! size {
+    (()) => {
+        0
+    };
+    ($ty:ty) => {
+        size_of::<$ty>()
+    };
+}
+
+/// One line a call: code, input, output (with the elements of lists in brackets), privilege, counter, code behind it.
+macro_rules! calls {
+    ($($code:ident: $input:tt $(+ $more:tt)? $([$($element:tt)+])? => $output:tt $([$($result:tt)+])?, $privilege:expr, $counter:ident, $handler:path;)+) => {
+        &[$(Entry {
+            code: Code::$code,
+            shape: Shape {
+                input: size!($input),
+                output: size!($output),
+                kind: calls!(@kind $(+ $more)? $([$($element)+])? $([$($result)+])?),
+            },
+            privilege: $privilege,
+            counter: counter::$counter,
+            handler: $handler,
+        }),+]
+    };
+    (@kind) => { Kind::Simple };
+    (@kind + variable) => { Kind::Variable };
+    (@kind [$element:tt => $result:tt]) => {
+        Kind::Rep { input: size!($element), output: size!($result) }
+    };
+}
+
+/// All of them, by code.
+static TABLE: &[Entry] = calls! {
+    CREATE_PARTITION: HvInputCreatePartition => HvOutputPartitionId, Privilege::CREATE_PARTITIONS, OTHER_HYPERCALLS, partition::create;
+    INITIALIZE_PARTITION: HvInputPartition => (), NONE, OTHER_HYPERCALLS, partition::initialize;
+    FINALIZE_PARTITION: HvInputPartition => (), NONE, OTHER_HYPERCALLS, partition::finalize;
+    DELETE_PARTITION: HvInputPartition => (), NONE, OTHER_HYPERCALLS, partition::delete;
+    GET_PARTITION_PROPERTY: HvInputGetPartitionProperty => HvOutputGetPartitionProperty, NONE, OTHER_HYPERCALLS, partition::get_property;
+    SET_PARTITION_PROPERTY: HvInputSetPartitionProperty => (), NONE, OTHER_HYPERCALLS, partition::set_property;
+    GET_PARTITION_ID: () => HvOutputPartitionId, Privilege::ACCESS_PARTITION_ID, OTHER_HYPERCALLS, partition::get_id;
+    GET_NEXT_CHILD_PARTITION: HvInputGetNextChildPartition => HvOutputGetNextChildPartition, NONE, OTHER_HYPERCALLS, partition::get_next_child;
+    DEPOSIT_MEMORY: HvInputDepositMemory [u64 => ()] => (), Privilege::ACCESS_MEMORY_POOL, OTHER_HYPERCALLS, pool::deposit;
+    WITHDRAW_MEMORY: HvInputWithdrawMemory [() => u64] => (), Privilege::ACCESS_MEMORY_POOL, OTHER_HYPERCALLS, pool::withdraw;
+    GET_MEMORY_BALANCE: HvInputGetMemoryBalance => HvOutputGetMemoryBalance, Privilege::ACCESS_MEMORY_POOL, OTHER_HYPERCALLS, pool::balance;
+    MAP_GPA_PAGES: HvInputMapGpaPages [u64 => ()] => (), NONE, GPA_SPACE_HYPERCALLS, gpa::map;
+    UNMAP_GPA_PAGES: HvInputUnmapGpaPages [() => ()] => (), NONE, GPA_SPACE_HYPERCALLS, gpa::unmap;
+    INSTALL_INTERCEPT: HvInputInstallIntercept => (), NONE, OTHER_HYPERCALLS, intercept::install;
+    CREATE_VP: HvInputCreateVp => (), NONE, VIRTUAL_PROCESSOR_HYPERCALLS, vp::create;
+    DELETE_VP: HvInputDeleteVp => (), NONE, VIRTUAL_PROCESSOR_HYPERCALLS, vp::delete;
+    TRANSLATE_VIRTUAL_ADDRESS: HvInputTranslateVirtualAddress => HvOutputTranslateVirtualAddress, NONE, VIRTUAL_MMU_HYPERCALLS, vp::translate;
+    CLEAR_VIRTUAL_INTERRUPT: HvInputPartition => (), NONE, VIRTUAL_INTERRUPT_HYPERCALLS, interrupt::clear;
+    MAP_STATS_PAGE: HvInputStatsPage => HvOutputMapStatsPage, NONE, OTHER_HYPERCALLS, stats::map;
+    UNMAP_STATS_PAGE: HvInputStatsPage => (), NONE, OTHER_HYPERCALLS, stats::unmap;
+    GET_SYSTEM_PROPERTY: HvInputGetSystemProperty => HvOutputGetSystemProperty, NONE, OTHER_HYPERCALLS, system::get_property;
+    REGISTER_INTERCEPT_RESULT: HvInputRegisterInterceptResult => (), NONE, OTHER_HYPERCALLS, intercept::register_result;
+    UNREGISTER_INTERCEPT_RESULT: HvInputRegisterInterceptResult => (), NONE, OTHER_HYPERCALLS, intercept::unregister_result;
+    ASSERT_VIRTUAL_INTERRUPT: HvInputAssertVirtualInterrupt => (), NONE, VIRTUAL_INTERRUPT_HYPERCALLS, interrupt::assert;
+    MAP_VP_STATE_PAGE: HvInputMapVpStatePage => HvOutputMapVpStatePage, NONE, VIRTUAL_PROCESSOR_HYPERCALLS, state::map_page;
+    UNMAP_VP_STATE_PAGE: HvInputUnmapVpStatePage => (), NONE, VIRTUAL_PROCESSOR_HYPERCALLS, state::unmap_page;
+    GET_VP_CPUID_VALUES: HvInputGetVpCpuidValues [HvCpuidLeafInfo => HvCpuidResult] => (), NONE, VIRTUAL_PROCESSOR_HYPERCALLS, vp::cpuid_values;
+    GET_PARTITION_PROPERTY_EX: HvInputGetPartitionPropertyEx => HvPartitionPropertyVmmCapabilities, NONE, OTHER_HYPERCALLS, partition::get_property_ex;
+};
+
+/// One past the highest code in the table.
+const CODES: usize = 0x110;
+const ABSENT: u8 = u8::MAX;
+
+/// Place in the table by code: one load instead of a search, on the way of every call.
+static PLACES: [u8; CODES] = {
+    let mut places = [ABSENT; CODES];
+    let mut at = 0;
+    while at < TABLE.len() {
+        places[TABLE[at].code.0 as usize] = at as u8;
+        at += 1;
+    }
+    places
+};
+
+/// The call with this code.
+#[inline]
+pub fn find(code: HvCallCode) -> Option<&'static Entry> {
+    let place = *PLACES.get(usize::from(code.0))?;
+    TABLE.get(usize::from(place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_is_found_by_its_code_and_named_by_the_tlfs() {
+        for entry in TABLE {
+            let found = find(entry.code).map(|found| found.code);
+            assert_eq!(found, Some(entry.code));
+            assert!(entry.code.name().is_some());
+        }
+        assert!(find(HvCallCode(0x1FF)).is_none() && find(HvCallCode(0)).is_none());
+    }
+}

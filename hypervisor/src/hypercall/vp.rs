@@ -1,0 +1,171 @@
+//! Virtual processors: making and ending them, translation, CPUID (root sheet A.3.4).
+
+use tlfs::stats::hypervisor as counter;
+use tlfs::{
+    HvCpuidLeafInfo, HvCpuidResult, HvGetVpCpuidValuesFlags, HvInputCreateVp, HvInputDeleteVp,
+    HvInputGetVpCpuidValues, HvInputTranslateVirtualAddress, HvStatus,
+};
+
+use super::Call;
+use super::stats::unshare;
+use crate::log::events::{Event, record};
+use crate::partition::table::VpPlace;
+use crate::partition::vp::VpPages;
+use crate::partition::{
+    MAX_VPS, Partition, PartitionState, Vp, VpRef, register_page, translate as address,
+};
+use crate::run::instruction::{cpuid_answer, own_cpuid};
+use crate::time::RefTime;
+
+/// HvCallCreateVp. Linux leaves garbage in padding and subnode, which mean nothing here (root sheet A.1).
+pub fn create(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputCreateVp = call.input();
+    let mut target = call.target(input.partition_id)?;
+    let index = u16::try_from(input.vp_index.0).map_err(|_| HvStatus::INVALID_VP_INDEX)?;
+    if usize::from(index) >= MAX_VPS {
+        return Err(HvStatus::INVALID_VP_INDEX);
+    }
+    let hv = call.hv();
+    let who = VpRef {
+        slot: target.slot,
+        index,
+    };
+    let absent = matches!(*hv.partitions.vp(who).lock(), VpPlace::Absent);
+    if !absent {
+        return Err(HvStatus::INVALID_VP_INDEX);
+    }
+    if target.is_root() {
+        // It has a VP for each logical processor that runs.
+        return Err(HvStatus::OPERATION_DENIED);
+    }
+    if target.state != PartitionState::Active {
+        return Err(HvStatus::INVALID_PARTITION_STATE);
+    }
+    let pages = VpPages::allocate(hv, who.slot)?;
+    let place = match call.cpu.queue.add(who, RefTime::ZERO) {
+        Ok(place) => place,
+        Err(_) => {
+            pages.release(hv, who.slot);
+            return Err(HvStatus::OPERATION_DENIED);
+        }
+    };
+    let mut vp = match Vp::new(hv, &target, index, pages) {
+        Ok(vp) => vp,
+        Err((pages, status)) => {
+            call.cpu.queue.remove(place, hv.now());
+            pages.release(hv, who.slot);
+            return Err(status);
+        }
+    };
+    vp.queue_slot = place;
+    vp.suspend.partition = target.suspended;
+    vp.hw.set_exception_intercepts(target.intercepts.exceptions);
+    register_page::publish(hv, &vp, &register_page::stored_xmm(&vp));
+    *hv.partitions.vp(who).lock() = VpPlace::Home(vp);
+    target.vp_count += 1;
+    target
+        .stats
+        .add(tlfs::stats::partition::VIRTUAL_PROCESSORS, 1);
+    hv.stats.add(counter::VIRTUAL_PROCESSORS, 1);
+    let event = Event::VpCreated {
+        partition: target.id.0,
+        vp: index.into(),
+    };
+    record(hv.now().units(), event);
+    Ok(())
+}
+
+/// HvCallDeleteVp.
+pub fn delete(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputDeleteVp = call.input();
+    let mut child = call.child(input.partition_id)?;
+    let who = call.vp_of(&child, input.vp_index)?;
+    if !call.with_vp(who, |vp| vp.is_suspended())? {
+        return Err(HvStatus::INVALID_VP_STATE);
+    }
+    call.cpu.forget_notice(call.vp, who);
+    remove_vp(call, &mut child, who);
+    Ok(())
+}
+
+/// Ends a VP of a child, if it is there. The root has no notice of it any more.
+pub(super) fn remove_vp(call: &mut Call<'_>, child: &mut Partition, who: VpRef) {
+    let hv = call.hv();
+    let place = core::mem::take(&mut *hv.partitions.vp(who).lock());
+    let mut vp = match place {
+        VpPlace::Home(vp) => vp,
+        other => {
+            *hv.partitions.vp(who).lock() = other;
+            return;
+        }
+    };
+    call.cpu.forget_vp(&vp);
+    let state = &mut *vp;
+    for page in [&mut state.register_page, &mut state.intercept_page] {
+        if core::mem::take(&mut page.mapped) {
+            unshare(hv, who.slot, page.frame.spfn());
+        }
+    }
+    if core::mem::take(&mut vp.stats_mapped) {
+        unshare(hv, who.slot, vp.stats.spfn());
+    }
+    Vp::into_pages(vp).release(hv, who.slot);
+    child.vp_count = child.vp_count.saturating_sub(1);
+    let one_less = 1_u64.wrapping_neg();
+    child
+        .stats
+        .add(tlfs::stats::partition::VIRTUAL_PROCESSORS, one_less);
+    hv.stats.add(counter::VIRTUAL_PROCESSORS, one_less);
+}
+
+/// HvCallTranslateVirtualAddress.
+pub fn translate(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputTranslateVirtualAddress = call.input();
+    let child = call.child(input.partition_id)?;
+    let who = call.vp_of(&child, input.vp_index)?;
+    let hv = call.hv();
+    let flags = input.control_flags;
+    let output = call.with_vp(who, |vp| {
+        let output = address::translate(hv, &child, vp, flags, input.gva_page);
+        // The answer stays true until the VP goes on (root sheet B.4).
+        if flags.tlb_flush_inhibit() && vp.suspend.intercept.suspended() {
+            vp.suspend.intercept.set_tlb_locked(true);
+        }
+        output
+    })?;
+    call.put(&output);
+    Ok(())
+}
+
+/// HvCallGetVpCpuidValues.
+pub fn cpuid_values(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    const CHUNK: usize = 64;
+    let input: HvInputGetVpCpuidValues = call.input();
+    let child = call.child(input.partition_id)?;
+    let who = call.vp_of(&child, input.vp_index)?;
+    let hv = call.hv();
+    let registered = input
+        .flags
+        .contains(HvGetVpCpuidValuesFlags::APPLY_REGISTERED_VALUES);
+    for index in call.reps().take(CHUNK) {
+        let leaf: HvCpuidLeafInfo = call.element(index);
+        let answer = call.with_vp(who, |vp| {
+            if registered {
+                cpuid_answer(hv, &child, vp, leaf.eax, leaf.ecx)
+            } else {
+                own_cpuid(hv, &child, vp, leaf.eax, leaf.ecx)
+            }
+        })?;
+        call.put_element(
+            index,
+            &HvCpuidResult {
+                eax: answer.eax,
+                ebx: answer.ebx,
+                ecx: answer.ecx,
+                edx: answer.edx,
+            },
+        );
+        call.done += 1;
+    }
+    Ok(())
+}

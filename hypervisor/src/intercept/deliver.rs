@@ -1,0 +1,115 @@
+//! Delivering an intercept to the parent (root sheet B.3): the one way there is.
+//!
+//! The VP stops, its message is complete in its intercept page and its registers in its register page, and only then
+//! does SINT0 of the root tell of it.
+
+use tlfs::stats::vp as counter;
+use tlfs::{HvInterceptSuspendRegister, HvMessage, HvMessageType, HvPartitionId, HvVpIndex};
+use zerocopy::IntoBytes;
+
+use crate::apic::{Delivery, Trigger};
+use crate::hv::Hypervisor;
+use crate::mem::frames::PartitionSlot;
+use crate::partition::table::VpPlace;
+use crate::partition::{Vp, VpRef, register_page};
+use crate::run::Cpu;
+use crate::synic::{Link, NoticeLinks, Signal};
+
+/// The links of the notice queue: in the VPs.
+struct Links<'a> {
+    hv: &'a Hypervisor,
+    hand: &'a mut Vp,
+}
+
+impl NoticeLinks for Links<'_> {
+    type Id = VpRef;
+
+    fn link(&self, id: VpRef) -> Link<VpRef> {
+        if id == self.hand.who {
+            return self.hand.link;
+        }
+        match &*self.hv.partitions.vp(id).lock() {
+            VpPlace::Home(vp) => vp.link,
+            VpPlace::Absent | VpPlace::Running(_) => Link::Out,
+        }
+    }
+
+    fn set_link(&mut self, id: VpRef, link: Link<VpRef>) {
+        if id == self.hand.who {
+            self.hand.link = link;
+        } else if let VpPlace::Home(vp) = &mut *self.hv.partitions.vp(id).lock() {
+            vp.link = link;
+        }
+    }
+}
+
+impl Cpu {
+    /// Stops the VP in hand with a message for its parent.
+    pub fn intercept(&mut self, vp: &mut Vp, message: &HvMessage) {
+        let kind = message.header.message_type;
+        let memory = matches!(
+            kind,
+            HvMessageType::UNMAPPED_GPA | HvMessageType::GPA_INTERCEPT
+        );
+        vp.stats.count(match kind {
+            HvMessageType::X64_IO_PORT_INTERCEPT => counter::IO_INTERCEPT_MESSAGES,
+            _ if memory => counter::MEMORY_INTERCEPT_MESSAGES,
+            _ => counter::OTHER_MESSAGES,
+        });
+        vp.suspend.intercept = HvInterceptSuspendRegister::new()
+            .with_suspended(true)
+            .with_tlb_locked(memory);
+        let page = vp.intercept_page.frame.spfn().address();
+        // The page is the hypervisor's own frame, in the direct map.
+        let _ = self.hv.phys.copy_to(page, message.as_bytes());
+        register_page::publish(self.hv, vp, &self.live_xmm());
+        self.block(vp);
+        let who = vp.who;
+        let hv = self.hv;
+        self.notices.push(&mut Links { hv, hand: vp }, who);
+        self.deliver_notices(vp);
+    }
+
+    /// Puts the next notice into the root's SINT0, if its slot is free.
+    pub fn deliver_notices(&mut self, hand: &mut Vp) {
+        if self.notices.is_empty() {
+            return;
+        }
+        let hv = self.hv;
+        let root = self.root_vp();
+        // A copy, so that the root's VP is free for the links.
+        let Some(Some(synic)) = self.with_vp(hand, root, |vp| vp.synic.clone()) else {
+            return;
+        };
+        let describe = |id: VpRef| describe(hv, id);
+        let messages = &*hv.root_pages.messages;
+        let mut links = Links { hv, hand };
+        let signal = self.notices.deliver(&mut links, &synic, messages, describe);
+        if let Some(Signal::Interrupt { vector }) = signal {
+            let trigger = Trigger::Edge;
+            self.deliver(hand, root, Delivery::Fixed { vector, trigger });
+        }
+    }
+
+    /// Drops the notices of a partition: the root hears nothing of it any more.
+    pub fn forget_notices(&mut self, hand: &mut Vp, slot: PartitionSlot) {
+        let hv = self.hv;
+        self.notices
+            .remove_if(&mut Links { hv, hand }, |id| id.slot == slot);
+    }
+
+    /// Drops the notice of one VP.
+    pub fn forget_notice(&mut self, hand: &mut Vp, who: VpRef) {
+        let hv = self.hv;
+        self.notices
+            .remove_if(&mut Links { hv, hand }, |id| id == who);
+    }
+}
+
+fn describe(hv: &Hypervisor, who: VpRef) -> (HvPartitionId, HvVpIndex) {
+    let partition = hv.partitions.entry(who.slot).partition.lock();
+    let id = partition
+        .as_ref()
+        .map_or(HvPartitionId::INVALID, |partition| partition.id);
+    (id, HvVpIndex(u32::from(who.index)))
+}

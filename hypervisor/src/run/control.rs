@@ -1,0 +1,109 @@
+//! Control registers whose changes a parent wants to see, and XCR0.
+
+use tlfs::HvRegisterName;
+
+use super::Cpu;
+use super::instruction::{code_mode, cpuid_answer};
+use crate::arch::exit::CrExit;
+use crate::arch::state::{cr0, efer};
+use crate::insn::{self, Instruction};
+use crate::intercept::message;
+use crate::partition::vp::{
+    CR_INTERCEPT_CR0_WRITE, CR_INTERCEPT_CR4_WRITE, CR_INTERCEPT_XCR0_WRITE,
+};
+use crate::partition::{Vp, validate};
+
+impl Cpu {
+    /// A write to CR0 or CR4: reported if it changes a bit of the mask, else done here.
+    pub(super) fn control_register(&mut self, vp: &mut Vp, access: &CrExit) {
+        let code = self.fetch(vp);
+        let Ok(found) = insn::decode(code.as_slice(), code_mode(vp)) else {
+            return;
+        };
+        let (register, old) = match access.register {
+            0 => (HvRegisterName::CR0, vp.hw.cr0()),
+            4 => (HvRegisterName::CR4, vp.hw.cr4()),
+            // Nothing else is asked for.
+            _ => return self.undefined(vp),
+        };
+        let source = vp
+            .hw
+            .gprs()
+            .get(usize::from(access.gpr.unwrap_or(found.general_register())));
+        let new = match (found.instruction, source) {
+            (Instruction::MovToCr, Some(value)) if vp.hw.in_64_bit_code() => value,
+            (Instruction::MovToCr, Some(value)) => value & 0xFFFF_FFFF,
+            (Instruction::Clts, _) => old & !cr0::TS,
+            (Instruction::Lmsw, _) => {
+                // Its operand may lie in memory: the parent has an emulator.
+                let code = tlfs::HvX64UnsupportedFeatureCode::INTERCEPT;
+                return self.unsupported(vp, code, 0);
+            }
+            // Other code is there by now.
+            _ => return,
+        };
+        let asked = vp.cr_intercept;
+        let (bit, mask) = match register {
+            HvRegisterName::CR0 => (CR_INTERCEPT_CR0_WRITE, asked.cr0_mask),
+            _ => (CR_INTERCEPT_CR4_WRITE, asked.cr4_mask),
+        };
+        if asked.control & bit != 0 && (old ^ new) & mask != 0 {
+            let message = message::register(vp, register, new, found.length);
+            return self.intercept(vp, &message);
+        }
+        if self.write_control_register(vp, register, new) {
+            vp.hw.advance_rip(found.length);
+        } else {
+            self.inject_gp(vp);
+        }
+    }
+
+    /// What MOV to CR0 or CR4 does. False for a value that faults.
+    fn write_control_register(&self, vp: &mut Vp, register: HvRegisterName, new: u64) -> bool {
+        if register == HvRegisterName::CR4 {
+            let leaf =
+                |eax| self.partition(vp, |hv, partition| cpuid_answer(hv, partition, vp, eax, 0));
+            let allowed = validate::cr4_allowed(&leaf(1), &leaf(7));
+            if !validate::cr4_ok(new, allowed) {
+                return false;
+            }
+            vp.hw.set_cr4(new);
+        } else {
+            if !validate::cr0_ok(new) {
+                return false;
+            }
+            let paging = new & cr0::PG != 0;
+            let extended = vp.hw.efer();
+            if extended & efer::LME != 0 {
+                let active = if paging { efer::LMA } else { 0 };
+                vp.hw.set_efer(extended & !efer::LMA | active);
+            }
+            vp.hw.set_cr0(new | cr0::ET);
+        }
+        // Whatever the change is, the instruction flushes.
+        vp.tag.invalidate();
+        true
+    }
+
+    /// XSETBV.
+    pub(super) fn xsetbv(&mut self, vp: &mut Vp) {
+        let Some(length) = self.length(vp, Instruction::Xsetbv) else {
+            return;
+        };
+        let gprs = vp.hw.gprs();
+        let value = gprs.rdx << 32 | gprs.rax & 0xFFFF_FFFF;
+        let (index, old) = (gprs.rcx as u32, vp.fpu.xcr0());
+        if index != 0 || vp.hw.cpl() != 0 || !self.hv.fpu_format.accepts_xcr0(value) {
+            return self.inject_gp(vp);
+        }
+        if vp.cr_intercept.control & CR_INTERCEPT_XCR0_WRITE != 0 && old != value {
+            let message = message::register(vp, HvRegisterName::XFEM, value, length);
+            return self.intercept(vp, &message);
+        }
+        if !vp.fpu.set_xcr0(value) {
+            return self.inject_gp(vp);
+        }
+        self.load_xcr0(vp);
+        vp.hw.advance_rip(length);
+    }
+}

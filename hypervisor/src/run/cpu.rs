@@ -1,0 +1,99 @@
+//! What a processor has.
+
+use crate::arch::Processor;
+use crate::arch::fpu::FpuUnit;
+use crate::cpu::apic::LocalApic as PhysicalApic;
+use crate::cpu::local::Local;
+use crate::hv::Hypervisor;
+use crate::hypercall::Buffers;
+use crate::mem::tlb::{CpuMark, CpuTags};
+use crate::partition::table::{MAX_PARTITIONS, VpPlace};
+use crate::partition::{MAX_VPS, Vp, VpRef};
+use crate::sched::RunQueue;
+use crate::synic::NoticeQueue;
+use crate::time::RefTime;
+
+use super::timers::TimerHeap;
+
+/// Most VPs of children at home on a processor.
+pub const MAX_QUEUE: usize = 256;
+/// A timer for each VP that there can be.
+pub const TIMERS: usize = MAX_PARTITIONS * MAX_VPS;
+
+/// A processor, as the code that runs on it sees it.
+///
+/// The VP whose turn it is is *in hand*: taken out of its place, with its floating point state in the processor. It stays
+/// in hand while the processor idles. Every function that may meet it gets it as an argument, `hand`.
+pub struct Cpu {
+    /// What all processors share.
+    pub hv: &'static Hypervisor,
+    /// The block that the exception entries write to.
+    pub local: &'static Local,
+    /// The physical local APIC.
+    pub apic: PhysicalApic,
+    /// Virtualization.
+    pub(super) processor: Processor,
+    /// Floating point.
+    pub(super) fpu: FpuUnit,
+    /// TLB tags.
+    pub(super) tags: CpuTags,
+    /// Tells others in which guest this processor is.
+    pub(super) mark: &'static CpuMark,
+    /// Who wants to run here.
+    pub queue: RunQueue<VpRef, MAX_QUEUE>,
+    /// APIC timers of the VPs at home here.
+    pub(super) timers: TimerHeap<TIMERS>,
+    /// What the root's VP here is to be told through SINT0.
+    pub notices: NoticeQueue<VpRef>,
+    /// End of the present turn.
+    pub(super) slice_end: RefTime,
+    /// TSC value at which the physical timer fires; `u64::MAX` if it does not.
+    pub(super) armed: u64,
+    /// Somebody else may have to run now.
+    pub reschedule: bool,
+    /// Copies of a hypercall's parameters, while none is under way.
+    pub(crate) buffers: Option<&'static mut Buffers>,
+}
+
+impl Cpu {
+    /// Calls `f` with a VP. `None` if there is no such VP.
+    ///
+    /// With a single processor a VP that exists is in hand or at home.
+    pub fn with_vp<R>(&self, hand: &mut Vp, who: VpRef, f: impl FnOnce(&mut Vp) -> R) -> Option<R> {
+        if who == hand.who {
+            return Some(f(hand));
+        }
+        match &mut *self.hv.partitions.vp(who).lock() {
+            VpPlace::Home(vp) => Some(f(vp)),
+            VpPlace::Absent | VpPlace::Running(_) => None,
+        }
+    }
+
+    /// The VP may run now: its turn comes.
+    pub fn wake(&mut self, vp: &Vp) {
+        if vp.is_runnable() && self.queue.wake(vp.queue_slot) {
+            self.reschedule = true;
+        }
+    }
+
+    /// As [`wake`](Self::wake), for a VP by name.
+    pub fn wake_ref(&mut self, hand: &mut Vp, who: VpRef) {
+        let found = self.with_vp(hand, who, |vp| (vp.is_runnable(), vp.queue_slot));
+        if let Some((true, slot)) = found
+            && self.queue.wake(slot)
+        {
+            self.reschedule = true;
+        }
+    }
+
+    /// The VP must not run now.
+    pub fn block(&mut self, vp: &Vp) {
+        self.queue.block(vp.queue_slot, self.hv.now());
+        self.reschedule = true;
+    }
+
+    /// XMM0 to XMM5 of the VP in hand.
+    pub fn live_xmm(&self) -> [u128; 6] {
+        self.fpu.live_xmm()
+    }
+}

@@ -1,0 +1,61 @@
+//! Into the guest and back: the only `unsafe` of the run loop.
+
+use super::Cpu;
+use crate::arch;
+use crate::arch::exit::Exit;
+use crate::mem::tlb::{self, Flush};
+use crate::partition::Vp;
+
+impl Cpu {
+    /// Runs the VP in hand until its next exit.
+    #[inline]
+    pub(super) fn enter(&mut self, vp: &mut Vp) -> Exit {
+        let domain = &self.hv.partitions.entry(vp.who.slot).domain;
+        let decision = tlb::enter(&mut self.tags, self.mark, &mut vp.tag, domain);
+        vp.hw.set_tlb(
+            decision.tag,
+            match decision.flush {
+                Flush::None => arch::Flush::None,
+                Flush::Tag | Flush::Domain => arch::Flush::Tag,
+                Flush::All => arch::Flush::All,
+            },
+        );
+        // SAFETY: `Cpu` is made on its processor and stays there. A partition's tables map nothing but what the frame
+        // table has bound to it (for the root: nothing of the hypervisor's), and are changed only with a shootdown behind;
+        // permission maps are made at start and intercept what the hypervisor stands on.
+        let exit = unsafe { vp.hw.run(&mut self.processor) };
+        self.mark.leave();
+        exit
+    }
+
+    /// Puts `to` into the processor in place of `from`.
+    pub(super) fn switch_fpu(&mut self, from: Option<&mut Vp>, to: &Vp) {
+        let from = from.map(|vp| &mut vp.fpu);
+        // SAFETY: this processor's unit; the VP in hand is the one whose state is in it.
+        unsafe {
+            self.fpu
+                .switch(from, &to.fpu, self.processor.counters_mut())
+        }
+    }
+
+    /// Stores the floating point state of the VP in hand, for somebody who looks at it.
+    pub fn store_fpu(&mut self, hand: &mut Vp) {
+        // SAFETY: as in `switch_fpu`.
+        unsafe { self.fpu.store(&mut hand.fpu, self.processor.counters_mut()) }
+    }
+
+    /// After [`store_fpu`](Self::store_fpu) and a change: the state of the VP in hand goes back into the processor.
+    pub fn reload_fpu(&mut self, hand: &Vp) {
+        // SAFETY: as in `switch_fpu`; what is in the processor was stored.
+        unsafe {
+            self.fpu
+                .switch(None, &hand.fpu, self.processor.counters_mut())
+        }
+    }
+
+    /// XCR0 of the VP in hand has changed.
+    pub(super) fn load_xcr0(&mut self, hand: &Vp) {
+        // SAFETY: as in `switch_fpu`.
+        unsafe { self.fpu.load_xcr0(&hand.fpu, self.processor.counters_mut()) }
+    }
+}

@@ -1,0 +1,124 @@
+//! Interrupts, NMIs and exceptions into the VP in hand.
+
+use tlfs::stats::vp as counter;
+
+use super::Cpu;
+use crate::arch::exit::{Event, InterruptWindow};
+use crate::arch::state::{Segment, SegmentName, vector};
+use crate::partition::Vp;
+
+impl Cpu {
+    /// Gives the VP in hand what its APIC has for it, as far as it can take it now; for the rest, asks for an exit when
+    /// it can.
+    pub(super) fn deliver_events(&mut self, vp: &mut Vp) {
+        if vp.apic.has_unmaskable() {
+            self.deliver_unmaskable(vp);
+            if self.reschedule {
+                return;
+            }
+        }
+        let Some(next) = next_interrupt(vp) else {
+            return vp.hw.set_interrupt_window(blocked_by_priority(vp));
+        };
+        if vp.hw.pending_event().is_some() || !vp.hw.can_take_interrupt() {
+            return vp.hw.set_interrupt_window(InterruptWindow::Any);
+        }
+        self.begin(vp, next);
+        vp.stats.count(counter::VIRTUAL_INTERRUPTS);
+        self.inject(vp, Event::Interrupt(next.vector));
+        vp.hw.set_interrupt_window(match next_interrupt(vp) {
+            Some(_) => InterruptWindow::Any,
+            None => blocked_by_priority(vp),
+        });
+    }
+
+    fn begin(&mut self, vp: &mut Vp, next: Next) {
+        if next.external {
+            vp.apic.take_ext_int();
+            return;
+        }
+        let auto_eoi = vp
+            .synic
+            .as_ref()
+            .is_some_and(|synic| synic.is_auto_eoi(next.vector));
+        if auto_eoi {
+            vp.apic.begin_auto_eoi(next.vector);
+        } else {
+            vp.apic.begin(next.vector);
+        }
+    }
+
+    fn deliver_unmaskable(&mut self, vp: &mut Vp) {
+        if vp.apic.take_init() {
+            vp.hw.reset(self.hv.signature);
+            vp.halted = false;
+            self.timers.set(vp.who.key(), None);
+            if vp.apic.is_waiting_for_startup() {
+                return self.block(vp);
+            }
+        }
+        if let Some(page) = vp.apic.take_startup() {
+            let code = Segment {
+                base: u64::from(page) << 12,
+                selector: u16::from(page) << 8,
+                ..vp.hw.segment(SegmentName::Cs)
+            };
+            vp.hw.set_segment(SegmentName::Cs, &code);
+            vp.hw.set_rip(0);
+        }
+        if vp.apic.nmi_pending() {
+            if vp.hw.pending_event().is_none() && vp.hw.can_take_nmi() {
+                vp.apic.take_nmi();
+                self.inject(vp, Event::Nmi);
+            } else {
+                vp.hw.set_nmi_window(true);
+            }
+        }
+    }
+
+    /// An event at the next entry. A triple fault ends the VP.
+    pub(super) fn inject(&mut self, vp: &mut Vp, event: Event) {
+        if !vp.hw.inject(event) {
+            self.shutdown(vp);
+        }
+    }
+
+    /// An exception at the next entry.
+    pub(super) fn inject_exception(&mut self, vp: &mut Vp, vector: u8, error_code: Option<u32>) {
+        self.inject(vp, Event::Exception { vector, error_code });
+    }
+
+    /// #GP(0).
+    pub fn inject_gp(&mut self, vp: &mut Vp) {
+        self.inject_exception(vp, vector::GP, Some(0));
+    }
+
+    /// #UD.
+    pub fn undefined(&mut self, vp: &mut Vp) {
+        self.inject_exception(vp, vector::UD, None);
+    }
+}
+
+/// An interrupt that passes the priorities.
+#[derive(Clone, Copy)]
+struct Next {
+    vector: u8,
+    /// From a PIC, past the APIC.
+    external: bool,
+}
+
+fn next_interrupt(vp: &Vp) -> Option<Next> {
+    let of = |external| move |vector| Next { vector, external };
+    let pic = vp.apic.pending_ext_int().map(of(true));
+    pic.or_else(|| vp.apic.next_interrupt().map(of(false)))
+}
+
+/// The window for an interrupt that only the task priority holds back: MOV to CR8 does not exit.
+fn blocked_by_priority(vp: &Vp) -> InterruptWindow {
+    match vp.apic.highest_request() {
+        Some(vector) if vp.apic.is_blocked_by_task_priority() => {
+            InterruptWindow::Class(vector >> 4)
+        }
+        _ => InterruptWindow::Closed,
+    }
+}

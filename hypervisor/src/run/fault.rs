@@ -1,0 +1,98 @@
+//! Second-level translation faults.
+
+use tlfs::HvCacheType;
+
+use super::Cpu;
+use crate::arch::exit::{Access, NestedFault};
+use crate::intercept::message;
+use crate::log::events::{Event, record};
+use crate::mem::format::{MemoryType, Rights};
+use crate::partition::{Partition, Vp};
+
+/// What a fault comes from.
+enum Cause {
+    /// Nothing any more: another processor has changed the translation meanwhile.
+    Gone,
+    /// The hypervisor's page over the guest's memory does not allow it.
+    Overlay,
+    /// The parent has mapped the page without this right.
+    Forbidden(HvCacheType),
+    /// There is no page.
+    Absent,
+}
+
+impl Cpu {
+    /// A memory access that the second-level tables do not allow.
+    pub(super) fn nested_fault(&mut self, vp: &mut Vp, fault: &NestedFault) {
+        if vp.is_root() {
+            return self.forbidden_memory(vp, fault);
+        }
+        let cause = self.partition(vp, |_, partition| cause(partition, fault));
+        let (mapped, cache_type) = match cause {
+            Cause::Gone => return,
+            Cause::Overlay => return self.inject_gp(vp),
+            Cause::Forbidden(cache_type) => (true, cache_type),
+            Cause::Absent => (false, HvCacheType::UNCACHED),
+        };
+        self.report_memory(vp, fault, mapped, cache_type);
+    }
+
+    /// The parent has to allow this access before the VP can go on.
+    pub fn memory_intercept(&mut self, vp: &mut Vp, fault: &NestedFault) {
+        self.report_memory(vp, fault, true, HvCacheType::WRITE_BACK);
+    }
+
+    fn report_memory(
+        &mut self,
+        vp: &mut Vp,
+        fault: &NestedFault,
+        mapped: bool,
+        cache_type: HvCacheType,
+    ) {
+        let code = if fault.access == Access::Execute {
+            message::Code::default()
+        } else {
+            self.fetch(vp)
+        };
+        let message = message::memory(vp, fault, mapped, cache_type, &code);
+        self.intercept(vp, &message);
+    }
+
+    /// The root has touched memory that is not its own: its error, its fault.
+    fn forbidden_memory(&mut self, vp: &mut Vp, fault: &NestedFault) {
+        let text = "the root has touched memory that is not its own (GPA, RIP)";
+        let (a, b) = (fault.gpa.0, vp.hw.rip());
+        record(self.hv.now().units(), Event::Note { text, a, b });
+        self.inject_gp(vp);
+    }
+}
+
+fn cause(partition: &Partition, fault: &NestedFault) -> Cause {
+    let page = fault.gpa.page();
+    let Some(found) = partition.translation(page) else {
+        return Cause::Absent;
+    };
+    let wanted = match fault.access {
+        Access::Read => Rights::READ,
+        // The processor also reads what it writes, and a walk marks the tables that it reads.
+        Access::Write => Rights::RW,
+        Access::Execute => Rights::RX,
+    };
+    if found.leaf.rights.contains(wanted) {
+        Cause::Gone
+    } else if partition.overlays.hypercall_page() == Some(page) {
+        Cause::Overlay
+    } else {
+        Cause::Forbidden(cache_type(found.leaf.memory_type))
+    }
+}
+
+fn cache_type(memory_type: MemoryType) -> HvCacheType {
+    match memory_type {
+        MemoryType::Uncacheable | MemoryType::UncacheableMinus => HvCacheType::UNCACHED,
+        MemoryType::WriteCombining => HvCacheType::WRITE_COMBINING,
+        MemoryType::WriteThrough => HvCacheType::WRITE_THROUGH,
+        MemoryType::WriteProtected => HvCacheType::WRITE_PROTECTED,
+        MemoryType::WriteBack => HvCacheType::WRITE_BACK,
+    }
+}

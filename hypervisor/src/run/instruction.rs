@@ -1,0 +1,165 @@
+//! Instructions that the hypervisor completes for the guest.
+
+use super::Cpu;
+use crate::arch::cpuid::{CpuidResult, CpuidSource, ThisProcessor};
+use crate::arch::state::{Segment, SegmentName, efer};
+use crate::hv::Hypervisor;
+use crate::insn::{self, CodeMode, Instruction, MAX_LENGTH};
+use crate::intercept::message::{self, Code};
+use crate::partition::cpuid::CpuidContext;
+use crate::partition::table::PartitionGuard;
+use crate::partition::{MAX_VPS, Partition, Vp, translate};
+
+const CR4_OSXSAVE: u64 = 1 << 18;
+const CR4_PKE: u64 = 1 << 22;
+const RFLAGS_VM: u64 = 1 << 17;
+
+impl Cpu {
+    /// Calls `f` with the partition of the VP in hand. It cannot go away: whoever deletes it has to stop its VPs first.
+    pub fn partition<R>(&self, vp: &Vp, f: impl FnOnce(&Hypervisor, &mut Partition) -> R) -> R {
+        let entry = self.hv.partitions.entry(vp.who.slot);
+        match PartitionGuard::lock(entry) {
+            Some(mut partition) => f(self.hv, &mut partition),
+            None => unreachable!("the partition of a VP exists"),
+        }
+    }
+
+    /// The bytes at RIP.
+    pub(super) fn fetch(&self, vp: &Vp) -> Code {
+        let mut code = Code::default();
+        let told = vp.hw.instruction_bytes();
+        if !told.is_empty() {
+            let count = told.len().min(code.bytes.len());
+            code.bytes[..count].copy_from_slice(&told[..count]);
+            code.count = count as u8;
+            return code;
+        }
+        let read = self.partition(vp, |hv, partition| {
+            let bytes = code.bytes.get_mut(..MAX_LENGTH).unwrap_or(&mut []);
+            translate::instruction_bytes(hv, partition, vp, bytes)
+        });
+        code.count = read as u8;
+        code
+    }
+
+    /// The length of the intercepted instruction, which is `expected`.
+    ///
+    /// `None` if another one is there by now: another VP has changed the code. The VP just goes on and executes it.
+    #[inline]
+    pub fn length(&self, vp: &Vp, expected: Instruction) -> Option<u8> {
+        if let Some(length) = vp.hw.instruction_length() {
+            return Some(length);
+        }
+        let code = self.fetch(vp);
+        insn::length(expected, code.as_slice(), code_mode(vp)).ok()
+    }
+
+    /// As [`length`](Self::length), from bytes that were fetched.
+    pub(super) fn length_of(&self, vp: &Vp, expected: Instruction, code: &Code) -> Option<u8> {
+        vp.hw
+            .instruction_length()
+            .or_else(|| insn::length(expected, code.as_slice(), code_mode(vp)).ok())
+    }
+
+    /// Completes an instruction without effect, one of those named.
+    pub(super) fn skip(&mut self, vp: &mut Vp, expected: &[Instruction]) {
+        let code = self.fetch(vp);
+        let length = expected
+            .iter()
+            .find_map(|&instruction| self.length_of(vp, instruction, &code));
+        if let Some(length) = length {
+            vp.hw.advance_rip(length);
+        }
+    }
+
+    /// CPUID.
+    pub(super) fn cpuid(&mut self, vp: &mut Vp) {
+        let Some(length) = self.length(vp, Instruction::Cpuid) else {
+            return;
+        };
+        let gprs = vp.hw.gprs();
+        let (eax, ecx) = (gprs.rax as u32, gprs.rcx as u32);
+        let (answer, wanted) = self.partition(vp, |hv, partition| {
+            let wanted = partition.intercepts.wants_cpuid(eax);
+            (cpuid_answer(hv, partition, vp, eax, ecx), wanted)
+        });
+        if wanted {
+            let message = message::cpuid(vp, &answer, length);
+            return self.intercept(vp, &message);
+        }
+        let gprs = vp.hw.gprs_mut();
+        gprs.rax = answer.eax.into();
+        gprs.rbx = answer.ebx.into();
+        gprs.rcx = answer.ecx.into();
+        gprs.rdx = answer.edx.into();
+        vp.hw.advance_rip(length);
+    }
+
+    /// HLT.
+    pub(super) fn halt_instruction(&mut self, vp: &mut Vp) {
+        let Some(length) = self.length(vp, Instruction::Hlt) else {
+            return;
+        };
+        if !self.partition(vp, |_, partition| partition.has_lapic()) {
+            let message = message::halt(vp, length);
+            return self.intercept(vp, &message);
+        }
+        vp.hw.advance_rip(length);
+        vp.halted = true;
+        if vp.is_runnable() {
+            vp.halted = false;
+        } else {
+            self.block(vp);
+        }
+    }
+}
+
+/// What a VP reads in CPUID by the hypervisor's policy.
+pub fn own_cpuid(
+    hv: &Hypervisor,
+    partition: &Partition,
+    vp: &Vp,
+    eax: u32,
+    ecx: u32,
+) -> CpuidResult {
+    let context = CpuidContext {
+        root: partition.is_root(),
+        privileges: partition.privileges,
+        apic_id: vp.apic.id(),
+        processors: partition.vp_count.max(1),
+        osxsave: vp.hw.cr4() & CR4_OSXSAVE != 0,
+        pke: vp.hw.cr4() & CR4_PKE != 0,
+        xcr0_allowed: hv.fpu_format.components,
+        max_vps: MAX_VPS as u32,
+        max_lps: hv.marks.len() as u32,
+    };
+    let host = |eax, ecx| ThisProcessor.cpuid(eax, ecx);
+    crate::partition::cpuid::cpuid(&context, eax, ecx, host)
+}
+
+/// What a VP reads in CPUID: the policy, and what the parent has registered.
+pub fn cpuid_answer(
+    hv: &Hypervisor,
+    partition: &Partition,
+    vp: &Vp,
+    eax: u32,
+    ecx: u32,
+) -> CpuidResult {
+    let own = own_cpuid(hv, partition, vp, eax, ecx);
+    partition.results.apply_cpuid(eax, ecx, own)
+}
+
+/// How the code at RIP is decoded.
+pub(super) fn code_mode(vp: &Vp) -> CodeMode {
+    if vp.hw.in_64_bit_code() {
+        return CodeMode::Code64;
+    }
+    let protected = vp.hw.cr0() & 1 != 0 && vp.hw.rflags() & RFLAGS_VM == 0;
+    let long = vp.hw.efer() & efer::LMA != 0;
+    let big = vp.hw.segment(SegmentName::Cs).attributes & Segment::BIG != 0;
+    if (protected || long) && big {
+        CodeMode::Code32
+    } else {
+        CodeMode::Code16
+    }
+}

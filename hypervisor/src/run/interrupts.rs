@@ -1,0 +1,269 @@
+//! Physical interrupts, timers, and messages between local APICs.
+
+use tlfs::stats::{logical_processor as lp, vp as counter};
+
+use super::Cpu;
+use crate::apic::{Delivery, Effect, InterruptMessage, Trigger, lowest_priority};
+use crate::cpu::{self, VECTOR_TIMER, VECTOR_WAKE};
+use crate::log::events::{Event, record};
+use crate::partition::table::MAX_VPS;
+use crate::partition::{Vp, VpRef};
+use crate::time::RefTime;
+
+/// Physical vectors that arrived, bit = vector.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Arrived([u64; 4]);
+
+impl Arrived {
+    fn add(&mut self, vector: u8) {
+        self.0[usize::from(vector >> 6)] |= 1 << (vector & 63);
+    }
+
+    /// All of them, the highest first.
+    fn drain(mut self) -> impl Iterator<Item = u8> {
+        core::iter::from_fn(move || {
+            let word = (0..4).rev().find(|&word| self.0[word] != 0)?;
+            let bit = 63 - self.0[word].leading_zeros();
+            self.0[word] &= !(1 << bit);
+            Some((word as u32 * 64 + bit) as u8)
+        })
+    }
+}
+
+/// Vectors that the hypervisor keeps: the root gets no interrupt under them.
+const OWN: core::ops::RangeInclusive<u8> = 0xF0..=0xFE;
+
+/// Most expirations of one VP's timer that are served in a second.
+const MAX_TIMER_RATE: u64 = 50_000;
+
+impl Cpu {
+    /// Lets pending physical interrupts in, and serves them.
+    pub(super) fn take_interrupts(&mut self, hand: &mut Vp) {
+        let mut arrived = Arrived::default();
+        cpu::take_interrupts(self.local, &mut |vector| arrived.add(vector));
+        self.serve(hand, arrived);
+    }
+
+    /// Halts until an interrupt arrives.
+    pub(super) fn halt(&mut self) -> Arrived {
+        let mut arrived = Arrived::default();
+        cpu::idle(self.local, &mut |vector| arrived.add(vector));
+        arrived
+    }
+
+    /// Deals with what arrived.
+    pub(super) fn serve(&mut self, hand: &mut Vp, arrived: Arrived) {
+        for vector in arrived.drain() {
+            match vector {
+                VECTOR_TIMER => {
+                    self.apic.eoi();
+                    self.armed = u64::MAX;
+                    self.hv.lp_stats.count(lp::TIMER_INTERRUPTS);
+                }
+                VECTOR_WAKE => {
+                    self.apic.eoi();
+                    self.hv.lp_stats.count(lp::INTER_PROCESSOR_INTERRUPTS);
+                }
+                vector if OWN.contains(&vector) => {
+                    self.apic.eoi();
+                    record(self.hv.now().units(), Event::StrayInterrupt { vector });
+                }
+                vector => self.device_interrupt(hand, vector),
+            }
+        }
+        if self.local.take_nmi() {
+            record(self.hv.now().units(), Event::MachineNmi);
+            self.deliver(hand, self.root_vp(), Delivery::Nmi);
+        }
+        let now = self.hv.now();
+        self.expire_timers(hand, now);
+        if now >= self.slice_end || self.queue.should_preempt(now) {
+            self.reschedule = true;
+        }
+        self.arm_timer();
+    }
+
+    /// The root's VP of this processor.
+    pub fn root_vp(&self) -> VpRef {
+        VpRef {
+            slot: crate::mem::frames::PartitionSlot::ROOT,
+            index: self.local.index() as u16,
+        }
+    }
+
+    /// A device's interrupt is the root's. An edge one is ended here, a level one when the root ends it.
+    fn device_interrupt(&mut self, hand: &mut Vp, vector: u8) {
+        self.hv.lp_stats.count(lp::HARDWARE_INTERRUPTS);
+        let level = self.apic.is_level(vector);
+        let trigger = if level { Trigger::Level } else { Trigger::Edge };
+        let taken = self.deliver(hand, self.root_vp(), Delivery::Fixed { vector, trigger });
+        if !level || !taken {
+            self.apic.eoi();
+        }
+    }
+
+    /// Gives a VP's APIC what arrives for it, and lets the VP run if that ends its waiting. False if the APIC did not
+    /// take it, or had it already.
+    pub fn deliver(&mut self, hand: &mut Vp, to: VpRef, delivery: Delivery) -> bool {
+        let taken = self.with_vp(hand, to, |vp| {
+            let new = vp.apic.accept(delivery);
+            if new {
+                vp.stats.count(counter::SYNTHETIC_INTERRUPTS);
+            }
+            (new, vp.is_runnable(), vp.queue_slot)
+        });
+        let Some((new, runnable, slot)) = taken else {
+            return false;
+        };
+        if new && runnable && self.queue.wake(slot) {
+            self.reschedule = true;
+        }
+        new
+    }
+
+    /// Routes a message to the APICs of a partition that it is for.
+    pub fn route(
+        &mut self,
+        hand: &mut Vp,
+        sender: Option<VpRef>,
+        to: VpRef,
+        message: InterruptMessage,
+    ) {
+        let slot = to.slot;
+        let all = (0..MAX_VPS as u16).map(move |index| VpRef { slot, index });
+        if let Some(id) = message.destination.single() {
+            // APIC id = VP index.
+            if let Ok(index) = u16::try_from(id)
+                && usize::from(index) < MAX_VPS
+            {
+                let to = VpRef { slot, index };
+                let matches = self.with_vp(hand, to, |vp| {
+                    vp.apic.matches(message.destination, sender == Some(to))
+                });
+                if matches == Some(true) {
+                    self.deliver(hand, to, message.delivery);
+                }
+            }
+            return;
+        }
+        let priority = |cpu: &Self, hand: &mut Vp, to: VpRef| {
+            cpu.with_vp(hand, to, |vp| {
+                vp.apic
+                    .matches(message.destination, sender == Some(to))
+                    .then(|| vp.apic.arbitration_priority())
+            })
+            .flatten()
+        };
+        if message.lowest_priority {
+            let mut candidates = [None; MAX_VPS];
+            for (to, place) in all.zip(&mut candidates) {
+                *place = priority(self, hand, to).flatten().map(|found| (to, found));
+            }
+            if let Some(to) = lowest_priority(candidates.into_iter().flatten()) {
+                self.deliver(hand, to, message.delivery);
+            }
+            return;
+        }
+        for to in all {
+            if priority(self, hand, to).is_some() {
+                self.deliver(hand, to, message.delivery);
+            }
+        }
+    }
+
+    /// Does what a write to the APIC of the VP in hand asks for.
+    pub(super) fn apply(&mut self, vp: &mut Vp, effect: Effect) {
+        match effect {
+            Effect::None => {}
+            Effect::TimerChanged => self.set_timer(vp),
+            Effect::Ipi(message) => {
+                vp.stats.count(counter::APIC_IPIS_SENT);
+                let who = vp.who;
+                self.route(vp, Some(who), who, message);
+            }
+            Effect::EndOfInterrupt { vector, level } => self.end_of_interrupt(vp, vector, level),
+        }
+    }
+
+    fn end_of_interrupt(&mut self, vp: &mut Vp, vector: u8, level: bool) {
+        vp.stats.count(counter::APIC_EOI_ACCESSES);
+        match (vp.is_root(), level) {
+            (true, true) => self.apic.eoi(),
+            (false, true) => self.report_eoi(vp, vector),
+            _ => {}
+        }
+        let sints = vp
+            .synic
+            .as_ref()
+            .map_or(0, |synic| synic.sints_with_vector(vector));
+        if sints & 1 != 0 {
+            self.deliver_notices(vp);
+        }
+    }
+
+    /// The APIC timer of a VP has been set anew.
+    pub fn set_timer(&mut self, vp: &Vp) {
+        let deadline = vp.apic.next_deadline().map(|at| {
+            let at = at.units();
+            // The TSC is what the physical timer and the heap count in.
+            self.hv.clock.tsc_at(RefTime::from_units(at))
+        });
+        self.timers.set(vp.who.key(), deadline);
+        self.arm_timer();
+    }
+
+    /// A VP ends: its place in the queue and its timer go.
+    pub fn forget_vp(&mut self, vp: &Vp) {
+        self.queue.remove(vp.queue_slot, self.hv.now());
+        self.timers.set(vp.who.key(), None);
+    }
+
+    /// Brings all timers that are due to `now`.
+    fn expire_timers(&mut self, hand: &mut Vp, now: RefTime) {
+        let tsc = cpu::tsc();
+        while let Some((deadline, key)) = self.timers.first()
+            && deadline <= tsc
+        {
+            let who = VpRef::from_key(key);
+            let ticked = self.with_vp(hand, who, |vp| {
+                // A deadline is rounded to a tick of the TSC; the timer goes by reference time.
+                let at = vp.apic.next_deadline().map_or(now, |due| due.max(now));
+                vp.apic.tick(at);
+                let next = vp.apic.next_deadline();
+                (next, vp.is_runnable(), vp.queue_slot)
+            });
+            let Some((next, runnable, slot)) = ticked else {
+                self.timers.set(key, None);
+                continue;
+            };
+            // Periods shorter than this are served late, several at once: so this loop ends, and a guest that asks for a
+            // storm of interrupts costs the others a bounded share of the processor.
+            let soonest = tsc.saturating_add(self.hv.tsc_hz / MAX_TIMER_RATE);
+            let next = next.map(|next| self.hv.clock.tsc_at(next).max(soonest));
+            self.timers.set(key, next);
+            if runnable && self.queue.wake(slot) {
+                self.reschedule = true;
+            }
+        }
+    }
+
+    /// Sets the physical timer to the next thing that happens: a VP's timer, or the end of the turn.
+    pub(super) fn arm_timer(&mut self) {
+        let mut next = self
+            .timers
+            .first()
+            .map_or(u64::MAX, |(deadline, _)| deadline);
+        if self.slice_end != RefTime::MAX {
+            next = next.min(self.hv.clock.tsc_at(self.slice_end));
+        }
+        if next == self.armed {
+            return;
+        }
+        self.armed = next;
+        if next == u64::MAX {
+            self.apic.stop_timer();
+        } else {
+            self.apic.set_timer(next);
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! RDMSR and WRMSR.
+//!
+//! A child has the MSRs that are named here and no others: what nobody knows is the parent's if it asked, and else a
+//! #GP. The root has the machine's, but for those on which the hypervisor stands, which its permission map intercepts.
+
+use tlfs::HvUnimplementedMsrAction as Unimplemented;
+use tlfs::*;
+
+use super::Cpu;
+use super::instruction::cpuid_answer;
+use crate::apic::{Effect, GeneralProtection, is_x2apic_msr};
+use crate::arch::cpuid::ThisProcessor;
+use crate::arch::state::SystemRegister;
+use crate::hv::Hypervisor;
+use crate::insn::Instruction;
+use crate::intercept::message;
+use crate::mem::addr::Gpfn;
+use crate::partition::properties::Properties;
+use crate::partition::{Partition, Vp, validate};
+use crate::synic::{SynicEffect, is_synic_msr};
+use crate::time::RefTime;
+
+const TSC: u32 = 0x10;
+const APIC_BASE: u32 = 0x1B;
+const FEATURE_CONTROL: u32 = 0x3A;
+const MICROCODE_UPDATE: u32 = 0x79;
+const MICROCODE_REVISION: u32 = 0x8B;
+const MISC_ENABLE: u32 = 0x1A0;
+const MISC_ENABLE_FAST_STRINGS: u64 = 1;
+const EFER: u32 = 0xC000_0080;
+const SYSCFG: u32 = 0xC001_0010;
+const HWCR: u32 = 0xC001_0015;
+const AMD_MICROCODE_LOADER: u32 = 0xC001_0020;
+const DE_CFG: u32 = 0xC001_1029;
+/// DE_CFG: LFENCE waits for what is before it.
+const LFENCE_SERIALIZING: u64 = 1 << 1;
+/// HWCR: the TSC counts at the P0 frequency.
+const TSC_AT_P0: u64 = 1 << 24;
+/// x2APIC registers whose value depends on the time: initial and current count, divide, timer LVT.
+const APIC_TIMED: [u32; 4] = [0x832, 0x838, 0x839, 0x83E];
+
+/// What becomes of an access.
+enum Outcome<T> {
+    /// Done.
+    Done(T),
+    /// #GP(0).
+    Fault,
+    /// The parent's.
+    Intercept,
+}
+
+/// What a write causes, once the instruction is complete.
+#[derive(Default)]
+enum After {
+    #[default]
+    Nothing,
+    Apic(Effect),
+    Synic(SynicEffect),
+}
+
+impl<T> From<Result<T, GeneralProtection>> for Outcome<T> {
+    fn from(result: Result<T, GeneralProtection>) -> Self {
+        result.map_or(Self::Fault, Self::Done)
+    }
+}
+
+impl Cpu {
+    /// RDMSR.
+    pub(super) fn rdmsr(&mut self, vp: &mut Vp) {
+        let Some(length) = self.length(vp, Instruction::Rdmsr) else {
+            return;
+        };
+        let msr = vp.hw.gprs().rcx as u32;
+        match self.read_msr(vp, msr) {
+            Outcome::Done(value) => {
+                let gprs = vp.hw.gprs_mut();
+                gprs.rax = value & 0xFFFF_FFFF;
+                gprs.rdx = value >> 32;
+                vp.hw.advance_rip(length);
+            }
+            Outcome::Fault => self.inject_gp(vp),
+            Outcome::Intercept => {
+                let message = message::msr(vp, false, length);
+                self.intercept(vp, &message);
+            }
+        }
+    }
+
+    /// WRMSR.
+    pub(super) fn wrmsr(&mut self, vp: &mut Vp) {
+        let Some(length) = self.length(vp, Instruction::Wrmsr) else {
+            return;
+        };
+        let gprs = vp.hw.gprs();
+        let msr = gprs.rcx as u32;
+        let value = gprs.rdx << 32 | gprs.rax & 0xFFFF_FFFF;
+        match self.write_msr(vp, msr, value) {
+            Outcome::Done(after) => {
+                // What follows may stop the VP with a message: it stops behind the instruction.
+                vp.hw.advance_rip(length);
+                match after {
+                    After::Nothing => {}
+                    After::Apic(effect) => {
+                        vp.hw.set_cr8(vp.apic.cr8());
+                        self.apply(vp, effect);
+                    }
+                    After::Synic(effect) => self.synic_written(vp, effect),
+                }
+            }
+            Outcome::Fault => self.inject_gp(vp),
+            Outcome::Intercept => {
+                let message = message::msr(vp, true, length);
+                self.intercept(vp, &message);
+            }
+        }
+    }
+
+    fn read_msr(&mut self, vp: &mut Vp, msr: u32) -> Outcome<u64> {
+        let root = vp.is_root();
+        if !root
+            && self.partition(vp, |_, partition| {
+                partition.intercepts.names_msr(msr, false)
+            })
+        {
+            return Outcome::Intercept;
+        }
+        match msr {
+            _ if is_x2apic_msr(msr) => {
+                let now = if APIC_TIMED.contains(&msr) {
+                    self.hv.now()
+                } else {
+                    RefTime::ZERO
+                };
+                vp.apic.read(msr, now).into()
+            }
+            HV_X64_MSR_FIRST..=HV_X64_MSR_LAST => self.read_synthetic(vp, msr).into(),
+            APIC_BASE => Outcome::Done(vp.apic.base().value()),
+            TSC => Outcome::Done(crate::cpu::tsc()),
+            EFER => Outcome::Done(vp.hw.efer()),
+            FEATURE_CONTROL if root => Outcome::Done(0),
+            MICROCODE_REVISION => Outcome::Done(0),
+            MISC_ENABLE => Outcome::Done(MISC_ENABLE_FAST_STRINGS),
+            SYSCFG if !root => Outcome::Done(0),
+            HWCR if !root => Outcome::Done(TSC_AT_P0),
+            DE_CFG if !root => Outcome::Done(LFENCE_SERIALIZING),
+            _ => match SystemRegister::from_msr(msr).filter(|_| has_register(vp, msr)) {
+                Some(register) => Outcome::Done(vp.hw.system_register(register)),
+                None => self.unknown(vp, msr, false),
+            },
+        }
+    }
+
+    fn write_msr(&mut self, vp: &mut Vp, msr: u32, value: u64) -> Outcome<After> {
+        let root = vp.is_root();
+        if !root && self.partition(vp, |_, partition| partition.intercepts.names_msr(msr, true)) {
+            return Outcome::Intercept;
+        }
+        match msr {
+            _ if is_x2apic_msr(msr) => {
+                let now = if APIC_TIMED.contains(&msr) {
+                    self.hv.now()
+                } else {
+                    RefTime::ZERO
+                };
+                vp.apic.write(msr, value, now).map(After::Apic).into()
+            }
+            HV_X64_MSR_FIRST..=HV_X64_MSR_LAST => self.write_synthetic(vp, msr, value).into(),
+            APIC_BASE => vp.apic.write_base(value).map(After::Apic).into(),
+            EFER => self.write_efer(vp, value),
+            // A microcode update is the firmware's business.
+            MICROCODE_UPDATE | AMD_MICROCODE_LOADER if root => Outcome::Done(After::Nothing),
+            MICROCODE_REVISION => Outcome::Done(After::Nothing),
+            SYSCFG | HWCR | DE_CFG if !root => Outcome::Done(After::Nothing),
+            _ => match SystemRegister::from_msr(msr).filter(|_| has_register(vp, msr)) {
+                Some(register) if register_ok(register, value) => {
+                    vp.hw.set_system_register(register, value);
+                    Outcome::Done(After::Nothing)
+                }
+                Some(_) => Outcome::Fault,
+                None => self.unknown(vp, msr, true),
+            },
+        }
+    }
+
+    /// EFER: LMA is the processor's, and LME does not change while paging is on.
+    fn write_efer(&mut self, vp: &mut Vp, value: u64) -> Outcome<After> {
+        let features = self.partition(vp, |hv, partition| {
+            cpuid_answer(hv, partition, vp, 0x8000_0001, 0)
+        });
+        let allowed = validate::efer_allowed(&features);
+        match validate::efer_written(vp.hw.efer(), value, vp.hw.cr0(), allowed) {
+            Some(new) => {
+                vp.hw.set_efer(new);
+                vp.tag.invalidate();
+                Outcome::Done(After::Nothing)
+            }
+            None => Outcome::Fault,
+        }
+    }
+
+    /// An MSR that the hypervisor does not virtualize.
+    fn unknown<T: Default>(&self, vp: &Vp, msr: u32, write: bool) -> Outcome<T> {
+        if vp.is_root() {
+            return Outcome::Fault;
+        }
+        self.partition(vp, |_, partition| {
+            if partition.intercepts.wants_msr(msr, write, false) {
+                return Outcome::Intercept;
+            }
+            let Properties {
+                unimplemented_msr, ..
+            } = partition.properties;
+            match partition
+                .results
+                .msr(msr, write)
+                .unwrap_or(unimplemented_msr)
+            {
+                Unimplemented::IGNORE_WRITE_READ_ZERO => Outcome::Done(T::default()),
+                _ => Outcome::Fault,
+            }
+        })
+    }
+
+    fn read_synthetic(&mut self, vp: &mut Vp, msr: u32) -> Result<u64, GeneralProtection> {
+        if let Some(synic) = vp.synic.as_ref().filter(|_| is_synic_msr(msr)) {
+            return synic.read(msr);
+        }
+        self.partition(vp, |hv, partition| {
+            check_privilege(partition, msr)?;
+            let now = || partition.time(hv.now()).units();
+            Ok(match msr {
+                HV_X64_MSR_GUEST_OS_ID => partition.msrs.guest_os_id,
+                HV_X64_MSR_HYPERCALL => partition.msrs.hypercall,
+                HV_X64_MSR_VP_INDEX => vp.who.index.into(),
+                HV_X64_MSR_VP_RUNTIME => self
+                    .queue
+                    .run_time(vp.queue_slot, hv.now())
+                    .map_or(0, RefTime::units),
+                HV_X64_MSR_TIME_REF_COUNT => now(),
+                HV_X64_MSR_REFERENCE_TSC => partition.msrs.reference_tsc,
+                HV_X64_MSR_TSC_FREQUENCY => hv.tsc_hz,
+                HV_X64_MSR_APIC_FREQUENCY => crate::apic::TIMER_FREQUENCY,
+                HV_X64_MSR_EOI | HV_X64_MSR_ICR | HV_X64_MSR_TPR => {
+                    return vp.apic.read_synthetic(msr);
+                }
+                HV_X64_MSR_VP_ASSIST_PAGE => vp.assist_page,
+                _ => return Err(GeneralProtection),
+            })
+        })
+    }
+
+    fn write_synthetic(
+        &mut self,
+        vp: &mut Vp,
+        msr: u32,
+        value: u64,
+    ) -> Result<After, GeneralProtection> {
+        if let Some(synic) = vp.synic.as_mut().filter(|_| is_synic_msr(msr)) {
+            return synic.write(msr, value).map(After::Synic);
+        }
+        self.partition(vp, |_, partition| check_privilege(partition, msr))?;
+        match msr {
+            HV_X64_MSR_GUEST_OS_ID | HV_X64_MSR_HYPERCALL => {
+                let entry = self.hv.partitions.entry(vp.who.slot);
+                let mut partition = entry.partition.lock();
+                let partition = partition.as_mut().ok_or(GeneralProtection)?;
+                if msr == HV_X64_MSR_GUEST_OS_ID {
+                    write_guest_os_id(self.hv, partition, value);
+                } else {
+                    write_hypercall(self.hv, partition, value)?;
+                }
+                self.hv.shoot_down(vp.who.slot);
+            }
+            HV_X64_MSR_REFERENCE_TSC if vp.is_root() => {
+                let frame = self.hv.root_pages.reference_tsc.spfn();
+                self.partition(vp, |_, partition| {
+                    partition.msrs.reference_tsc = frame.address().0 | value & 1;
+                });
+            }
+            HV_X64_MSR_EOI | HV_X64_MSR_ICR | HV_X64_MSR_TPR => {
+                return vp.apic.write_synthetic(msr, value).map(After::Apic);
+            }
+            HV_X64_MSR_VP_ASSIST_PAGE if vp.is_root() => {
+                let frame = self.hv.root_pages.assist.spfn();
+                vp.assist_page = frame.address().0 | value & 1;
+            }
+            HV_X64_MSR_VP_ASSIST_PAGE => vp.assist_page = value,
+            _ => return Err(GeneralProtection),
+        }
+        Ok(After::Nothing)
+    }
+
+    fn synic_written(&mut self, vp: &mut Vp, effect: SynicEffect) {
+        match effect {
+            SynicEffect::Retry(sints) if sints & 1 == 0 => {}
+            SynicEffect::MessagePage(_) | SynicEffect::Retry(_) => self.deliver_notices(vp),
+            SynicEffect::None | SynicEffect::EventFlagsPage(_) | SynicEffect::EventRingPage(_) => {}
+        }
+    }
+}
+
+/// Whether a register of those that exit can have this value.
+fn register_ok(register: SystemRegister, value: u64) -> bool {
+    match register {
+        SystemRegister::Pat => validate::pat_ok(value),
+        SystemRegister::DebugCtl => validate::debug_ctl_ok(value),
+        SystemRegister::SpecCtrl => value & !validate::spec_ctrl_allowed(&ThisProcessor) == 0,
+        SystemRegister::TscAux => value >> 32 == 0,
+        _ => true,
+    }
+}
+
+/// Whether a VP has a register that the processor keeps for it.
+fn has_register(vp: &Vp, msr: u32) -> bool {
+    const PAT: u32 = 0x277;
+    const DEBUGCTL: u32 = 0x1D9;
+    const SPEC_CTRL: u32 = 0x48;
+    const TSC_AUX: u32 = 0xC000_0103;
+    match msr {
+        // A child's CPUID has neither RDTSCP nor speculation controls.
+        TSC_AUX | SPEC_CTRL => vp.is_root(),
+        PAT | DEBUGCTL => true,
+        // The others do not exit.
+        _ => true,
+    }
+}
+
+/// The privilege that a synthetic MSR needs (guest sheet 2.4).
+fn check_privilege(partition: &Partition, msr: u32) -> Result<(), GeneralProtection> {
+    use HvPartitionPrivilegeMask as P;
+    let needed = match msr {
+        HV_X64_MSR_GUEST_OS_ID | HV_X64_MSR_HYPERCALL => P::ACCESS_HYPERCALL_MSRS,
+        HV_X64_MSR_VP_INDEX => P::ACCESS_VP_INDEX,
+        HV_X64_MSR_VP_RUNTIME => P::ACCESS_VP_RUNTIME_MSR,
+        HV_X64_MSR_TIME_REF_COUNT => P::ACCESS_PARTITION_REFERENCE_COUNTER,
+        HV_X64_MSR_REFERENCE_TSC => P::ACCESS_PARTITION_REFERENCE_TSC,
+        HV_X64_MSR_TSC_FREQUENCY | HV_X64_MSR_APIC_FREQUENCY => P::ACCESS_FREQUENCY_MSRS,
+        HV_X64_MSR_EOI | HV_X64_MSR_ICR | HV_X64_MSR_TPR => P::ACCESS_APIC_MSRS,
+        // Linux writes it whatever its privileges are (guest sheet 4.8).
+        HV_X64_MSR_VP_ASSIST_PAGE => P::empty(),
+        _ => return Err(GeneralProtection),
+    };
+    if partition.privileges.contains(needed) {
+        Ok(())
+    } else {
+        Err(GeneralProtection)
+    }
+}
+
+/// GUEST_OS_ID: zero takes the hypercall page away (guest sheet 4.2).
+fn write_guest_os_id(hv: &Hypervisor, partition: &mut Partition, value: u64) {
+    partition.msrs.guest_os_id = value;
+    let page = HvPageMsr::from_bits(partition.msrs.hypercall);
+    if value == 0 && page.enabled() {
+        partition.msrs.hypercall = page.with_enabled(false).into_bits();
+        if !partition.is_root() {
+            // Taking it away needs no memory.
+            let _ = hv.place_hypercall_page(partition, None);
+        }
+    }
+}
+
+/// HYPERCALL: bit 0 enable, bit 1 locked, page number (guest sheet 4.3). Without a GUEST_OS_ID it stays disabled.
+fn write_hypercall(
+    hv: &Hypervisor,
+    partition: &mut Partition,
+    value: u64,
+) -> Result<(), GeneralProtection> {
+    const LOCKED: u64 = 1 << 1;
+    if partition.msrs.hypercall & LOCKED != 0 {
+        return Ok(());
+    }
+    let mut new = HvPageMsr::from_bits(value);
+    if partition.msrs.guest_os_id == 0 {
+        new.set_enabled(false);
+    }
+    if partition.is_root() {
+        new.set_gpfn(hv.root_pages.hypercall.spfn().0);
+    } else {
+        let page = new.enabled().then(|| Gpfn(new.gpfn()));
+        hv.place_hypercall_page(partition, page)
+            .map_err(|_| GeneralProtection)?;
+    }
+    partition.msrs.hypercall = new.into_bits();
+    Ok(())
+}

@@ -1,0 +1,409 @@
+//! From the machine that the boot code describes to the root's first instruction.
+
+use boot_archive::start_info::{self, MemoryMapEntry, Module, kind};
+use spin::Mutex;
+use tlfs::stats::hypervisor as counter;
+use tlfs::{HvPartitionCreationFlags, HvPartitionPrivilegeMask as P};
+
+use super::Cpu;
+use super::timers::TimerHeap;
+use crate::arch::cpuid::{CpuidSource, ThisProcessor};
+use crate::arch::fpu::FpuUnit;
+use crate::arch::maps::PermissionMaps;
+use crate::arch::state::{Segment, SegmentName, cr0, rflags};
+use crate::arch::{Capabilities, Processor};
+use crate::boot::Machine;
+use crate::boot::memory::MemoryKind;
+use crate::boot::pool::Pool;
+use crate::hv::{Hypervisor, ROOT_ID, RootPages};
+use crate::hypercall::Buffers;
+use crate::mem::addr::{Gpfn, PAGE_SIZE, Spa, Spfn};
+use crate::mem::format::{Leaf, LeafSize, Npt, Pat, Rights};
+use crate::mem::frames::{FrameEntry, FrameTable, PartitionSlot, RootSource, Slot};
+use crate::mem::page_box::{Frame, PageBox};
+use crate::mem::phys::PhysMap;
+use crate::mem::table::PageTable;
+use crate::mem::tlb::{CpuMark, CpuTags, TagKind};
+use crate::partition::table::{MAX_PARTITIONS, PartitionTable, VpPlace};
+use crate::partition::vp::VpPages;
+use crate::partition::{Partition, PartitionState, Vp, VpRef};
+use crate::sched::RunQueue;
+use crate::stats::StatsPage;
+use crate::synic::{MessagePage, NoticeQueue};
+use crate::time::{RefTime, ReferenceClock, ReferenceTscPage, TscScale};
+
+/// The root's privileges (root sheet F.1): what a root needs, without what is not offered.
+pub const ROOT_PRIVILEGES: P = P::from_bits_retain(
+    P::ACCESS_VP_RUNTIME_MSR.0
+        | P::ACCESS_PARTITION_REFERENCE_COUNTER.0
+        | P::ACCESS_SYNIC_MSRS.0
+        | P::ACCESS_APIC_MSRS.0
+        | P::ACCESS_HYPERCALL_MSRS.0
+        | P::ACCESS_VP_INDEX.0
+        | P::ACCESS_PARTITION_REFERENCE_TSC.0
+        | P::ACCESS_FREQUENCY_MSRS.0
+        | P::CREATE_PARTITIONS.0
+        | P::ACCESS_PARTITION_ID.0
+        | P::ACCESS_MEMORY_POOL.0
+        | P::ACCESS_STATS.0
+        | P::CPU_MANAGEMENT.0
+        | P::ACCESS_VP_REGISTERS.0,
+);
+
+/// The root's address space: what one table of 1 GiB leaves translates.
+const ROOT_SPACE: u64 = 512 << 30;
+/// Code of the hypercall page.
+const HYPERCALL_CODE: [u8; 4] = crate::partition::overlay::HYPERCALL_CODE;
+
+static PARTITIONS: PartitionTable = PartitionTable::new();
+
+/// Gives the machine to the root partition. Never returns.
+pub fn start(mut machine: Machine) -> ! {
+    let Some(cpu) = prepare(&mut machine) else {
+        crate::log::refuse("the hypervisor's own memory is used up before it starts");
+    };
+    let vp = match start_root(cpu.hv, &machine) {
+        Ok(vp) => vp,
+        Err(reason) => crate::log::refuse(reason),
+    };
+    cpu.queue.wake(vp.queue_slot);
+    ::log::info!("starting the root partition");
+    crate::log::serial_to_root();
+    cpu.run(vp)
+}
+
+/// Makes everything that lives as long as the machine runs.
+fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
+    let pool = &mut machine.pool;
+    let phys = machine.phys;
+    let frames = machine.memory.end_of_memory().0 / PAGE_SIZE;
+    let entries = pool.array(frames as usize, |_| FrameEntry::default())?;
+    let slots = pool.array(MAX_PARTITIONS, |_| Slot::default())?;
+    let marks = pool.array(1, |_| CpuMark::new())?;
+    let scale = TscScale::new(machine.tsc_hz)?;
+    let clock = ReferenceClock::new(scale, crate::cpu::tsc(), RefTime::ZERO);
+    let physical_bits = physical_bits();
+    let hypervisor = Hypervisor {
+        phys,
+        capabilities: machine.capabilities,
+        fpu_format: machine.fpu_format,
+        tsc_hz: machine.tsc_hz,
+        clock,
+        frames: Mutex::new(FrameTable::new(entries, slots)),
+        partitions: &PARTITIONS,
+        marks,
+        child_maps: maps(pool, machine.capabilities, false)?,
+        root_maps: maps(pool, machine.capabilities, true)?,
+        child_format: Npt::new(
+            physical_bits,
+            48.min(physical_bits),
+            Pat::PARTITA,
+            LeafSize::Size2M,
+        ),
+        physical_bits,
+        root_pages: root_pages(phys, pool, &clock)?,
+        stats: boxed(phys, pool, StatsPage::new())?,
+        lp_stats: boxed(phys, pool, StatsPage::new())?,
+        signature: ThisProcessor.cpuid(1, 0).eax,
+        next_serial: core::sync::atomic::AtomicU64::new(2),
+    };
+    let hv: &'static Hypervisor = pool.place(hypervisor)?;
+    let cpu = new_cpu(hv, machine)?;
+    own_frames(hv, machine);
+    root_partition(hv, machine)?;
+    Some(cpu)
+}
+
+fn physical_bits() -> u8 {
+    match ThisProcessor.cpuid_checked(0x8000_0008, 0).eax as u8 {
+        0 => 36,
+        bits => bits.min(52),
+    }
+}
+
+fn maps(pool: &mut Pool, capabilities: Capabilities, root: bool) -> Option<PermissionMaps> {
+    let ports = pool.hw_pages(PermissionMaps::port_pages(&capabilities))?;
+    let msrs = pool.hw_pages(PermissionMaps::msr_pages(&capabilities))?;
+    if root {
+        PermissionMaps::root(ports, msrs, capabilities, &[])
+    } else {
+        PermissionMaps::child(ports, msrs, capabilities)
+    }
+}
+
+fn boxed<T>(phys: PhysMap, pool: &mut Pool, value: T) -> Option<PageBox<T>> {
+    let frame = pool.frame()?;
+    PageBox::new_in(phys, frame, value).ok()
+}
+
+fn zeroed(phys: PhysMap, pool: &mut Pool) -> Option<Frame> {
+    let frame = pool.frame()?;
+    phys.zero_page(frame.spfn()).ok()?;
+    Some(frame)
+}
+
+fn root_pages(phys: PhysMap, pool: &mut Pool, clock: &ReferenceClock) -> Option<RootPages> {
+    let hypercall = zeroed(phys, pool)?;
+    phys.copy_to(hypercall.spfn().address(), &HYPERCALL_CODE)
+        .ok()?;
+    let reference_tsc = boxed(phys, pool, ReferenceTscPage::new())?;
+    reference_tsc.publish(clock);
+    Some(RootPages {
+        messages: boxed(phys, pool, MessagePage::new())?,
+        event_flags: zeroed(phys, pool)?,
+        event_ring: zeroed(phys, pool)?,
+        assist: zeroed(phys, pool)?,
+        hypercall,
+        reference_tsc,
+    })
+}
+
+fn new_cpu(hv: &'static Hypervisor, machine: &mut Machine) -> Option<&'static mut Cpu> {
+    let pool = &mut machine.pool;
+    let pages = [pool.hw_pages(1)?, pool.hw_pages(1)?];
+    let index = machine.local.index();
+    // SAFETY: ring 0 on the processor that booted, whose tables are installed; the boot code has probed it, and what is
+    // made here stays on it.
+    let (processor, fpu) = unsafe {
+        (
+            Processor::enable(index, pages, &hv.capabilities),
+            FpuUnit::enable(hv.fpu_format),
+        )
+    };
+    let kind = TagKind::Asid {
+        flush_by_asid: hv.capabilities.flush_by_tag(),
+    };
+    let root = VpRef {
+        slot: PartitionSlot::ROOT,
+        index: index as u16,
+    };
+    let buffers = pool.place(Buffers::new())?;
+    pool.place(Cpu {
+        hv,
+        local: machine.local,
+        apic: machine.apic.take()?,
+        processor,
+        fpu,
+        tags: CpuTags::new(index, kind, hv.capabilities.tlb_tags())?,
+        mark: hv.marks.first()?,
+        queue: RunQueue::new(root),
+        timers: TimerHeap::new(),
+        notices: NoticeQueue::new(),
+        slice_end: RefTime::MAX,
+        armed: u64::MAX,
+        reschedule: false,
+        buffers: Some(buffers),
+    })
+}
+
+/// Tells the frame table who owns what. What is left of the pool becomes the reserve for the root's tables.
+fn own_frames(hv: &Hypervisor, machine: &Machine) {
+    let mut frames = hv.frames.lock();
+    for range in machine.memory.ranges() {
+        if range.kind == MemoryKind::Ram {
+            let pages = range.len() / PAGE_SIZE;
+            let done = frames.mark_root_ram(range.start.page(), pages);
+            assert_eq!(done, Ok(()), "the memory map lists RAM once");
+        }
+    }
+    let (start, end) = machine.own;
+    let pages = (end.0 - start.0) / PAGE_SIZE;
+    let done = frames.mark_hypervisor(start.page(), pages);
+    assert_eq!(done, Ok(()), "the block is in the machine's memory");
+    hv.stats.set(counter::TOTAL_PAGES, pages);
+    hv.stats.set(counter::LOGICAL_PROCESSORS, 1);
+    hv.stats.set(counter::PARTITIONS, 1);
+    hv.stats.set(counter::VIRTUAL_PROCESSORS, 1);
+}
+
+fn root_partition(hv: &'static Hypervisor, machine: &mut Machine) -> Option<()> {
+    let phys = machine.phys;
+    let pool = &mut machine.pool;
+    let stats = boxed(phys, pool, StatsPage::new())?;
+    let flags = HvPartitionCreationFlags::LAPIC_ENABLED | HvPartitionCreationFlags::X2APIC_CAPABLE;
+    let mut root = Partition::new(ROOT_ID, PartitionSlot::ROOT, flags, stats, RefTime::ZERO);
+    root.state = PartitionState::Active;
+    root.privileges = ROOT_PRIVILEGES;
+    root.vp_count = 1;
+    root.msrs.hypercall = hv.root_pages.hypercall.spfn().address().0;
+    root.msrs.reference_tsc = hv.root_pages.reference_tsc.spfn().address().0;
+    let mut root = boxed(phys, pool, root)?;
+    let pages = VpPages {
+        control: zeroed(phys, pool)?,
+        fpu: zeroed(phys, pool)?,
+        registers: zeroed(phys, pool)?,
+        intercept: zeroed(phys, pool)?,
+        stats: zeroed(phys, pool)?,
+        object: zeroed(phys, pool)?,
+    };
+    // The rest is for the root's tables.
+    let (first, left) = pool.left();
+    let taken = hv.frames.lock().add_reserve(first, left);
+    assert_eq!(
+        taken,
+        Ok(()),
+        "what is left of the block is the hypervisor's"
+    );
+    root.memory = Some(root_memory(hv, machine)?);
+    let vp = Vp::new(hv, &root, 0, pages).ok()?;
+    *PARTITIONS.entry(PartitionSlot::ROOT).partition.lock() = Some(root);
+    *PARTITIONS.entry(PartitionSlot::ROOT).vps.first()?.lock() = VpPlace::Home(vp);
+    Some(())
+}
+
+/// The root's second-level translations: everything at its own address, but for the hypervisor's block and the local APIC.
+/// Memory types are the root's own affair.
+fn root_memory(hv: &Hypervisor, machine: &Machine) -> Option<PageTable<Npt, PhysMap>> {
+    const GIB_PAGES: u32 = 1 << 26;
+    let largest = if ThisProcessor.cpuid_checked(0x8000_0001, 0).edx & GIB_PAGES != 0 {
+        LeafSize::Size1G
+    } else {
+        LeafSize::Size2M
+    };
+    let bits = hv.physical_bits;
+    let format = Npt::new(bits, bits.min(48), Pat::PARTITA, largest);
+    let mut frames = hv.frames.lock();
+    let mut source = RootSource(&mut frames);
+    let mut table = PageTable::new(format, hv.phys, &mut source).ok()?;
+    let apic = Spa(0xFEE0_0000);
+    let apic = (apic, Spa(apic.0 + PAGE_SIZE));
+    let holes = if machine.own < apic {
+        [machine.own, apic]
+    } else {
+        [apic, machine.own]
+    };
+    let mut map = |start: Spa, end: Spa, rights| {
+        let leaf = Leaf::new(start.page(), rights);
+        let pages = (end.0 - start.0) / PAGE_SIZE;
+        table.map(
+            &mut source,
+            Gpfn(start.page().0),
+            pages,
+            leaf,
+            LeafSize::Size1G,
+        )
+    };
+    let mut from = Spa(0);
+    for (start, end) in holes {
+        map(from, start, Rights::RWX).ok()?;
+        from = end;
+    }
+    map(from, Spa(ROOT_SPACE.min(1 << bits)), Rights::RWX).ok()?;
+    let pages = &hv.root_pages;
+    for (frame, rights) in [
+        (pages.messages.spfn(), Rights::RW),
+        (pages.event_flags.spfn(), Rights::RW),
+        (pages.event_ring.spfn(), Rights::RW),
+        (pages.assist.spfn(), Rights::RW),
+        (pages.hypercall.spfn(), Rights::RX),
+        (pages.reference_tsc.spfn(), Rights::READ),
+    ] {
+        let start = frame.address();
+        map(start, Spa(start.0 + PAGE_SIZE), rights).ok()?;
+    }
+    Some(table)
+}
+
+/// Puts the root's loader and its start info into the root's memory, and its VP at the loader's first instruction: the
+/// state of the PVH boot protocol.
+fn start_root(hv: &Hypervisor, machine: &Machine) -> Result<PageBox<Vp>, &'static str> {
+    const INFO_PAGES: u64 = 4;
+    let archive = &machine.archive;
+    let loader_pages = archive.loader_length.div_ceil(PAGE_SIZE);
+    let place = find_place(machine, loader_pages + INFO_PAGES)
+        .ok_or("there is no free memory below 4 GiB for the root's loader")?;
+    let outside = "the boot archive does not lie in the machine's memory";
+    for page in 0..loader_pages {
+        let from = Spa(archive.start.0 + archive.loader_offset + page * PAGE_SIZE).page();
+        let to = Spfn(place.page().0 + page);
+        hv.phys.copy_page(from, to).map_err(|_| outside)?;
+    }
+    let info = Spa(place.0 + loader_pages * PAGE_SIZE);
+    let mut buffer = [0_u8; (INFO_PAGES * PAGE_SIZE) as usize];
+    let map = machine.memory.ranges().iter().map(|range| MemoryMapEntry {
+        addr: range.start.0,
+        size: range.len(),
+        kind: e820(range.kind),
+        reserved: 0,
+    });
+    let module = Module {
+        gpa: archive.start.0,
+        size: archive.length,
+        text: "archive",
+    };
+    let rsdp = machine.rsdp.map_or(0, |rsdp| rsdp.0);
+    let used = start_info::compose(&mut buffer, info.0, rsdp, "", &[module], map)
+        .map_err(|_| "the machine's memory map does not fit into the root's start info")?;
+    let text = buffer.get(..used).unwrap_or(&[]);
+    hv.phys.copy_to(info, text).map_err(|_| outside)?;
+    let mut slot = PARTITIONS.entry(PartitionSlot::ROOT).vps[0].lock();
+    let VpPlace::Home(mut vp) = core::mem::replace(&mut *slot, VpPlace::Running(0)) else {
+        return Err("the root partition has no processor");
+    };
+    enter_by_pvh(&mut vp, place.0, info.0);
+    Ok(vp)
+}
+
+const fn e820(memory: MemoryKind) -> u32 {
+    match memory {
+        MemoryKind::Ram => kind::RAM,
+        MemoryKind::Reserved => kind::RESERVED,
+        MemoryKind::Acpi => kind::ACPI,
+        MemoryKind::Nvs => kind::NVS,
+    }
+}
+
+/// RAM of the root between 1 MiB and 4 GiB that is not the archive's.
+fn find_place(machine: &Machine, pages: u64) -> Option<Spa> {
+    const LOWEST: u64 = 1 << 20;
+    const END: u64 = 1 << 32;
+    let archive = machine.archive;
+    let archive = (archive.start.0, archive.start.0 + archive.length);
+    let bytes = pages * PAGE_SIZE;
+    let fits = |from: u64, to: u64| {
+        let from = from.max(LOWEST);
+        (from.saturating_add(bytes) <= to.min(END)).then_some(Spa(from))
+    };
+    let ram = machine.memory.ranges().iter();
+    ram.filter(|range| range.kind == MemoryKind::Ram)
+        .find_map(|range| {
+            let (start, end) = (range.start.0, range.end.0);
+            if archive.1 <= start || end <= archive.0 {
+                return fits(start, end);
+            }
+            fits(start, archive.0).or_else(|| fits(archive.1.next_multiple_of(PAGE_SIZE), end))
+        })
+}
+
+/// 32-bit protected mode, no paging, flat segments, interrupts off.
+fn enter_by_pvh(vp: &mut Vp, entry: u64, start_info: u64) {
+    const FLAT: u16 = Segment::PRESENT | Segment::BIG | Segment::GRANULAR;
+    let flat = |selector, kind| Segment {
+        base: 0,
+        limit: u32::MAX,
+        selector,
+        attributes: FLAT | kind,
+    };
+    let hw = &mut vp.hw;
+    hw.set_cr0(cr0::PE | cr0::ET);
+    hw.set_segment(SegmentName::Cs, &flat(8, 0x1B));
+    for name in [
+        SegmentName::Ds,
+        SegmentName::Es,
+        SegmentName::Ss,
+        SegmentName::Fs,
+        SegmentName::Gs,
+    ] {
+        hw.set_segment(name, &flat(16, 0x13));
+    }
+    let task = Segment {
+        base: 0,
+        limit: 0x67,
+        selector: 0,
+        attributes: Segment::PRESENT | 0xB,
+    };
+    hw.set_segment(SegmentName::Tr, &task);
+    hw.set_rflags(rflags::FIXED);
+    hw.set_rip(entry);
+    hw.gprs_mut().rbx = start_info;
+}

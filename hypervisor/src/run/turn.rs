@@ -1,0 +1,97 @@
+//! Whose turn it is: choosing, switching, idling.
+
+use tlfs::stats::{logical_processor as lp, vp as counter};
+
+use super::Cpu;
+use crate::mem::page_box::PageBox;
+use crate::partition::table::VpPlace;
+use crate::partition::{Vp, VpRef};
+use crate::time::RefTime;
+
+impl Cpu {
+    /// Runs VPs for ever, `first` at first.
+    pub(super) fn run(&mut self, first: PageBox<Vp>) -> ! {
+        let mut hand = first;
+        self.switch_fpu(None, &hand);
+        loop {
+            hand = self.choose(hand);
+            self.turn(&mut hand);
+        }
+    }
+
+    /// Runs the VP in hand until somebody else may have to run.
+    fn turn(&mut self, vp: &mut Vp) {
+        self.reschedule = false;
+        if !vp.is_runnable() {
+            return self.block(vp);
+        }
+        vp.halted = false;
+        loop {
+            if vp.apic.wants_attention() {
+                self.deliver_events(vp);
+                if self.reschedule {
+                    return;
+                }
+            }
+            let exit = self.enter(vp);
+            self.handle(vp, exit);
+            if self.reschedule {
+                return;
+            }
+        }
+    }
+
+    /// The VP whose turn it is, in hand. Idles until there is one.
+    fn choose(&mut self, mut hand: PageBox<Vp>) -> PageBox<Vp> {
+        loop {
+            let now = self.hv.now();
+            let Some(turn) = self.queue.pick(now) else {
+                self.slice_end = RefTime::MAX;
+                self.idle(&mut hand);
+                continue;
+            };
+            self.slice_end = turn.slice_end;
+            self.arm_timer();
+            if turn.vp == hand.who {
+                return hand;
+            }
+            match self.take(turn.vp) {
+                Some(next) => return self.switch(hand, next),
+                // It went away with its place in the queue: nobody takes one without the other.
+                None => self.queue.block(turn.slot, now),
+            }
+        }
+    }
+
+    /// Takes a VP out of its place.
+    fn take(&self, who: VpRef) -> Option<PageBox<Vp>> {
+        let mut place = self.hv.partitions.vp(who).lock();
+        match core::mem::take(&mut *place) {
+            VpPlace::Home(vp) => {
+                *place = VpPlace::Running(self.local.index());
+                Some(vp)
+            }
+            other => {
+                *place = other;
+                None
+            }
+        }
+    }
+
+    fn switch(&mut self, mut from: PageBox<Vp>, to: PageBox<Vp>) -> PageBox<Vp> {
+        self.switch_fpu(Some(&mut from), &to);
+        self.hv.lp_stats.count(lp::CONTEXT_SWITCHES);
+        to.stats.count(counter::LOGICAL_PROCESSOR_DISPATCHES);
+        let who = from.who;
+        *self.hv.partitions.vp(who).lock() = VpPlace::Home(from);
+        to
+    }
+
+    /// Nobody wants to run: halts until an interrupt comes.
+    fn idle(&mut self, hand: &mut Vp) {
+        self.arm_timer();
+        self.hv.lp_stats.count(lp::PROCESSOR_HALTS);
+        let arrived = self.halt();
+        self.serve(hand, arrived);
+    }
+}
