@@ -88,6 +88,15 @@ fn exception(vector: u8, error_code: Option<u32>) -> Result<Event, HvStatus> {
     Ok(Event::Exception { vector, error_code })
 }
 
+/// Sets RIP. A software interrupt that waits for delivery is one of the instruction there.
+pub fn set_rip(hw: &mut VpHw, rip: u64) {
+    let pending = hw.pending_event();
+    hw.set_rip(rip);
+    if matches!(pending, Some(Event::Software { .. })) {
+        hw.set_pending_event(pending);
+    }
+}
+
 /// Puts the exception of a PendingEvent0 register in the place of the next entry's event, with CR2 for #PF and DR6 for #DB.
 /// An empty one changes nothing: it does not take back what PendingInterruption says.
 ///
@@ -119,4 +128,79 @@ pub fn set_pending_exception(
     }
     vp.hw.set_pending_event(Some(event));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hv::testing::Machine;
+    use proptest::prelude::*;
+
+    fn with_vp<R>(work: impl FnOnce(&mut Vp) -> R) -> R {
+        let mut machine = Machine::new();
+        let (id, _) = machine.child_with_vp();
+        machine.with_vp(id, 0, |_, vp| work(vp))
+    }
+
+    fn register(kind: Kind, vector: u16) -> HvX64PendingInterruptionRegister {
+        HvX64PendingInterruptionRegister::new()
+            .with_interruption_pending(true)
+            .with_interruption_type(kind.0)
+            .with_interruption_vector(vector)
+    }
+
+    #[test]
+    fn events_that_no_processor_delivers_are_refused() {
+        for bad in [
+            register(Kind::INTERRUPT, 256),
+            register(Kind::INTERRUPT, 32).with_deliver_error_code(true),
+            register(Kind::NMI, 3),
+            register(Kind::EXCEPTION, 2),
+            register(Kind::EXCEPTION, 32),
+            register(Kind::EXCEPTION, 6).with_deliver_error_code(true),
+            register(Kind::SOFTWARE_INTERRUPT, 0x80),
+            register(Kind::SOFTWARE_EXCEPTION, 5).with_instruction_length(1),
+            register(Kind::PRIVILEGED_SOFTWARE_EXCEPTION, 1).with_instruction_length(1),
+            register(Kind(1), 32),
+            register(Kind::EXCEPTION, 13).with_nested_event(true),
+            register(Kind::EXCEPTION, 13).with_reserved(1),
+        ] {
+            assert_eq!(
+                event_of(bad),
+                Err(HvStatus::INVALID_REGISTER_VALUE),
+                "{bad:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_software_interrupt_keeps_its_length_wherever_rip_goes() {
+        with_vp(|vp| {
+            let event = Event::Software {
+                vector: 0x80,
+                length: 2,
+            };
+            vp.hw.set_pending_event(Some(event));
+            set_rip(&mut vp.hw, 0x4000);
+            assert_eq!(vp.hw.pending_event(), Some(event));
+            assert_eq!(vp.hw.rip(), 0x4000);
+        });
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn what_is_taken_is_shown(bits: u64, small: bool) {
+            // Small values are legal more often.
+            let bits = if small { bits & 0x1F_01FF | 1 } else { bits };
+            let register = HvX64PendingInterruptionRegister::from_bits(bits);
+            if let Ok(event) = event_of(register) {
+                let shown = with_vp(|vp| {
+                    vp.hw.set_pending_event(event);
+                    pending_interruption(&vp.hw)
+                });
+                prop_assert_eq!(event_of(shown), Ok(event));
+            }
+        }
+    }
 }

@@ -15,7 +15,7 @@ use tlfs::{
 use zerocopy::IntoBytes;
 
 use super::Vp;
-use super::pending::pending_interruption;
+use super::pending::{pending_interruption, set_rip};
 use super::validate::{canonical, rflags_ok, segment_ok};
 use crate::arch::state::{Gprs, Segment, SegmentName, rflags};
 use crate::hv::Hypervisor;
@@ -164,7 +164,7 @@ fn apply(vp: &mut Vp, dirty: Dirty, words: &[u64; WRITABLE_END]) -> Result<(), H
         *vp.hw.gprs_mut() = Gprs::from_array(gprs);
     }
     if dirty.contains(Dirty::INSTRUCTION_POINTER) {
-        vp.hw.set_rip(rip);
+        set_rip(&mut vp.hw, rip);
     }
     if dirty.contains(Dirty::FLAGS) {
         vp.hw.set_rflags(flags | rflags::FIXED);
