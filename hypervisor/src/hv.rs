@@ -11,6 +11,7 @@ use tlfs::{HvPartitionId, HvStatus};
 use crate::arch::Capabilities;
 use crate::arch::fpu::FpuFormat;
 use crate::arch::maps::PermissionMaps;
+use crate::event_log::EventLog;
 use crate::mem::addr::{Gpfn, Spfn};
 use crate::mem::format::Npt;
 use crate::mem::frames::{FrameTable, PartitionSlot};
@@ -41,7 +42,7 @@ pub struct RootPages {
 
 /// What all processors share: set up once, and changed only behind the locks in it.
 ///
-/// Order of locks: a child's partition, the root's partition, a VP's place, the frames.
+/// Order of locks: a child's partition, the root's partition, a VP's place, the event log, the frames.
 pub struct Hypervisor {
     /// All of memory.
     pub phys: PhysMap,
@@ -77,6 +78,8 @@ pub struct Hypervisor {
     pub signature: u32,
     /// Serial number of the next partition.
     pub next_serial: AtomicU64,
+    /// What the root wants to be recorded.
+    pub event_log: EventLog,
 }
 
 /// Id of the root partition.

@@ -5,6 +5,7 @@ pub mod apic;
 pub mod arch;
 pub mod boot;
 pub mod cpu;
+pub mod event_log;
 pub mod hv;
 pub mod hypercall;
 pub mod insn;

@@ -18,6 +18,7 @@ use crate::arch::fpu::FpuFormat;
 use crate::arch::maps::PermissionMaps;
 use crate::arch::page::HwPages;
 use crate::arch::{Capabilities, svm};
+use crate::event_log::EventLog;
 use crate::intercept::{PORT_MAP_PAGES, PortMap};
 use crate::mem::addr::{Gpa, Gpfn, PAGE_SIZE, Spa, Spfn};
 use crate::mem::format::{Leaf, LeafSize, MemoryType, Npt, Pat, Rights};
@@ -378,6 +379,7 @@ fn hypervisor(memory: &TestMemory) -> Hypervisor {
         lp_stats,
         signature: 0x0080_0F12,
         next_serial: 2.into(),
+        event_log: EventLog::new(),
     }
 }
 

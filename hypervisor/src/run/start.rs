@@ -15,6 +15,7 @@ use crate::arch::{Capabilities, Processor};
 use crate::boot::Machine;
 use crate::boot::memory::MemoryKind;
 use crate::boot::pool::Pool;
+use crate::event_log::EventLog;
 use crate::hv::{Hypervisor, ROOT_ID, RootPages};
 use crate::hypercall::Buffers;
 use crate::mem::addr::{Gpfn, PAGE_SIZE, Spa, Spfn};
@@ -106,6 +107,7 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
         lp_stats: boxed(phys, pool, StatsPage::new())?,
         signature: ThisProcessor.cpuid(1, 0).eax,
         next_serial: core::sync::atomic::AtomicU64::new(2),
+        event_log: EventLog::new(),
     };
     let hv: &'static Hypervisor = pool.place(hypervisor)?;
     let cpu = new_cpu(hv, machine)?;
