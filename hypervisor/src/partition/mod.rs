@@ -12,6 +12,7 @@ pub mod table;
 pub mod translate;
 pub mod validate;
 pub mod vp;
+pub mod vp_state;
 
 use tlfs::{
     HvPartitionCreationFlags, HvPartitionId, HvPartitionPrivilegeMask,
