@@ -7,6 +7,10 @@
 //!
 //! What does not need the machine is in modules of its own and is tested on the host; the rest is [`metal`].
 #![no_std]
+#![allow(
+    clippy::macro_metavars_in_unsafe,
+    reason = "operands of `probe!` belong to its assembly, which the caller writes too"
+)]
 
 #[cfg(feature = "metal")]
 pub mod metal;

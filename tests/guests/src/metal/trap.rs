@@ -93,10 +93,6 @@ static COUNTS: [Global<u64>; 256] = [const { Global::new(0) }; 256];
 /// The template is one string (lines separated by `;` or `\n`); local labels 77 and 78 are taken. After a fault execution
 /// goes on behind the template, with the registers as the fault left them and the stack as it was. NMIs and external
 /// interrupts are no faults.
-#[allow(
-    clippy::macro_metavars_in_unsafe,
-    reason = "the operands belong to the assembly, which the caller writes too"
-)]
 #[macro_export]
 macro_rules! probe {
     ($template:expr $(, $($operand:tt)*)?) => {{
