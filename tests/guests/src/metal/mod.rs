@@ -6,6 +6,7 @@
 //! not do. Its functions that touch the hardware are therefore not `unsafe`: what a wrong value breaks is the partition under
 //! test, which is the experiment. `unsafe` remains for memory that Rust code shares with the hardware.
 
+pub mod apic;
 pub mod boot;
 pub mod cell;
 pub mod console;
@@ -15,6 +16,7 @@ pub mod hypercall;
 pub mod memory;
 pub mod time;
 pub mod trap;
+pub mod window;
 
 pub use boot::Boot;
 

@@ -1,0 +1,522 @@
+//! Every class of MSR, the hypercall page, the Hyper-V CPUID leaves, and control registers.
+//!
+//! What the partition's privileges (leaf 0x40000003) offer must work; what they do not offer must not be there.
+#![no_std]
+#![no_main]
+
+use core::fmt::Debug;
+
+use guests::metal::cell::Pages;
+use guests::metal::cpu::{cpuid, rdmsr, tsc, wrmsr};
+use guests::metal::trap::{Fault, vector};
+use guests::metal::window::{Registers, call};
+use guests::metal::{Boot, memory, test, time};
+use guests::rng::Rng;
+use guests::{child, println, probe, read_cr, write_cr};
+use tlfs::{
+    HV_X64_MSR_APIC_FREQUENCY, HV_X64_MSR_CRASH_CTL, HV_X64_MSR_CRASH_P0, HV_X64_MSR_CRASH_P4,
+    HV_X64_MSR_EOI, HV_X64_MSR_EOM, HV_X64_MSR_FIRST, HV_X64_MSR_GUEST_IDLE,
+    HV_X64_MSR_GUEST_OS_ID, HV_X64_MSR_HYPERCALL, HV_X64_MSR_LAST,
+    HV_X64_MSR_REENLIGHTENMENT_CONTROL, HV_X64_MSR_REFERENCE_TSC, HV_X64_MSR_RESET,
+    HV_X64_MSR_SCONTROL, HV_X64_MSR_SINT0, HV_X64_MSR_SINT15, HV_X64_MSR_STIMER0_CONFIG,
+    HV_X64_MSR_STIMER3_COUNT, HV_X64_MSR_TIME_REF_COUNT, HV_X64_MSR_TSC_EMULATION_STATUS,
+    HV_X64_MSR_TSC_FREQUENCY, HV_X64_MSR_TSC_INVARIANT_CONTROL, HV_X64_MSR_VP_ASSIST_PAGE,
+    HV_X64_MSR_VP_INDEX, HV_X64_MSR_VP_RUNTIME, HvCallCode, HvFeatureFlags, HvHypercallInput,
+    HvPartitionPrivilegeMask,
+};
+
+child!(main);
+
+/// Privileges, as the type of the interface.
+type Privileges = HvPartitionPrivilegeMask;
+
+const EFER: u32 = 0xC000_0080;
+const PAT: u32 = 0x277;
+const SAMPLES: usize = 1500;
+
+static OVERLAID: Pages<4096> = Pages::new();
+static OUTPUT: Pages<4096> = Pages::new();
+
+fn main(boot: &Boot) {
+    test("hypervisor leaves", hypervisor_leaves);
+    test("hidden features", hidden_features);
+    test("unknown msrs", || {
+        unknown_msrs(boot.number("seed").unwrap_or(1))
+    });
+    test("msrs of hidden features", msrs_of_hidden_features);
+    test("synthetic msrs by privilege", synthetic_by_privilege);
+    test("vp index", vp_index);
+    test("reference time", reference_time);
+    test("frequencies", frequencies);
+    test("hypercall page", hypercall_page);
+    test("efer", efer);
+    test("pat", pat);
+    test("addresses must be canonical", canonical);
+    test("system call registers keep their values", system_registers);
+    test("control registers", control_registers);
+    test("xcr0 and the size of its state", extended_state);
+}
+
+fn privileges() -> Privileges {
+    let leaf = cpuid(0x4000_0003, 0);
+    Privileges::from_cpuid(leaf.eax, leaf.ebx)
+}
+
+#[track_caller]
+fn refused<T: Debug>(what: &str, result: Result<T, Fault>) {
+    match result {
+        Err(fault) => assert_eq!(
+            (fault.vector, fault.error),
+            (vector::PROTECTION, 0),
+            "{what}"
+        ),
+        Ok(value) => panic!("{what} gave {value:x?} instead of #GP"),
+    }
+}
+
+#[track_caller]
+fn absent(msr: u32) {
+    if let Ok(value) = rdmsr(msr) {
+        panic!("MSR {msr:#x} reads {value:#x} instead of #GP");
+    }
+    for value in [0, 1, u64::MAX] {
+        if wrmsr(msr, value).is_ok() {
+            panic!("MSR {msr:#x} takes {value:#x} instead of #GP");
+        }
+    }
+}
+
+/// Guest sheet 2.2 to 2.5.
+fn hypervisor_leaves() {
+    assert_ne!(cpuid(1, 0).ecx & 1 << 31, 0, "hypervisor present");
+    let first = cpuid(0x4000_0000, 0);
+    assert!((0x4000_0005..=0x4000_FFFF).contains(&first.eax));
+    assert_eq!([first.ebx, first.ecx, first.edx], tlfs::HV_CPUID_VENDOR);
+    let interface = cpuid(0x4000_0001, 0);
+    assert_eq!(interface.eax, tlfs::HV_CPUID_INTERFACE_HV1);
+    assert_eq!((interface.ebx, interface.ecx, interface.edx), (0, 0, 0));
+    let privileges = privileges();
+    println!("privileges {:#x}", privileges.0);
+    let needed = Privileges::ACCESS_HYPERCALL_MSRS.0 | Privileges::ACCESS_VP_INDEX.0;
+    assert_eq!(privileges.0 & needed, needed);
+    let forbidden = Privileges::CREATE_PARTITIONS.0
+        | Privileges::CPU_MANAGEMENT.0
+        | Privileges::ISOLATION.0
+        | Privileges::ACCESS_VP_REGISTERS.0;
+    assert_eq!(privileges.0 & forbidden, 0, "rights of a root in a child");
+    let hints = cpuid(0x4000_0004, 0);
+    assert_eq!(hints.eax & (1 << 12 | 1 << 14), 0, "nesting");
+    assert_ne!(hints.eax & 1 << 9, 0, "no automatic EOI");
+    let limits = cpuid(0x4000_0005, 0);
+    assert!(limits.eax >= 1 && limits.ebx >= 1);
+    for leaf in (first.eax + 1..0x4000_0100).chain([0x4000_0082, 0x4000_1000, 0x4000_FFFF]) {
+        let answer = cpuid(leaf, 0);
+        assert_eq!(
+            (answer.eax, answer.ebx, answer.ecx, answer.edx),
+            (0, 0, 0, 0),
+            "leaf {leaf:#x}"
+        );
+    }
+}
+
+/// What is not complete for a child is not announced to it.
+fn hidden_features() {
+    let one = cpuid(1, 0);
+    assert_eq!(
+        one.ecx & (1 << 3 | 1 << 5 | 1 << 24),
+        0,
+        "MONITOR, VMX, TSC deadline"
+    );
+    assert_eq!(one.edx & (1 << 7 | 1 << 12 | 1 << 14), 0, "MCE, MTRR, MCA");
+    assert_ne!(one.ecx & 1 << 21, 0, "x2APIC");
+    let extended = cpuid(0x8000_0001, 0);
+    assert_eq!(extended.ecx & (1 << 2 | 1 << 12), 0, "SVM, SKINIT");
+    assert_eq!(cpuid(0x8000_000A, 0).eax, 0, "SVM features");
+    assert_eq!(cpuid(7, 0).ebx & 1 << 1, 0, "TSC_ADJUST");
+}
+
+/// Numbers outside of what any processor or hypervisor of this kind has.
+fn unknown_msrs(seed: u64) {
+    println!("seed {seed}");
+    let mut rng = Rng::new(seed);
+    let ranges = [
+        (0x2000, 0x4000_0000),
+        (u64::from(HV_X64_MSR_LAST) + 1, 0xC000_0000),
+        (0xC000_2000, 0xC001_0000),
+        (0xC001_2000, 0x1_0000_0000),
+    ];
+    for (start, end) in ranges {
+        for _ in 0..SAMPLES {
+            absent((start + rng.below(end - start)) as u32);
+        }
+        absent(start as u32);
+        absent((end - 1) as u32);
+    }
+}
+
+/// MSRs of features that CPUID does not announce.
+fn msrs_of_hidden_features() {
+    let fixed = [
+        // VM_CR, IGNNE, SMM_CTL, VM_HSAVE_PA, SMBASE, SMM address and mask: SVM and SMM.
+        0xC001_0114,
+        0xC001_0116,
+        0xC001_0117,
+        0xC001_0111,
+        0xC001_0112,
+        0xC001_0113,
+        // Feature control, TSC adjustment, TSC deadline, speculation, prediction command, arch. capabilities.
+        0x3A,
+        0x3B,
+        0x6E0,
+        0x48,
+        0x49,
+        0x10A,
+        // MTRR capabilities, default type, fixed ranges.
+        0xFE,
+        0x2FF,
+        0x250,
+        0x258,
+        0x259,
+        // Machine check.
+        0x179,
+        0x17A,
+        0x17B,
+        // Supervisor state of XSAVE.
+        0xDA0,
+    ];
+    let announced = |msr| match msr {
+        0x48 | 0x49 => {
+            cpuid(7, 0).edx & (1 << 26) != 0 || cpuid(0x8000_0008, 0).ebx & (1 << 12 | 1 << 14) != 0
+        }
+        0x10A => cpuid(7, 0).edx & (1 << 29) != 0,
+        _ => false,
+    };
+    let ranges = (0x480..=0x491) // VMX
+        .chain(0x200..=0x20F) // variable MTRRs
+        .chain(0x268..=0x26F) // fixed MTRRs
+        .chain(0x400..=0x41F) // machine check banks
+        .chain(0xC001_0000..=0xC001_0007); // performance counters
+    for msr in fixed
+        .into_iter()
+        .chain(ranges)
+        .filter(|msr| !announced(*msr))
+    {
+        absent(msr);
+    }
+    if cpuid(0x8000_0001, 0).edx & (1 << 27) == 0 {
+        absent(0xC000_0103);
+    }
+}
+
+/// Whether a synthetic MSR exists for a child with these privileges and features; `None` where both are fine.
+fn offered(msr: u32, privileges: Privileges) -> Option<bool> {
+    let has = |privilege: Privileges| Some(privileges.0 & privilege.0 != 0);
+    let features = HvFeatureFlags(cpuid(0x4000_0003, 0).edx);
+    match msr {
+        HV_X64_MSR_GUEST_OS_ID | HV_X64_MSR_HYPERCALL => has(Privileges::ACCESS_HYPERCALL_MSRS),
+        HV_X64_MSR_VP_INDEX => has(Privileges::ACCESS_VP_INDEX),
+        HV_X64_MSR_RESET => has(Privileges::ACCESS_RESET_MSR),
+        HV_X64_MSR_VP_RUNTIME => has(Privileges::ACCESS_VP_RUNTIME_MSR),
+        HV_X64_MSR_TIME_REF_COUNT => has(Privileges::ACCESS_PARTITION_REFERENCE_COUNTER),
+        HV_X64_MSR_REFERENCE_TSC => has(Privileges::ACCESS_PARTITION_REFERENCE_TSC),
+        HV_X64_MSR_TSC_FREQUENCY | HV_X64_MSR_APIC_FREQUENCY => {
+            has(Privileges::ACCESS_FREQUENCY_MSRS)
+        }
+        // Linux writes it whatever it was told (guest sheet trap 35).
+        HV_X64_MSR_VP_ASSIST_PAGE if privileges.0 & Privileges::ACCESS_APIC_MSRS.0 == 0 => None,
+        HV_X64_MSR_EOI..=HV_X64_MSR_VP_ASSIST_PAGE => has(Privileges::ACCESS_APIC_MSRS),
+        // The ring buffer page is the root's.
+        0x4000_0085 => Some(false),
+        HV_X64_MSR_SCONTROL..=HV_X64_MSR_EOM | HV_X64_MSR_SINT0..=HV_X64_MSR_SINT15 => {
+            has(Privileges::ACCESS_SYNIC_MSRS)
+        }
+        HV_X64_MSR_STIMER0_CONFIG..=HV_X64_MSR_STIMER3_COUNT => {
+            has(Privileges::ACCESS_SYNTHETIC_TIMER_MSRS)
+        }
+        HV_X64_MSR_GUEST_IDLE => has(Privileges::ACCESS_GUEST_IDLE_MSR),
+        HV_X64_MSR_CRASH_P0..=HV_X64_MSR_CRASH_P4 | HV_X64_MSR_CRASH_CTL => {
+            Some(features.0 & HvFeatureFlags::GUEST_CRASH_REGS_AVAILABLE.0 != 0)
+        }
+        HV_X64_MSR_REENLIGHTENMENT_CONTROL..=HV_X64_MSR_TSC_EMULATION_STATUS => {
+            has(Privileges::ACCESS_REENLIGHTENMENT_CTRLS)
+        }
+        HV_X64_MSR_TSC_INVARIANT_CONTROL => has(Privileges::ACCESS_TSC_INVARIANT_CONTROLS),
+        _ => Some(false),
+    }
+}
+
+fn synthetic_by_privilege() {
+    let privileges = privileges();
+    let mut there = 0;
+    for msr in HV_X64_MSR_FIRST..=HV_X64_MSR_LAST {
+        match offered(msr, privileges) {
+            Some(false) => absent(msr),
+            // Reading EOI is #GP, reading GUEST_IDLE halts, and RESET is for later.
+            Some(true) if msr != HV_X64_MSR_EOI && msr != HV_X64_MSR_GUEST_IDLE => {
+                let value = rdmsr(msr);
+                assert!(value.is_ok(), "MSR {msr:#x} is offered: {value:x?}");
+                there += 1;
+            }
+            _ => {}
+        }
+    }
+    println!("{there} synthetic MSRs");
+    assert!(there >= 3);
+}
+
+fn vp_index() {
+    assert_eq!(rdmsr(HV_X64_MSR_VP_INDEX), Ok(0));
+    refused("writing VP_INDEX", wrmsr(HV_X64_MSR_VP_INDEX, 0));
+}
+
+fn reference_time() {
+    refused(
+        "writing TIME_REF_COUNT",
+        wrmsr(HV_X64_MSR_TIME_REF_COUNT, 0),
+    );
+    let mut last = time::reference();
+    for _ in 0..1000 {
+        let now = time::reference();
+        assert!(now >= last, "{now} after {last}");
+        last = now;
+    }
+    // It runs with the TSC: 20 ms by one are 20 ms by the other, within 1 in 100.
+    let (reference, counter) = (time::reference(), tsc());
+    time::wait(20_000, || false);
+    let (reference, counter) = (time::reference() - reference, tsc() - counter);
+    let by_tsc = (u128::from(counter) * 10_000_000 / u128::from(time::tsc_hz())) as u64;
+    assert!(
+        reference.abs_diff(by_tsc) <= by_tsc / 100 + 1000,
+        "{reference} units by the counter, {by_tsc} by the TSC"
+    );
+}
+
+fn frequencies() {
+    let (tsc, apic) = (time::tsc_hz(), time::apic_hz());
+    println!("TSC {tsc} Hz, APIC timer {apic} Hz");
+    assert!((100_000_000..20_000_000_000).contains(&tsc));
+    assert!((1_000_000..20_000_000_000).contains(&apic));
+    refused(
+        "writing TSC_FREQUENCY",
+        wrmsr(HV_X64_MSR_TSC_FREQUENCY, tsc),
+    );
+    refused(
+        "writing APIC_FREQUENCY",
+        wrmsr(HV_X64_MSR_APIC_FREQUENCY, apic),
+    );
+    assert_eq!((time::tsc_hz(), time::apic_hz()), (tsc, apic));
+}
+
+/// Guest sheet 4.1 and 4.2.
+fn hypercall_page() {
+    const MARK: u8 = 0x5A;
+    let page = OVERLAID.gpa();
+    let first = || memory::read::<[u8; 4]>(page);
+    OVERLAID.fill(MARK);
+    wrmsr(HV_X64_MSR_GUEST_OS_ID, 0).expect("GUEST_OS_ID");
+    wrmsr(HV_X64_MSR_HYPERCALL, page | 1).expect("no fault without an OS id");
+    assert_eq!(
+        rdmsr(HV_X64_MSR_HYPERCALL).map(|value| value & 1),
+        Ok(0),
+        "not without an OS id"
+    );
+    assert_eq!(first(), [MARK; 4]);
+
+    let id = 0x8100_0607_0800_0000;
+    wrmsr(HV_X64_MSR_GUEST_OS_ID, id).expect("GUEST_OS_ID");
+    assert_eq!(rdmsr(HV_X64_MSR_GUEST_OS_ID), Ok(id));
+    wrmsr(HV_X64_MSR_HYPERCALL, page | 1).expect("a page of ours");
+    assert_eq!(rdmsr(HV_X64_MSR_HYPERCALL), Ok(page | 1));
+    assert_eq!(first(), [0x0F, 0x01, 0xD9, 0xC3], "VMMCALL, RET");
+    // Reserved bits are kept.
+    wrmsr(HV_X64_MSR_HYPERCALL, page | 0x7F1).expect("RsvdP bits");
+    assert_eq!(rdmsr(HV_X64_MSR_HYPERCALL), Ok(page | 0x7F1));
+    wrmsr(HV_X64_MSR_HYPERCALL, page | 1).expect("a page of ours");
+
+    OUTPUT.fill(0);
+    let mut registers = Registers {
+        rax: u64::MAX,
+        rbx: 7,
+        rcx: HvHypercallInput::simple(HvCallCode::GET_PARTITION_ID).into_bits(),
+        rsi: 8,
+        rdi: 9,
+        r8: OUTPUT.gpa(),
+        ..Registers::default()
+    };
+    call(page, &mut registers).expect("the page is executable");
+    if privileges().0 & Privileges::ACCESS_PARTITION_ID.0 != 0 {
+        assert_eq!(registers.rax, 0);
+        assert_ne!(memory::read::<u64>(OUTPUT.gpa()), 0);
+    } else {
+        assert_eq!(registers.rax, 6, "HV_STATUS_ACCESS_DENIED");
+    }
+    assert_eq!((registers.rbx, registers.rsi, registers.rdi), (7, 8, 9));
+
+    let write = probe!("mov byte ptr [{page}], 0x90", page = in(reg) page);
+    refused("writing the hypercall page", write);
+    assert_eq!(first(), [0x0F, 0x01, 0xD9, 0xC3]);
+    refused(
+        "a page outside of memory",
+        wrmsr(HV_X64_MSR_HYPERCALL, 1 << 60 | 1),
+    );
+
+    wrmsr(HV_X64_MSR_HYPERCALL, page).expect("disable");
+    assert_eq!(first(), [MARK; 4], "what was below reappears");
+    wrmsr(HV_X64_MSR_HYPERCALL, page | 1).expect("enable again");
+    assert_eq!(first(), [0x0F, 0x01, 0xD9, 0xC3]);
+    wrmsr(HV_X64_MSR_GUEST_OS_ID, 0).expect("GUEST_OS_ID");
+    assert_eq!(
+        rdmsr(HV_X64_MSR_HYPERCALL).map(|value| value & 1),
+        Ok(0),
+        "goes with the OS id"
+    );
+    assert_eq!(first(), [MARK; 4]);
+}
+
+fn efer() {
+    const SCE: u64 = 1;
+    const LME: u64 = 1 << 8;
+    const LMA: u64 = 1 << 10;
+    const NXE: u64 = 1 << 11;
+    const SVME: u64 = 1 << 12;
+    let old = rdmsr(EFER).expect("EFER");
+    assert_eq!(old & (LME | LMA | NXE | SVME), LME | LMA | NXE, "{old:#x}");
+    for value in [old | SCE, old & !SCE, old | SCE] {
+        wrmsr(EFER, value).expect("SCE");
+        assert_eq!(rdmsr(EFER), Ok(value));
+    }
+    refused("EFER.SVME without SVM", wrmsr(EFER, old | SVME));
+    refused("EFER.LME off with paging on", wrmsr(EFER, old & !LME));
+    for bit in [1, 7, 9, 16, 19, 32, 63] {
+        refused("a reserved bit of EFER", wrmsr(EFER, old | 1 << bit));
+    }
+    wrmsr(EFER, old).expect("as it was");
+    assert_eq!(rdmsr(EFER), Ok(old));
+}
+
+fn pat() {
+    let old = rdmsr(PAT).expect("PAT");
+    assert_ne!(old, 0, "Linux would do without PAT");
+    let new = 0x0001_0406_0007_0506;
+    wrmsr(PAT, new).expect("all types valid");
+    assert_eq!(rdmsr(PAT), Ok(new));
+    for byte in 0..8 {
+        for kind in [2, 3, 8, 0x46, 0xFF] {
+            let value = new & !(0xFF << (byte * 8)) | kind << (byte * 8);
+            refused("a type that PAT does not have", wrmsr(PAT, value));
+        }
+    }
+    assert_eq!(rdmsr(PAT), Ok(new));
+    wrmsr(PAT, old).expect("as it was");
+}
+
+fn canonical() {
+    // FS base, GS base, kernel GS base, LSTAR, CSTAR.
+    for msr in [
+        0xC000_0100,
+        0xC000_0101,
+        0xC000_0102,
+        0xC000_0082,
+        0xC000_0083,
+    ] {
+        let old = rdmsr(msr).expect("it exists");
+        for value in [1 << 47, 0xFFFF_7FFF_FFFF_FFFF, 1 << 63] {
+            refused("an address that is not canonical", wrmsr(msr, value));
+        }
+        for value in [0x7FFF_FFFF_FFFF, 0xFFFF_8000_0000_0000, u64::MAX] {
+            wrmsr(msr, value).expect("canonical");
+            assert_eq!(rdmsr(msr), Ok(value), "MSR {msr:#x}");
+        }
+        wrmsr(msr, old).expect("as it was");
+    }
+}
+
+fn system_registers() {
+    // STAR, SFMASK, SYSENTER CS, ESP, EIP.
+    let registers = [
+        (0xC000_0081, 0x0013_0008_1234_5678),
+        (0xC000_0084, 0x4_7700),
+        (0x174, 0x10),
+        (0x175, 0x1234_5678),
+        (0x176, 0x8765_4321),
+    ];
+    for (msr, value) in registers {
+        let old = rdmsr(msr).expect("it exists");
+        wrmsr(msr, value).expect("any value");
+        // An exit in between must not lose it.
+        cpuid(0, 0);
+        assert_eq!(rdmsr(msr), Ok(value), "MSR {msr:#x}");
+        wrmsr(msr, old).expect("as it was");
+    }
+}
+
+fn control_registers() {
+    let (cr0, cr4) = (read_cr!(0), read_cr!(4));
+    assert_eq!(cr0 & 0x8001_0001, 0x8001_0001, "PG, WP, PE");
+    for bit in [1, 5, 16, 18] {
+        write_cr!(0, cr0 ^ 1 << bit).expect("MP, NE, WP, AM");
+        // An exit in between must not lose it.
+        cpuid(0, 0);
+        assert_eq!(read_cr!(0), cr0 ^ 1 << bit);
+    }
+    write_cr!(0, cr0).expect("as it was");
+    let cached = cr0 | 1 << 30;
+    write_cr!(0, cached).expect("CD");
+    assert_eq!(read_cr!(0), cached, "CD reads as written");
+    write_cr!(0, cr0).expect("as it was");
+    for bit in [2, 7] {
+        write_cr!(4, cr4 | 1 << bit).expect("TSD, PGE");
+        cpuid(0, 0);
+        assert_eq!(read_cr!(4), cr4 | 1 << bit);
+    }
+    write_cr!(4, cr4).expect("as it was");
+    assert_eq!(cpuid(1, 0).ecx & 1 << 27, 0, "OSXSAVE follows CR4");
+    if cpuid(1, 0).ecx & 1 << 26 != 0 {
+        write_cr!(4, cr4 | 1 << 18).expect("OSXSAVE");
+        assert_ne!(cpuid(1, 0).ecx & 1 << 27, 0, "OSXSAVE follows CR4");
+        write_cr!(4, cr4).expect("as it was");
+        assert_eq!(cpuid(1, 0).ecx & 1 << 27, 0);
+    }
+}
+
+/// XCR0, and the size of the state in leaf 0xD that follows it.
+fn extended_state() {
+    if cpuid(1, 0).ecx & 1 << 26 == 0 {
+        println!("no XSAVE here");
+        return;
+    }
+    let cr4 = read_cr!(4);
+    let undefined = probe!("xsetbv", in("ecx") 0, in("eax") 1, in("edx") 0);
+    assert_eq!(
+        undefined.map_err(|fault| fault.vector),
+        Err(vector::UNDEFINED)
+    );
+    write_cr!(4, cr4 | 1 << 18).expect("OSXSAVE");
+    let set = |value: u64, index: u32| probe!("xsetbv", in("ecx") index, in("eax") value as u32, in("edx") (value >> 32) as u32);
+    let supported = u64::from(cpuid(0xD, 0).eax) | u64::from(cpuid(0xD, 0).edx) << 32;
+    assert_eq!(supported & 3, 3);
+    refused("XCR0 without x87", set(2, 0));
+    refused("XCR0 of zero", set(0, 0));
+    refused("XCR1", set(3, 1));
+    refused("a component that does not exist", set(3 | 1 << 62, 0));
+    if supported & 4 != 0 {
+        refused("AVX without SSE", set(5, 0));
+    }
+    for value in [1, 3, 7, 3] {
+        if value & !supported != 0 {
+            continue;
+        }
+        set(value, 0).expect("supported");
+        let (low, high): (u32, u32);
+        probe!("xgetbv", in("ecx") 0, lateout("eax") low, lateout("edx") high).expect("XGETBV");
+        assert_eq!((u64::from(low), high), (value, 0));
+        let size = if value & 4 != 0 { 832 } else { 576 };
+        assert_eq!(
+            cpuid(0xD, 0).ebx,
+            size,
+            "size of the state with XCR0 = {value}"
+        );
+    }
+    set(1, 0).expect("as it was");
+    write_cr!(4, cr4).expect("as it was");
+}
