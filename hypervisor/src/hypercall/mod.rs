@@ -7,6 +7,7 @@
 
 mod call;
 mod decode;
+mod event_log;
 mod gpa;
 mod intercept;
 mod interrupt;

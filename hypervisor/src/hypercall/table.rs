@@ -4,7 +4,9 @@ use tlfs::stats::vp as counter;
 use tlfs::*;
 
 use super::decode::{Kind, Shape};
-use super::{Call, gpa, intercept, interrupt, partition, pool, state, stats, system, vp};
+use super::{
+    Call, event_log, gpa, intercept, interrupt, partition, pool, state, stats, system, vp,
+};
 use HvCallCode as Code;
 use HvPartitionPrivilegeMask as Privilege;
 
@@ -75,6 +77,15 @@ static TABLE: &[Entry] = calls! {
     DELETE_VP: HvInputDeleteVp => (), NONE, VIRTUAL_PROCESSOR_HYPERCALLS, vp::delete;
     TRANSLATE_VIRTUAL_ADDRESS: HvInputTranslateVirtualAddress => HvOutputTranslateVirtualAddress, NONE, VIRTUAL_MMU_HYPERCALLS, vp::translate;
     CLEAR_VIRTUAL_INTERRUPT: HvInputPartition => (), NONE, VIRTUAL_INTERRUPT_HYPERCALLS, interrupt::clear;
+    INITIALIZE_EVENT_LOG_BUFFER_GROUP: HvInputInitializeEventLogBufferGroup => (), NONE, OTHER_HYPERCALLS, event_log::initialize_group;
+    FINALIZE_EVENT_LOG_BUFFER_GROUP: HvInputFinalizeEventLogBufferGroup => (), NONE, OTHER_HYPERCALLS, event_log::finalize_group;
+    CREATE_EVENT_LOG_BUFFER: HvInputCreateEventLogBuffer => (), NONE, OTHER_HYPERCALLS, event_log::create_buffer;
+    DELETE_EVENT_LOG_BUFFER: HvInputEventLogBuffer => (), NONE, OTHER_HYPERCALLS, event_log::delete_buffer;
+    MAP_EVENT_LOG_BUFFER: HvInputEventLogBuffer => HvOutputMapEventLogBuffer, NONE, OTHER_HYPERCALLS, event_log::map_buffer;
+    UNMAP_EVENT_LOG_BUFFER: HvInputEventLogBuffer => (), NONE, OTHER_HYPERCALLS, event_log::unmap_buffer;
+    SET_EVENT_LOG_GROUP_SOURCES: HvInputSetEventLogGroupSources => (), NONE, OTHER_HYPERCALLS, event_log::set_sources;
+    RELEASE_EVENT_LOG_BUFFER: HvInputEventLogBuffer => (), NONE, OTHER_HYPERCALLS, event_log::release_buffer;
+    FLUSH_EVENT_LOG_BUFFER: HvInputEventLogBuffer => (), NONE, OTHER_HYPERCALLS, event_log::flush_buffer;
     MAP_STATS_PAGE: HvInputStatsPage => HvOutputMapStatsPage, NONE, OTHER_HYPERCALLS, stats::map;
     UNMAP_STATS_PAGE: HvInputStatsPage => (), NONE, OTHER_HYPERCALLS, stats::unmap;
     GET_SYSTEM_PROPERTY: HvInputGetSystemProperty => HvOutputGetSystemProperty, NONE, OTHER_HYPERCALLS, system::get_property;
