@@ -61,36 +61,55 @@ pub fn stored_xmm(vp: &Vp) -> [u128; 6] {
 
 /// Writes the page: all registers that it has, nothing dirty. `xmm` are XMM0 to XMM5, which may still be in the processor.
 ///
-/// It lies on the way of every intercept: some 430 bytes, copied once; the rest of the page is zero since its creation.
+/// It lies on the way of every intercept: some 430 bytes, each written once and copied once; the rest of the page is zero
+/// since its creation.
 pub fn publish(hypervisor: &Hypervisor, vp: &Vp, xmm: &[u128; 6]) {
-    let mut words = [0_u64; WORDS];
     let hw = &vp.hw;
-    words[0] = CLEAN;
-    words[GPRS..GPRS + 16].copy_from_slice(&hw.gprs().as_array());
-    words[word!(rip)] = hw.rip();
-    words[word!(rflags)] = hw.rflags();
-    for (number, value) in xmm.iter().enumerate() {
-        words[XMM + 2 * number] = *value as u64;
-        words[XMM + 2 * number + 1] = (*value >> 64) as u64;
-    }
-    for (number, name) in SEGMENT_NAMES.into_iter().enumerate() {
-        let segment = hw.segment(name);
-        words[SEGMENTS + 2 * number] = segment.base;
-        words[SEGMENTS + 2 * number + 1] = u64::from(segment.limit)
-            | u64::from(segment.selector) << 32
-            | u64::from(segment.attributes) << 48;
-    }
-    words[word!(cr0)] = hw.cr0();
-    words[word!(cr3)] = hw.cr3();
-    words[word!(cr4)] = hw.cr4();
-    words[word!(cr8)] = u64::from(vp.apic.cr8());
-    words[word!(efer)] = hw.efer();
-    words[word!(dr7)] = hw.dr7();
-    words[word!(pending_interruption)] = pending_interruption(hw).into_bits();
-    words[word!(interrupt_state)] = super::registers::interrupt_state(hw).into_bits();
-    words[word!(xfem)] = vp.fpu.xcr0();
+    let [
+        rax,
+        rcx,
+        rdx,
+        rbx,
+        rsp,
+        rbp,
+        rsi,
+        rdi,
+        r8,
+        r9,
+        r10,
+        r11,
+        r12,
+        r13,
+        r14,
+        r15,
+    ] = hw.gprs().as_array();
+    let [x0, x1, x2, x3, x4, x5] = xmm.map(|value| [value as u64, (value >> 64) as u64]);
+    let [es, cs, ss, ds, fs, gs] = SEGMENT_NAMES.map(|name| segment_words(&hw.segment(name)));
+    // No array of zeros that is filled then: that would be written twice. The tests hold the places against the layout.
+    #[rustfmt::skip]
+    let words: [u64; WORDS] = [
+        CLEAN,
+        rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15,
+        hw.rip(), hw.rflags(), 0,
+        x0[0], x0[1], x1[0], x1[1], x2[0], x2[1], x3[0], x3[1], x4[0], x4[1], x5[0], x5[1],
+        es[0], es[1], cs[0], cs[1], ss[0], ss[1], ds[0], ds[1], fs[0], fs[1], gs[0], gs[1],
+        hw.cr0(), hw.cr3(), hw.cr4(), u64::from(vp.apic.cr8()), hw.efer(), hw.dr7(),
+        pending_interruption(hw).into_bits(),
+        super::registers::interrupt_state(hw).into_bits(),
+        0,
+        vp.fpu.xcr0(),
+    ];
     // A frame of a pool, which the direct map covers.
     let _ = hypervisor.phys.copy_to(start(vp), words.as_bytes());
+}
+
+/// A segment register in the layout of HV_X64_SEGMENT_REGISTER.
+#[inline]
+fn segment_words(segment: &Segment) -> [u64; 2] {
+    let rest = u64::from(segment.limit)
+        | u64::from(segment.selector) << 32
+        | u64::from(segment.attributes) << 48;
+    [segment.base, rest]
 }
 
 fn start(vp: &Vp) -> Spa {
@@ -229,6 +248,51 @@ mod tests {
             assert_eq!((page.cr0, page.xfem), (0x6000_0010, 1));
             assert_eq!(page.gp_registers[2], u64::from(machine.signature));
             assert_eq!(page.unused, [0; 3400]);
+        });
+    }
+
+    #[test]
+    fn every_register_is_in_its_place() {
+        let (machine, id) = machine();
+        machine.with_vp(id, 0, |_, vp| {
+            *vp.hw.gprs_mut() = Gprs::from_array(core::array::from_fn(|n| 100 + n as u64));
+            for (number, name) in SEGMENT_NAMES.into_iter().enumerate() {
+                let segment = Segment {
+                    base: 0x1000 * number as u64,
+                    limit: 0xFFFF,
+                    selector: 8 * number as u16,
+                    attributes: 0x93,
+                };
+                vp.hw.set_segment(name, &segment);
+            }
+            vp.hw.set_rip(1);
+            vp.hw.set_rflags(0x246);
+            vp.hw.set_cr0(0x8000_0011);
+            vp.hw.set_cr3(0x3000);
+            vp.hw.set_cr4(0x20);
+            vp.apic.set_cr8(5);
+            vp.hw.set_efer(0x500);
+            vp.hw.set_dr7(0x401);
+            vp.hw.set_interrupt_shadow(true);
+            vp.hw
+                .set_pending_event(Some(crate::arch::exit::Event::Interrupt(0x30)));
+            assert!(vp.fpu.set_xcr0(3));
+            let xmm = core::array::from_fn(|n| 7 << 64 | n as u128);
+            publish(&machine, vp, &xmm);
+            let page = contents(&machine, vp);
+            assert_eq!(page.gp_registers, core::array::from_fn(|n| 100 + n as u64));
+            assert_eq!(page.xmm, core::array::from_fn(|n| [n as u64, 7]));
+            for (number, segment) in page.segment.iter().enumerate() {
+                assert_eq!(segment.base, 0x1000 * number as u64);
+                assert_eq!(segment.selector, 8 * number as u16);
+                assert_eq!(segment.attributes.into_bits(), 0x93);
+            }
+            assert_eq!((page.rip, page.rflags), (1, 0x246));
+            assert_eq!((page.cr0, page.cr3, page.cr4), (0x8000_0011, 0x3000, 0x20));
+            assert_eq!((page.cr8, page.efer, page.dr7), (5, 0x500, 0x401));
+            assert_eq!(page.pending_interruption.interruption_vector(), 0x30);
+            assert!(page.interrupt_state.interrupt_shadow());
+            assert_eq!((page.instruction_emulation_hints, page.xfem), (0, 3));
         });
     }
 
