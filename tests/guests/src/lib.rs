@@ -15,4 +15,7 @@
 #[cfg(feature = "metal")]
 pub mod metal;
 pub mod rng;
+#[cfg(feature = "metal")]
+#[macro_use]
+pub mod root;
 pub mod statistics;
