@@ -4,12 +4,14 @@ use core::ptr;
 use core::sync::atomic::{Ordering, fence};
 
 use tlfs::{
-    HV_X64_MSR_EOM, HV_X64_MSR_SCONTROL, HV_X64_MSR_SIMP, HV_X64_MSR_SINT0, HvMessage,
+    HV_X64_MSR_EOM, HV_X64_MSR_HYPERCALL, HV_X64_MSR_REFERENCE_TSC, HV_X64_MSR_SCONTROL,
+    HV_X64_MSR_SIEFP, HV_X64_MSR_SIMP, HV_X64_MSR_SINT0, HV_X64_MSR_SIRBP,
+    HV_X64_MSR_VP_ASSIST_PAGE, HvMessage,
     HvMessageType, HvPageMsr, HvSynicScontrol, HvSynicSint,
 };
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::memory::{self, PAGE};
+use super::memory::{self, Memory, PAGE};
 use crate::metal::cpu::{rdmsr, tsc, wait_for_interrupt, wrmsr};
 use crate::metal::memory::virtual_address;
 use crate::metal::time::{apic_hz, tsc_of_micros};
@@ -39,6 +41,41 @@ const MESSAGE_PENDING: u8 = 1;
 
 /// Longest sleep between two looks at the slot.
 const NAP_MICROS: u64 = 5_000;
+
+/// MSRs that name the pages which the hypervisor provides to the root (root sheet F.3).
+pub const PROVIDED: [u32; 6] = [
+    HV_X64_MSR_HYPERCALL,
+    HV_X64_MSR_REFERENCE_TSC,
+    HV_X64_MSR_VP_ASSIST_PAGE,
+    HV_X64_MSR_SIMP,
+    HV_X64_MSR_SIEFP,
+    HV_X64_MSR_SIRBP,
+];
+
+/// The page that such an MSR names.
+pub fn provided_page(msr: u32) -> HvPageMsr {
+    match rdmsr(msr) {
+        Ok(value) => HvPageMsr::from_bits(value),
+        Err(fault) => fail!("MSR {msr:#x}: {fault:x?}"),
+    }
+}
+
+/// Some pages of the hypervisor's own memory: the reserved range that the provided pages lie in, without these.
+pub fn hypervisor_pages<const N: usize>(memory: &Memory) -> [u64; N] {
+    let provided = PROVIDED.map(|msr| provided_page(msr).gpfn() * PAGE);
+    let Some((start, len)) = memory.entry_of(provided[0]) else {
+        fail!("the memory map does not have the hypervisor's pages")
+    };
+    let step = (len / PAGE).saturating_sub(1) / (N as u64).max(1);
+    check!(step > 8, "the hypervisor's memory is only {len} bytes");
+    core::array::from_fn(|index| {
+        let pages = (0..8).map(|more| start + (index as u64 * step + more) * PAGE);
+        match pages.into_iter().find(|page| !provided.contains(page)) {
+            Some(page) => page,
+            None => fail!("all pages around {start:#x} are provided"),
+        }
+    })
+}
 
 /// The virtual address of SINT0's slot, and what the timer needs.
 pub struct Messages {
@@ -76,8 +113,7 @@ impl Messages {
         for (register, value) in registers {
             must(wrmsr(register, value), "register of the local APIC");
         }
-        let page = rdmsr(HV_X64_MSR_SIMP).map(HvPageMsr::from_bits);
-        let page = page.unwrap_or_else(|fault| fail!("SIMP: {fault:x?}"));
+        let page = provided_page(HV_X64_MSR_SIMP);
         check!(page.gpfn() != 0, "SIMP names page 0 before it is enabled");
         let sint = HvSynicSint::new().with_vector(SINT0_VECTOR).into_bits();
         let on = HvSynicScontrol::new().with_enabled(true).into_bits();

@@ -114,6 +114,13 @@ impl Memory {
             .map(|entry| entry.kind)
     }
 
+    /// First byte and length of the entry of the memory map that an address lies in.
+    pub fn entry_of(&self, gpa: u64) -> Option<(u64, u64)> {
+        self.map()
+            .find(|entry| entry.addr <= gpa && gpa - entry.addr < entry.size)
+            .map(|entry| (entry.addr, entry.size))
+    }
+
     fn add(&mut self, range: Range) {
         if range.start < range.end && self.count < MAX_RANGES {
             self.ranges[self.count] = range;
@@ -209,6 +216,11 @@ pub fn make_executable(address: u64) {
         }
         table = entry & ADDRESS;
     }
-    // SAFETY: the same page tables again, with one right more.
+    forget_translations();
+}
+
+/// After a change of the page tables.
+pub fn forget_translations() {
+    // SAFETY: the same page tables again.
     unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack)) };
 }

@@ -1,17 +1,16 @@
 //! What Linux does at boot and when `mshv_root` loads (root sheet F.2, F.3, G.3 step 2).
 
 use guests::metal::Boot;
-use guests::metal::cpu::rdmsr;
+use guests::root::interrupts::{PROVIDED, provided_page};
 use guests::root::memory::{Memory, PAGE};
 use guests::root::stats;
 use guests::root::{Root, memory, report};
 use guests::{check, fail, ok};
 use tlfs::{
-    HV_X64_MSR_HYPERCALL, HV_X64_MSR_REFERENCE_TSC, HV_X64_MSR_SIEFP, HV_X64_MSR_SIMP,
-    HV_X64_MSR_SIRBP, HV_X64_MSR_VP_ASSIST_PAGE, HvCallCode, HvInputGetLogicalProcessorRunTime,
+    HvCallCode, HvInputGetLogicalProcessorRunTime,
     HvInputGetPartitionProperty, HvInputGetPartitionPropertyEx, HvInputGetSystemProperty,
     HvOutputGetLogicalProcessorRunTime, HvOutputGetPartitionProperty, HvOutputGetSystemProperty,
-    HvPageMsr, HvPartitionId, HvPartitionPropertyCode, HvPartitionPropertyVmmCapabilities,
+    HvPartitionId, HvPartitionPropertyCode, HvPartitionPropertyVmmCapabilities,
     HvSchedulerType, HvStatsAreaType, HvStatsObjectIdentity, HvStatsObjectType, HvStatus,
     HvSystemPropertyCode, HvVpIndex,
 };
@@ -21,18 +20,9 @@ const RAM: u32 = 1;
 /// F.3: before anything is enabled, the MSRs name the pages that the hypervisor provides: distinct, reserved, not page 0.
 pub fn provided_pages(start: &Boot) {
     let memory = Memory::new(start);
-    let msrs = [
-        HV_X64_MSR_HYPERCALL,
-        HV_X64_MSR_REFERENCE_TSC,
-        HV_X64_MSR_VP_ASSIST_PAGE,
-        HV_X64_MSR_SIMP,
-        HV_X64_MSR_SIEFP,
-        HV_X64_MSR_SIRBP,
-    ];
     let mut pages = [0; 6];
-    for (index, msr) in msrs.into_iter().enumerate() {
-        let value = rdmsr(msr).unwrap_or_else(|fault| fail!("MSR {msr:#x}: {fault:x?}"));
-        let value = HvPageMsr::from_bits(value);
+    for (index, msr) in PROVIDED.into_iter().enumerate() {
+        let value = provided_page(msr);
         let frame = value.gpfn();
         check!(!value.enabled(), "MSR {msr:#x} is enabled at the start");
         check!(frame != 0, "MSR {msr:#x} names page 0");
@@ -171,20 +161,4 @@ fn stats_pages(root: &mut Root) {
         stats::unmap(root, input);
     }
     ok!("the stats pages of DEBUG_FS map and unmap");
-}
-
-/// A page that lies between RAM and is not RAM in the map: the hypervisor's block is reserved there.
-pub fn reserved_ram(root: &Root) -> u64 {
-    const RESERVED: u32 = 2;
-    let provided = root.messages.page();
-    let largest = root
-        .memory
-        .map()
-        .filter(|entry| entry.kind == RESERVED && entry.addr + entry.size <= 2 << 30)
-        .filter(|entry| provided < entry.addr || provided >= entry.addr + entry.size)
-        .max_by_key(|entry| entry.size);
-    match largest {
-        Some(entry) => (entry.addr + entry.size / 2) & !(PAGE - 1),
-        None => fail!("the memory map reserves nothing for the hypervisor"),
-    }
 }

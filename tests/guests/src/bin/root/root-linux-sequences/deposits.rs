@@ -1,6 +1,7 @@
 //! Deposits: what is refused, and that a list is taken as a whole or not at all (root sheet A.4, trap 6).
 
 use guests::root::child::VMM_FLAGS;
+use guests::root::interrupts::hypervisor_pages;
 use guests::root::memory::{self, PAGE};
 use guests::root::pool::DEPOSIT_REPS;
 use guests::root::{Child, Root, report};
@@ -21,7 +22,7 @@ pub fn all_or_none(root: &mut Root) {
     let highest = root.memory.map().map(|entry| entry.addr + entry.size).max();
     let beyond = highest.unwrap_or(0).next_multiple_of(1 << 40);
     let provided = root.messages.page();
-    let hypervisor = hypervisor_page(root);
+    let [hypervisor] = hypervisor_pages(&root.memory);
     let mut good = [0; GOOD];
     for (index, page) in good.iter_mut().enumerate() {
         *page = root.memory.frame();
@@ -50,11 +51,6 @@ pub fn all_or_none(root: &mut Root) {
     ok!("a list of {DEPOSIT_REPS} pages is taken");
     other.bury(root);
     child.end(root);
-}
-
-/// A frame that the memory map leaves out between RAM, or calls reserved: the hypervisor's block is one of these.
-fn hypervisor_page(root: &Root) -> u64 {
-    super::boot::reserved_ram(root)
 }
 
 fn refuse(root: &mut Root, target: &Child, good: &[u64; GOOD], bad: u64, place: usize, what: &str) {

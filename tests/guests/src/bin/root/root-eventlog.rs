@@ -1,0 +1,5 @@
+//! Placeholder.
+#![no_std]
+#![no_main]
+guests::root!(main);
+fn main(_: &guests::metal::Boot) {}
