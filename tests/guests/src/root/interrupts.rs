@@ -6,8 +6,7 @@ use core::sync::atomic::{Ordering, fence};
 use tlfs::{
     HV_X64_MSR_EOM, HV_X64_MSR_HYPERCALL, HV_X64_MSR_REFERENCE_TSC, HV_X64_MSR_SCONTROL,
     HV_X64_MSR_SIEFP, HV_X64_MSR_SIMP, HV_X64_MSR_SINT0, HV_X64_MSR_SIRBP,
-    HV_X64_MSR_VP_ASSIST_PAGE, HvMessage,
-    HvMessageType, HvPageMsr, HvSynicScontrol, HvSynicSint,
+    HV_X64_MSR_VP_ASSIST_PAGE, HvMessage, HvMessageType, HvPageMsr, HvSynicScontrol, HvSynicSint,
 };
 use zerocopy::{FromZeros, IntoBytes};
 

@@ -14,7 +14,10 @@ use guests::root::memory::{self, PAGE};
 use guests::root::stats::{self, Holdings};
 use guests::root::{Child, Root, Vp, report};
 use guests::{check, fail, ok, probe, read_cr, root};
-use tlfs::{HvCallCode, HvHypercallInput, HvStatus};
+use tlfs::{
+    HvCallCode, HvHypercallInput, HvStatsAreaType, HvStatsObjectIdentity, HvStatsObjectType,
+    HvStatus,
+};
 
 root!(main);
 
@@ -111,7 +114,10 @@ fn page_tables(root: &mut Root) {
     let tables = read_cr!(3) & !0xFFF;
     let old = memory::read(tables + 8 * SLOT);
     memory::write(tables + 8 * SLOT, page | 7);
-    general_protection(read_at(SLOT_ADDRESS), "a page table in the hypervisor's memory");
+    general_protection(
+        read_at(SLOT_ADDRESS),
+        "a page table in the hypervisor's memory",
+    );
     let directory = root.memory.zeroed();
     memory::write(tables + 8 * SLOT, directory | 7);
     // A large page of which the hypervisor's block is a part.
@@ -191,19 +197,27 @@ fn shared(root: &mut Root) {
     report::same(write_at(ram, 11), Ok(()), "RAM of a child");
     report::same(read_at(ram), Ok(11), "RAM of a child");
     child.map(root, 0x5000, &[child.ram(0x5000)], RWX);
-    let input = stats::of_hypervisor();
+    let identity = HvStatsObjectIdentity::vp(child.id, vp.index, HvStatsAreaType::SELF);
+    let input = stats::object(HvStatsObjectType::VP, identity);
     let page = stats::map(root, &input);
+    readable(page);
+    stats::unmap(root, &input);
+    general_protection(read_at(virtual_address(page)), "an unmapped stats page");
+    let input = stats::of_hypervisor();
+    readable(stats::map(root, &input));
+    stats::unmap(root, &input);
+    child.end(root);
+    ok!("state pages and child RAM are writable, stats pages only readable");
+}
+
+fn readable(stats_page: u64) {
     for offset in [0, 8, 16, PAGE - 8] {
-        let address = virtual_address(page + offset);
+        let address = virtual_address(stats_page + offset);
         let value = read_at(address);
         check!(value.is_ok(), "a stats page cannot be read: {value:x?}");
         general_protection(write_at(address, 0x1234), "a stats page");
         report::same(read_at(address), value, "a stats page after a write");
     }
-    stats::unmap(root, &input);
-    general_protection(read_at(virtual_address(page)), "an unmapped stats page");
-    child.end(root);
-    ok!("state pages and child RAM are writable, stats pages only readable");
 }
 
 /// The physical local APIC is the hypervisor's; the root has one of its own, in MSRs.
@@ -274,7 +288,8 @@ fn hypercall_blocks(root: &mut Root) {
             (root.calls.input, page),
             (page, page),
         ] {
-            root.calls.fill_input(&[&u64::MAX.to_le_bytes(), &[0, 0, 6, 0, 0, 0, 0, 0]]);
+            root.calls
+                .fill_input(&[&u64::MAX.to_le_bytes(), &[0, 0, 6, 0, 0, 0, 0, 0]]);
             let status = root.calls.raw(control, input, output).call_status();
             check!(!status.is_success(), "a hypercall block in {what} is taken");
         }
@@ -287,7 +302,9 @@ fn hypercall_blocks(root: &mut Root) {
         report::same(done, 0, "pages mapped");
         ok!("{what} is no hypercall block and no RAM of a child");
     }
-    let status = root.calls.raw(control, root.calls.input + 4, root.calls.output);
+    let status = root
+        .calls
+        .raw(control, root.calls.input + 4, root.calls.output);
     report::status(
         status.call_status(),
         HvStatus::INVALID_ALIGNMENT,

@@ -15,18 +15,18 @@ use crate::guest::{CODE, Guest};
 child_code!(
     fault_code,
     "32",
-    "mov eax, 0xA0",   // 0
-    "mov ecx, 0xC0",   // 5
-    "mov ebx, 0xB0",   // 10
-    "ud2",             // 15
-    "out 0x80, eax",   // 17
-    "int3",            // 19
-    "out 0x80, eax",   // 20
-    "mov ebx, 0x58",   // 22
-    "mov fs, ebx",     // 27
-    "out 0x80, eax",   // 29
-    "mov eax, 0x1F",  // 31
-    "out 0x80, eax",   // 36
+    "mov eax, 0xA0",          // 0
+    "mov ecx, 0xC0",          // 5
+    "mov ebx, 0xB0",          // 10
+    "ud2",                    // 15
+    "out 0x80, eax",          // 17
+    "int3",                   // 19
+    "out 0x80, eax",          // 20
+    "mov ebx, 0x58",          // 22
+    "mov fs, ebx",            // 27
+    "out 0x80, eax",          // 29
+    "mov eax, 0x1F",          // 31
+    "out 0x80, eax",          // 36
     "add dword ptr [esp], 2", // 38
     "iretd",
 );
@@ -65,7 +65,11 @@ pub fn fields(root: &mut Root) {
     }
     let undefined = run(&guest, root, 6);
     report::same(undefined.header.rip, CODE + 15, "RIP of UD2");
-    report::same(undefined.header.intercept_access_type, Access::EXECUTE, "access");
+    report::same(
+        undefined.header.intercept_access_type,
+        Access::EXECUTE,
+        "access",
+    );
     let info = undefined.exception_info;
     report::same(
         (info.error_code_valid(), info.software_exception()),
@@ -123,7 +127,11 @@ pub fn delivered_again(root: &mut Root) {
     intercept(&guest, root, 6, false);
     guest.vp.jump(CODE + 15);
     guest.vp.put(gp::RAX, 0);
-    report::same(guest.hear(root), 0x1F, "the child's handler without an intercept");
+    report::same(
+        guest.hear(root),
+        0x1F,
+        "the child's handler without an intercept",
+    );
     guest.end(root);
     ok!("an intercepted exception is delivered after all; a removed intercept is gone");
 }
@@ -131,9 +139,9 @@ pub fn delivered_again(root: &mut Root) {
 child_code!(
     paging_code,
     "64",
-    "mov rbx, 0x23456",              // 0
-    "mov qword ptr [rbx], rax",      // 7
-    "mov rbx, 0x7fffff123456",       // 10
+    "mov rbx, 0x23456",         // 0
+    "mov qword ptr [rbx], rax", // 7
+    "mov rbx, 0x7fffff123456",  // 10
     "mov al, byte ptr [rbx]",
     "out 0x80, eax",
 );
@@ -157,7 +165,11 @@ pub fn page_fault(root: &mut Root) {
     report::same(long, true, "EFER.LMA in the execution state");
     guest.vp.skip(3);
     let read = run(&guest, root, 14);
-    report::same(read.exception_parameter, 0x7FFF_FF12_3456, "address of a #PF");
+    report::same(
+        read.exception_parameter,
+        0x7FFF_FF12_3456,
+        "address of a #PF",
+    );
     report::same(read.error_code, 0, "error code of a read");
     guest.vp.skip(2);
     guest.hear(root);

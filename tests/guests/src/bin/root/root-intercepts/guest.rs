@@ -6,8 +6,7 @@ use guests::root::{Child, Root, Vp, memory, report};
 use guests::{check, fail};
 use tlfs::{
     HvInterceptAccessMask, HvInterceptAccessType, HvInterceptParameters, HvInterceptType,
-    HvMessageType, HvRegisterName, HvX64InterceptMessageHeader,
-    HvX64IoPortInterceptMessage,
+    HvMessageType, HvRegisterName, HvX64InterceptMessageHeader, HvX64IoPortInterceptMessage,
 };
 
 /// Where the code lies.
@@ -113,8 +112,16 @@ impl Guest {
         report::same(header.vp_index, self.vp.index, "VP in a header");
         report::same(header.rip, CODE + offset, "RIP in a header");
         report::same(header.rip, page.rip, "RIP in header and register page");
-        report::same(header.rflags, page.rflags, "RFLAGS in header and register page");
-        report::same(header.cs_segment, page.segment[1], "CS in header and register page");
+        report::same(
+            header.rflags,
+            page.rflags,
+            "RFLAGS in header and register page",
+        );
+        report::same(
+            header.cs_segment,
+            page.segment[1],
+            "CS in header and register page",
+        );
         report::same(header.instruction_length(), length, "instruction length");
         report::same(header.intercept_access_type, access, "access type");
         let state = header.execution_state;

@@ -70,7 +70,8 @@ fn assert(
         vector: vector.into(),
         ..HvInputAssertVirtualInterrupt::default()
     };
-    root.calls.order(HvCallCode::ASSERT_VIRTUAL_INTERRUPT, &input)
+    root.calls
+        .order(HvCallCode::ASSERT_VIRTUAL_INTERRUPT, &input)
 }
 
 #[track_caller]
@@ -93,7 +94,10 @@ fn waiting(root: &mut Root) -> Guest {
 
 /// No intercept of HLT: the local APIC is emulated, so HLT is the hypervisor's (trap 31).
 fn sleeps(guest: &Guest, root: &mut Root) {
-    check!(guest.is_silent(root), "the HLT of a child with a local APIC is reported");
+    check!(
+        guest.is_silent(root),
+        "the HLT of a child with a local APIC is reported"
+    );
     let activity = guest.get(root, HvRegisterName::INTERNAL_ACTIVITY_STATE);
     report::same(activity & 2, 2, "halt in InternalActivityState");
 }
@@ -174,9 +178,16 @@ pub fn external(root: &mut Root) {
     };
     // The VP is suspended, so this one stays pending and can be taken back.
     must_assert(&guest, root, HvInterruptType::EXT_INT, EXTERNAL, false);
-    report::status(clear(&guest, root), HvStatus::SUCCESS, "ClearVirtualInterrupt");
+    report::status(
+        clear(&guest, root),
+        HvStatus::SUCCESS,
+        "ClearVirtualInterrupt",
+    );
     guest.vp.resume(root);
-    check!(guest.is_silent(root), "an interrupt that was taken back comes");
+    check!(
+        guest.is_silent(root),
+        "an interrupt that was taken back comes"
+    );
     guest.end(root);
     ok!("ExtINT is delivered, and can be taken back before");
 }

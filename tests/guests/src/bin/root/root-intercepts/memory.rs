@@ -39,7 +39,11 @@ fn hit(
     report::same(message.guest_physical_address, gpa, "address");
     report::same(message.header.intercept_access_type, access, "access");
     report::same(message.header.vp_index, guest.vp.index, "VP");
-    report::same(message.header.rip, guest.vp.rip(), "RIP of message and register page");
+    report::same(
+        message.header.rip,
+        guest.vp.rip(),
+        "RIP of message and register page",
+    );
     if kind == HvMessageType::GPA_INTERCEPT {
         report::same(message.cache_type, HvCacheType::WRITE_BACK, "cache type");
     }
@@ -133,9 +137,19 @@ pub fn narrowed(root: &mut Root) {
     let (status, done) = guest.child.unmap(root, TARGET, 1, HvUnmapGpaFlags(0));
     report::same((status.is_success(), done), (true, 1), "UnmapGpaPages");
     let (status, done) = guest.child.unmap(root, TARGET, 1, HvUnmapGpaFlags(0));
-    report::same((status.is_success(), done), (true, 1), "UnmapGpaPages again");
+    report::same(
+        (status.is_success(), done),
+        (true, 1),
+        "UnmapGpaPages again",
+    );
     go(&guest, READ, TARGET + 8);
-    hit(&guest, root, HvMessageType::UNMAPPED_GPA, TARGET + 8, Access::READ);
+    hit(
+        &guest,
+        root,
+        HvMessageType::UNMAPPED_GPA,
+        TARGET + 8,
+        Access::READ,
+    );
     guest.child.map(root, TARGET, &[frame], RWX);
     guest.end(root);
 }

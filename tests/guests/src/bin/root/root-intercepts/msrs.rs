@@ -73,7 +73,12 @@ pub fn named(root: &mut Root) {
     read(&guest, root);
     write(&guest, root);
     // Only reads: the write is a #GP, which is intercepted to be seen.
-    guest.intercept(root, HvInterceptType::EXCEPTION, EXECUTE, GENERAL_PROTECTION);
+    guest.intercept(
+        root,
+        HvInterceptType::EXCEPTION,
+        EXECUTE,
+        GENERAL_PROTECTION,
+    );
     guest.intercept(root, kind, HvInterceptAccessMask::READ, msr);
     read(&guest, root);
     fault(&guest, root, 23);
@@ -92,7 +97,12 @@ pub fn all(root: &mut Root) {
     read(&guest, root);
     write(&guest, root);
     guest.intercept(root, HvInterceptType::X64_MSR, NONE, any);
-    guest.intercept(root, HvInterceptType::EXCEPTION, EXECUTE, GENERAL_PROTECTION);
+    guest.intercept(
+        root,
+        HvInterceptType::EXCEPTION,
+        EXECUTE,
+        GENERAL_PROTECTION,
+    );
     fault(&guest, root, 5);
     guest.hear(root);
     guest.hear(root);
@@ -101,7 +111,11 @@ pub fn all(root: &mut Root) {
     let ignore = HvUnimplementedMsrAction::IGNORE_WRITE_READ_ZERO.0;
     let property = HvPartitionPropertyCode::UNIMPLEMENTED_MSR_ACTION;
     guest.child.set_property(root, property, u64::from(ignore));
-    report::same((guest.hear(root), guest.hear(root)), (0, 0), "an MSR that is ignored");
+    report::same(
+        (guest.hear(root), guest.hear(root)),
+        (0, 0),
+        "an MSR that is ignored",
+    );
     report::same(guest.hear(root), 0x11, "EAX after an ignored WRMSR");
     guest.end(root);
     ok!("all MSRs that are not virtualized: intercepted, faulting, ignored");

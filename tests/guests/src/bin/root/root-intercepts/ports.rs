@@ -54,7 +54,11 @@ pub fn fields(root: &mut Root) {
         guest.check_header(&message.header, offset, length, access);
         let info = message.access_info;
         report::same(info.access_size(), size, "size of a port access");
-        report::same(info.string_op() || info.rep_prefix(), false, "string or REP");
+        report::same(
+            info.string_op() || info.rep_prefix(),
+            false,
+            "string or REP",
+        );
         let bytes = &message.instruction_bytes;
         guest.check_bytes(message.header.rip, message.instruction_byte_count, bytes);
         report::same(message.rax as u32, 0x789A_BCDE, "RAX");
@@ -89,7 +93,11 @@ pub fn fields(root: &mut Root) {
     report::same(message.rdi, 0x5000, "RDI");
     report::same(message.es_segment, guest.vp.page().segment[0], "ES");
     guest.vp.skip(2);
-    report::same(guest.hear(root), 0, "ECX after REP OUTSB was done for the child");
+    report::same(
+        guest.hear(root),
+        0,
+        "ECX after REP OUTSB was done for the child",
+    );
     guest.end(root);
     ok!("INS and OUTS: string, REP, RSI, RDI, RCX, DS, ES");
 }
@@ -122,9 +130,17 @@ pub fn masks(root: &mut Root) {
     let one = HvInterceptParameters::io_port_range(0x605, 0x605);
     guest.intercept(root, ports, HvInterceptAccessMask::WRITE, one);
     let message = guest.run_to_port(root, 0x605);
-    report::same(message.header.intercept_access_type, Access::WRITE, "access");
+    report::same(
+        message.header.intercept_access_type,
+        Access::WRITE,
+        "access",
+    );
     guest.vp.skip(1);
-    report::same(guest.hear(root), 0xFF, "a read of a port with write intercepts");
+    report::same(
+        guest.hear(root),
+        0xFF,
+        "a read of a port with write intercepts",
+    );
     let single = HvInterceptParameters::io_port(0x605);
     let port = HvInterceptType::X64_IO_PORT;
     guest.intercept(root, port, HvInterceptAccessMask::READ, single);
@@ -134,7 +150,11 @@ pub fn masks(root: &mut Root) {
     guest.vp.skip(1);
     report::same(guest.hear(root), 0x5A, "a read that the parent answers");
     for (kind, mask, parameter) in [
-        (ports, RW, HvInterceptParameters::io_port_range(0x610, 0x60F)),
+        (
+            ports,
+            RW,
+            HvInterceptParameters::io_port_range(0x610, 0x60F),
+        ),
         (port, HvInterceptAccessMask::EXECUTE, single),
         (port, RW, HvInterceptParameters(0x1_0000)),
     ] {

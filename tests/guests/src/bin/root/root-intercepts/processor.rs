@@ -84,12 +84,20 @@ pub fn named_leaf(root: &mut Root) {
         guest.vp.put(register, value);
     }
     guest.vp.skip(2);
-    report::same(hear_four(&guest, root), [1, 2, 3, 4], "CPUID as the parent says");
+    report::same(
+        hear_four(&guest, root),
+        [1, 2, 3, 4],
+        "CPUID as the parent says",
+    );
     let max = guest.hear(root);
     report::same(max, asked(&guest, root, 0, 0, false)[0], "CPUID of leaf 0");
     guest.intercept(root, kind, NONE, leaf);
     let default = asked(&guest, root, 0x100, 7, false);
-    report::same(hear_four(&guest, root), default, "CPUID without an intercept");
+    report::same(
+        hear_four(&guest, root),
+        default,
+        "CPUID without an intercept",
+    );
     guest.end(root);
     ok!("one CPUID leaf: intercepted, answered, removed");
 }
@@ -122,7 +130,11 @@ pub fn every_leaf(root: &mut Root) {
     guest.vp.skip(2);
     report::same(guest.hear(root), 0x55, "EAX as the parent says");
     let default = asked(&guest, root, 0x100, 7, false);
-    report::same(hear_four(&guest, root), default, "CPUID without an intercept");
+    report::same(
+        hear_four(&guest, root),
+        default,
+        "CPUID without an intercept",
+    );
     guest.end(root);
     ok!("every CPUID leaf: intercepted, answered, removed");
 }

@@ -72,17 +72,28 @@ pub fn cpuid(root: &mut Root) {
     let [eax, ebx, ..] = asked(&guest, root, 0x4000, 0, false);
     report::same(hear_two(&guest, root, 0), [eax, ebx], "CPUID before");
     let everywhere = result(None, false, 0xFFFF_1234);
-    success(order(&guest, root, REGISTER, CPUID, &everywhere), "register");
+    success(
+        order(&guest, root, REGISTER, CPUID, &everywhere),
+        "register",
+    );
     let wanted = [eax & 0xFFFF_0000 | 0x1234, 0x5A5A_5A5A];
     report::same(hear_two(&guest, root, 0), wanted, "registered CPUID");
-    report::same(hear_two(&guest, root, 9), wanted, "registered CPUID, other subleaf");
+    report::same(
+        hear_two(&guest, root, 9),
+        wanted,
+        "registered CPUID, other subleaf",
+    );
     let [a, b, ..] = asked(&guest, root, 0x4000, 9, true);
     report::same([a, b], wanted, "GetVpCpuidValues with registered results");
     let special = result(Some(9), true, 0x9999);
     success(order(&guest, root, REGISTER, CPUID, &special), "register");
     let nine = hear_two(&guest, root, 9);
     report::same(nine[0] & 0xFFFF, 0x9999, "CPUID of a registered subleaf");
-    report::same(hear_two(&guest, root, 8), wanted, "CPUID of another subleaf");
+    report::same(
+        hear_two(&guest, root, 8),
+        wanted,
+        "CPUID of another subleaf",
+    );
     // An intercept comes before a result, unless that always overrides.
     let leaf = HvInterceptParameters::cpuid(0x4000);
     guest.intercept(root, CPUID, HvInterceptAccessMask::EXECUTE, leaf);
@@ -94,11 +105,18 @@ pub fn cpuid(root: &mut Root) {
     guest.vp.put(gp::RAX, 0x10);
     guest.vp.put(gp::RBX, 0x20);
     guest.vp.skip(2);
-    report::same([guest.hear(root), guest.hear(root)], [0x10, 0x20], "the parent's answer");
+    report::same(
+        [guest.hear(root), guest.hear(root)],
+        [0x10, 0x20],
+        "the parent's answer",
+    );
     let none = HvInterceptAccessMask(0);
     guest.intercept(root, CPUID, none, leaf);
     for registered in [special, everywhere] {
-        success(order(&guest, root, UNREGISTER, CPUID, &registered), "unregister");
+        success(
+            order(&guest, root, UNREGISTER, CPUID, &registered),
+            "unregister",
+        );
     }
     report::same(hear_two(&guest, root, 9), [eax, ebx], "CPUID after");
     let bad = order(&guest, root, REGISTER, HvInterceptType::EXCEPTION, &special);
@@ -132,7 +150,11 @@ pub fn msr(root: &mut Root) {
     let ignore = rule(HvUnimplementedMsrAction::IGNORE_WRITE_READ_ZERO);
     let status = order(&guest, root, REGISTER, kind, &ignore);
     report::status(status, HvStatus::SUCCESS, "register");
-    report::same([guest.hear(root), guest.hear(root)], [0, 0x66], "an ignored MSR");
+    report::same(
+        [guest.hear(root), guest.hear(root)],
+        [0, 0x66],
+        "an ignored MSR",
+    );
     let fault = rule(HvUnimplementedMsrAction::FAULT);
     let status = order(&guest, root, REGISTER, kind, &fault);
     report::status(status, HvStatus::SUCCESS, "register");

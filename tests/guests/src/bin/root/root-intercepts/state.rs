@@ -36,7 +36,11 @@ pub fn triple_fault(root: &mut Root) {
     // The parent may make something of it: as a reset would.
     guest.vp.enter_flat(root, CODE + 3);
     guest.vp.set_tables(root, (GDT, 0x17), (IDT, 0x7FF));
-    report::same(guest.hear(root), 0x44, "a VP that goes on after a triple fault");
+    report::same(
+        guest.hear(root),
+        0x44,
+        "a VP that goes on after a triple fault",
+    );
     guest.end(root);
     ok!("a triple fault is reported, and the VP can be used again");
 }
@@ -88,30 +92,30 @@ pub fn refused_by_hardware(root: &mut Root) {
 child_code!(
     control_code,
     "32",
-    "3: mov eax, cr0",   // 0
-    "or eax, 0x10000",   // 3
-    "mov cr0, eax",      // 8
-    "mov eax, cr0",      // 11
-    "out 0x80, eax",     // 14
-    "xor eax, 0x40000",  // 16
-    "mov cr0, eax",      // 21
-    "mov eax, cr0",      // 24
-    "out 0x80, eax",     // 27
-    "mov eax, cr4",      // 29
-    "xor eax, 4",        // 32
-    "mov cr4, eax",      // 35
-    "mov eax, cr4",      // 38
-    "out 0x80, eax",     // 41
-    "jmp 3b",            // 43
-    "nop",               // 45
-    "mov eax, cr4",      // 46
-    "or eax, 0x40000",   // 49
-    "mov cr4, eax",      // 54
-    "xor ecx, ecx",      // 57
-    "xor edx, edx",      // 59
-    "mov eax, 3",        // 61
-    "xsetbv",            // 66
-    "mov eax, 0x33",     // 69
+    "3: mov eax, cr0",  // 0
+    "or eax, 0x10000",  // 3
+    "mov cr0, eax",     // 8
+    "mov eax, cr0",     // 11
+    "out 0x80, eax",    // 14
+    "xor eax, 0x40000", // 16
+    "mov cr0, eax",     // 21
+    "mov eax, cr0",     // 24
+    "out 0x80, eax",    // 27
+    "mov eax, cr4",     // 29
+    "xor eax, 4",       // 32
+    "mov cr4, eax",     // 35
+    "mov eax, cr4",     // 38
+    "out 0x80, eax",    // 41
+    "jmp 3b",           // 43
+    "nop",              // 45
+    "mov eax, cr4",     // 46
+    "or eax, 0x40000",  // 49
+    "mov cr4, eax",     // 54
+    "xor ecx, ecx",     // 57
+    "xor edx, edx",     // 59
+    "mov eax, 3",       // 61
+    "xsetbv",           // 66
+    "mov eax, 0x33",    // 69
     "out 0x80, eax",
 );
 
@@ -138,11 +142,18 @@ pub fn control_registers(root: &mut Root) {
         (HvRegisterName::CR_INTERCEPT_CR0_MASK, WP),
         (HvRegisterName::CR_INTERCEPT_CR4_MASK, TSD | PCE),
         (HvRegisterName::CR_INTERCEPT_IA32_MISC_ENABLE_MASK, 1),
-        (HvRegisterName::CR_INTERCEPT_CONTROL, CONTROL_CR0 | CONTROL_CR4),
+        (
+            HvRegisterName::CR_INTERCEPT_CONTROL,
+            CONTROL_CR0 | CONTROL_CR4,
+        ),
     ];
     guest.vp.set64(root, &list);
     for (name, value) in list {
-        report::same(guest.get(root, name), value, "a register of control intercepts");
+        report::same(
+            guest.get(root, name),
+            value,
+            "a register of control intercepts",
+        );
     }
     let old = guest.get(root, HvRegisterName::CR0);
     let new = written(&guest, root, HvRegisterName::CR0, 8);
@@ -150,16 +161,30 @@ pub fn control_registers(root: &mut Root) {
     report::same(guest.vp.page().cr0, old, "CR0 before it changes");
     // The parent ignores the write.
     guest.vp.skip(3);
-    report::same(u64::from(guest.hear(root)), old, "CR0 whose change was ignored");
+    report::same(
+        u64::from(guest.hear(root)),
+        old,
+        "CR0 whose change was ignored",
+    );
     // AM is not in the mask.
-    report::same(u64::from(guest.hear(root)), old ^ AM, "CR0 after a change of AM");
+    report::same(
+        u64::from(guest.hear(root)),
+        old ^ AM,
+        "CR0 after a change of AM",
+    );
     let new = written(&guest, root, HvRegisterName::CR4, 35);
     report::same(new, TSD, "the new CR4");
     // The parent makes the change.
     guest.vp.set64(root, &[(HvRegisterName::CR4, new)]);
     guest.vp.skip(3);
-    report::same(u64::from(guest.hear(root)), TSD, "CR4 that the parent changed");
-    guest.vp.set64(root, &[(HvRegisterName::CR_INTERCEPT_CONTROL, 0)]);
+    report::same(
+        u64::from(guest.hear(root)),
+        TSD,
+        "CR4 that the parent changed",
+    );
+    guest
+        .vp
+        .set64(root, &[(HvRegisterName::CR_INTERCEPT_CONTROL, 0)]);
     let now = u64::from(guest.hear(root));
     report::same(now & WP, WP, "CR0.WP without intercepts");
     guest.hear(root);
@@ -180,7 +205,11 @@ fn extended(guest: &Guest, root: &mut Root) {
     guest.vp.jump(CODE + 46);
     let new = written(guest, root, HvRegisterName::XFEM, 66);
     report::same(new, 3, "the new XCR0");
-    report::same(guest.get(root, HvRegisterName::XFEM), 1, "XCR0 before it changes");
+    report::same(
+        guest.get(root, HvRegisterName::XFEM),
+        1,
+        "XCR0 before it changes",
+    );
     guest.vp.skip(3);
     report::same(guest.hear(root), 0x33, "after XSETBV");
     ok!("control registers: XCR0");
@@ -210,7 +239,11 @@ pub fn local_apic(root: &mut Root) {
     let status = apic_call(&guest, root, HvCallCode::GET_VP_STATE, page);
     report::status(status, HvStatus::SUCCESS, "GetVpState");
     memory::copy_from(page, state.as_mut_bytes());
-    check!(state.apic_version & 0xFF >= 0x10, "APIC version {:#x}", state.apic_version);
+    check!(
+        state.apic_version & 0xFF >= 0x10,
+        "APIC version {:#x}",
+        state.apic_version
+    );
     report::same(state.apic_spurious, 0xFF, "spurious vector after reset");
     report::same(state.apic_lvt_lint0 & 1 << 16, 1 << 16, "LINT0 after reset");
     state.apic_spurious = 0x1E1;
@@ -229,9 +262,16 @@ pub fn local_apic(root: &mut Root) {
         0x1E1,
         "the spurious vector as a register",
     );
-    report::same(guest.get(root, HvRegisterName::APIC_IRR2), 2, "IRR as a register");
+    report::same(
+        guest.get(root, HvRegisterName::APIC_IRR2),
+        2,
+        "IRR as a register",
+    );
     let huge = apic_call(&guest, root, HvCallCode::GET_VP_STATE, 1 << 51);
-    check!(!huge.is_success(), "GetVpState writes to a page that is not there");
+    check!(
+        !huge.is_success(),
+        "GetVpState writes to a page that is not there"
+    );
     root.memory.give_back(page);
     guest.end(root);
     ok!("the local APIC goes out and in through a page");

@@ -11,13 +11,7 @@ use tlfs::{
 
 use crate::guest::Guest;
 
-child_code!(
-    idle_code,
-    "64",
-    "2: mov eax, 1",
-    "out 0x80, eax",
-    "jmp 2b",
-);
+child_code!(idle_code, "64", "2: mov eax, 1", "out 0x80, eax", "jmp 2b",);
 
 /// Where the page tables lie.
 pub const PML4: u64 = 0x1_0000;
@@ -68,8 +62,7 @@ fn translate(
     report::value(root.calls.ask(call, &input), "TranslateVirtualAddress")
 }
 
-const READ: HvTranslateGvaControlFlags =
-    HvTranslateGvaControlFlags::new().with_validate_read(true);
+const READ: HvTranslateGvaControlFlags = HvTranslateGvaControlFlags::new().with_validate_read(true);
 const WRITE: HvTranslateGvaControlFlags =
     HvTranslateGvaControlFlags::new().with_validate_write(true);
 const EXECUTE: HvTranslateGvaControlFlags =
@@ -154,7 +147,11 @@ pub fn flags(root: &mut Root) {
     let (status, _) = guest.child.unmap(root, 0x4_0000, 1, HvUnmapGpaFlags(0));
     report::same(status.is_success(), true, "UnmapGpaPages");
     let output = translate(&guest, root, 0x40, READ);
-    report::same(output.result_code, Code::GPA_UNMAPPED, "a page unmapped since");
+    report::same(
+        output.result_code,
+        Code::GPA_UNMAPPED,
+        "a page unmapped since",
+    );
     guest.end(root);
     ok!("translations mark page tables, and lock the TLB, only if asked");
 }

@@ -34,6 +34,8 @@ const MMIO: u64 = 0xF000_0000;
 const LARGE: u64 = 0x4000_0000;
 const CODE: u64 = 0x1000;
 const FLAT_CODE: u64 = 0x2000;
+/// Type of RAM in the memory map.
+const RAM: u32 = 1;
 /// Offset of the loop in `flat_code`.
 const LOOP_AT: u64 = 23;
 /// How Linux reserves a region.
@@ -141,7 +143,6 @@ fn refuse_early_calls(root: &Root, child: &Child) {
 
 /// B.7: the register page holds the reset state before the first run; both pages are RAM of the root's map.
 fn fresh_pages(root: &Root, vp: &Vp) {
-    const RAM: u32 = 1;
     for page in [vp.registers, vp.message] {
         report::same(root.memory.kind_of(page), Some(RAM), "a state page is RAM");
     }
@@ -175,7 +176,7 @@ fn vp_stats(root: &mut Root, child: &Child) {
         stats::object(HvStatsObjectType::VP, identity)
     });
     let page = stats::map(root, &own);
-    check!(page != 0, "the VP's stats page is page 0");
+    report::same(root.memory.kind_of(page), Some(RAM), "a stats page is RAM");
     let map = |input| root.calls.order(HvCallCode::MAP_STATS_PAGE, input);
     match map(&parent) {
         HvStatus::SUCCESS => stats::unmap(root, &parent),
