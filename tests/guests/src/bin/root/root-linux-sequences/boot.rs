@@ -7,11 +7,11 @@ use guests::root::stats;
 use guests::root::{Root, memory, report};
 use guests::{check, fail, ok};
 use tlfs::{
-    HvCallCode, HvInputGetLogicalProcessorRunTime, HvInputGetPartitionProperty,
-    HvInputGetPartitionPropertyEx, HvInputGetSystemProperty, HvOutputGetLogicalProcessorRunTime,
-    HvOutputGetPartitionProperty, HvOutputGetSystemProperty, HvPartitionId,
-    HvPartitionPropertyCode, HvPartitionPropertyVmmCapabilities, HvSchedulerType, HvStatsAreaType,
-    HvStatsObjectIdentity, HvStatsObjectType, HvStatus, HvSystemPropertyCode, HvVpIndex,
+    HvCallCode, HvInputGetPartitionProperty, HvInputGetPartitionPropertyEx,
+    HvInputGetSystemProperty, HvOutputGetPartitionProperty, HvOutputGetSystemProperty,
+    HvPartitionId, HvPartitionPropertyCode, HvPartitionPropertyVmmCapabilities, HvSchedulerType,
+    HvStatsAreaType, HvStatsObjectIdentity, HvStatsObjectType, HvStatus, HvSystemPropertyCode,
+    HvVpIndex,
 };
 
 const RAM: u32 = 1;
@@ -49,22 +49,8 @@ fn property(root: &Root, code: HvPartitionPropertyCode) -> Result<u64, HvStatus>
     output.map(|output| output.property_value)
 }
 
-fn run_time(root: &Root, lp_index: u32) -> Result<HvOutputGetLogicalProcessorRunTime, HvStatus> {
-    let input = HvInputGetLogicalProcessorRunTime { lp_index };
-    let call = HvCallCode::GET_LOGICAL_PROCESSOR_RUN_TIME;
-    root.calls.ask(call, &input)
-}
-
 /// What Linux asks while `mshv_root` loads, and the crates while a VM is created.
 pub fn module_load(root: &mut Root) {
-    report::value(run_time(root, 0), "GetLogicalProcessorRunTime of LP 0");
-    report::same(
-        run_time(root, 0xFFFF).err(),
-        Some(HvStatus::INVALID_LP_INDEX),
-        "GetLogicalProcessorRunTime of an LP that does not exist",
-    );
-    ok!("GetLogicalProcessorRunTime tells LPs that run from others");
-
     let input = HvInputGetSystemProperty {
         property_id: HvSystemPropertyCode::SCHEDULER_TYPE,
         ..HvInputGetSystemProperty::default()

@@ -1,5 +1,0 @@
-//! Placeholder.
-#![no_std]
-#![no_main]
-guests::root!(main);
-fn main(_: &guests::metal::Boot) {}
