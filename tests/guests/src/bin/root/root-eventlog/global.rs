@@ -1,8 +1,8 @@
 //! Type 0: system events.
 
+use guests::ok;
 use guests::root::child::{Child, VMM_FLAGS, creation};
 use guests::root::{Root, report};
-use guests::ok;
 use tlfs::{
     HvCallCode, HvEventLogBufferState, HvEventLogEntryType, HvEventLogSystemSources,
     HvEventLogType, HvOutputPartitionId, HvPartitionId, HvStatus,
@@ -32,13 +32,21 @@ pub fn events(root: &mut Root) {
     let id = child.id;
     child.bury(root);
     report::status(LOG.flush(root, 0), HvStatus::SUCCESS, "0x68");
-    report::same(LOG.reported(root.messages.wait(100_000)), 0, "the buffer reported");
+    report::same(
+        LOG.reported(root.messages.wait(100_000)),
+        0,
+        "the buffer reported",
+    );
     state(pages[0], HvEventLogBufferState::READY);
     let shortage = u64::from(HvStatus::INSUFFICIENT_MEMORY.0);
     type Kind = HvEventLogEntryType;
     for (kind, parameters, least) in [
         (Kind::ADMIN_TEST, None, 1),
-        (Kind::OPERATIONAL_PARTITION_CREATION_FAILED, Some(shortage), 1),
+        (
+            Kind::OPERATIONAL_PARTITION_CREATION_FAILED,
+            Some(shortage),
+            1,
+        ),
         (Kind::OPERATIONAL_PARTITION_CREATED, Some(id.0), 1),
         (Kind::OPERATIONAL_PARTITION_DELETED, Some(id.0), 1),
     ] {

@@ -56,18 +56,45 @@ pub fn events(root: &mut Root) {
         "0x63 of a buffer in use",
     );
     report::status(LOG.flush(root, 0), HvStatus::SUCCESS, "0x68");
-    report::same(LOG.reported(root.messages.wait(100_000)), 0, "the buffer reported");
+    report::same(
+        LOG.reported(root.messages.wait(100_000)),
+        0,
+        "the buffer reported",
+    );
     state(page, HvEventLogBufferState::READY);
     let front = header(page);
-    report::same(front.next_buffer_index, HvEventLogBufferIndex::NONE, "next buffer");
-    report::same(front.next_buffer_offset, used, "next entry of a ready buffer");
-    report::same(front.buffer_size, SMALL.bytes - 72, "size without the header");
-    report::same((front.logical_processor, front.events_lost), (0, 0), "LP and lost events");
+    report::same(
+        front.next_buffer_index,
+        HvEventLogBufferIndex::NONE,
+        "next buffer",
+    );
+    report::same(
+        front.next_buffer_offset,
+        used,
+        "next entry of a ready buffer",
+    );
+    report::same(
+        front.buffer_size,
+        SMALL.bytes - 72,
+        "size without the header",
+    );
+    report::same(
+        (front.logical_processor, front.events_lost),
+        (0, 0),
+        "LP and lost events",
+    );
     lives(page, id, fault.header.rip);
     ok!("entries of a partition, a VP and a triple fault");
 
-    report::status(LOG.flush(root, 0), HvStatus::SUCCESS, "0x68 of a ready buffer");
-    check!(root.messages.poll().is_none(), "0x68 of a ready buffer brings a message");
+    report::status(
+        LOG.flush(root, 0),
+        HvStatus::SUCCESS,
+        "0x68 of a ready buffer",
+    );
+    check!(
+        root.messages.poll().is_none(),
+        "0x68 of a ready buffer brings a message"
+    );
     report::status(LOG.release(root, 0), HvStatus::SUCCESS, "0x67");
     report::status(
         LOG.release(root, 0),

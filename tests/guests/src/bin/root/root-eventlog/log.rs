@@ -183,7 +183,7 @@ pub fn header(page: u64) -> HvEventLogBufferHeader {
 pub fn entries(page: u64, mut f: impl FnMut(&Entry)) -> u64 {
     let header = header(page);
     let end = u64::from(header.next_buffer_offset);
-    check!(HEADER <= end && end <= PAGE, "next entry at {end:#x}");
+    check!((HEADER..=PAGE).contains(&end), "next entry at {end:#x}");
     let (mut at, mut count, mut time) = (HEADER, 0, 0);
     while at < end {
         let mut entry = Entry {
@@ -197,7 +197,10 @@ pub fn entries(page: u64, mut f: impl FnMut(&Entry)) -> u64 {
             "an entry of {size} bytes at {at:#x}"
         );
         let bytes = (size as usize - 16).min(8 * PARAMETERS);
-        memory::copy_from(page + at + 16, &mut entry.parameters.as_mut_bytes()[..bytes]);
+        memory::copy_from(
+            page + at + 16,
+            &mut entry.parameters.as_mut_bytes()[..bytes],
+        );
         check!(entry.header.time_stamp >= time, "time goes backwards");
         time = entry.header.time_stamp;
         f(&entry);

@@ -33,7 +33,11 @@ pub fn without_a_group(root: &Root) {
     for kind in HvEventLogType::NAMED {
         let log = Log(*kind);
         is(log.finalize(root), denied, "0x61 without a group");
-        is(log.create(root, 0, ANYWHERE), denied, "0x62 without a group");
+        is(
+            log.create(root, 0, ANYWHERE),
+            denied,
+            "0x62 without a group",
+        );
         is(log.delete(root, 0), denied, "0x63 without a group");
         report::same(log.map::<1>(root, 0), Err(denied), "0x64 without a group");
         check!(!log.unmap(root, 0).is_success(), "0x65 without a group");
@@ -60,21 +64,51 @@ pub fn geometry(root: &mut Root) {
     let page = PAGE as u32;
     for bad in [
         Geometry { count: 0, ..SMALL },
-        Geometry { count: 513, ..SMALL },
+        Geometry {
+            count: 513,
+            ..SMALL
+        },
         Geometry { bytes: 0, ..SMALL },
-        Geometry { bytes: page + 8, ..SMALL },
-        Geometry { bytes: 513 * page, ..SMALL },
-        Geometry { threshold: 0, ..SMALL },
-        Geometry { threshold: 5, ..SMALL },
-        Geometry { basis: HvEventLogEntryTimeBasis(7), ..SMALL },
+        Geometry {
+            bytes: page + 8,
+            ..SMALL
+        },
+        Geometry {
+            bytes: 513 * page,
+            ..SMALL
+        },
+        Geometry {
+            threshold: 0,
+            ..SMALL
+        },
+        Geometry {
+            threshold: 5,
+            ..SMALL
+        },
+        Geometry {
+            basis: HvEventLogEntryTimeBasis(7),
+            ..SMALL
+        },
     ] {
-        is(log.initialize(root, &bad), HvStatus::INVALID_PARAMETER, "a bad group");
+        is(
+            log.initialize(root, &bad),
+            HvStatus::INVALID_PARAMETER,
+            "a bad group",
+        );
     }
     root.withdraw_all(HvPartitionId::SELF);
     let short = HvStatus::INSUFFICIENT_MEMORY;
-    is(log.initialize(root, &SMALL), short, "a group without memory");
+    is(
+        log.initialize(root, &SMALL),
+        short,
+        "a group without memory",
+    );
     pay(root, |root| log.initialize(root, &SMALL));
-    is(log.initialize(root, &SMALL), HvStatus::OBJECT_IN_USE, "a second group");
+    is(
+        log.initialize(root, &SMALL),
+        HvStatus::OBJECT_IN_USE,
+        "a second group",
+    );
     is(log.finalize(root), HvStatus::SUCCESS, "0x61");
     is(log.finalize(root), HvStatus::OPERATION_DENIED, "0x61 again");
     ok!("a group: sizes, memory, once");
@@ -128,8 +162,16 @@ pub fn states(root: &mut Root) {
     let (invalid, denied) = (HvStatus::INVALID_PARAMETER, HvStatus::OPERATION_DENIED);
     pay(root, |root| log.initialize(root, &SMALL));
     // Nothing there.
-    is(log.create(root, 4, ANYWHERE), invalid, "0x62 beyond the count");
-    is(log.create(root, 0, NOWHERE), invalid, "0x62 in a domain that is none");
+    is(
+        log.create(root, 4, ANYWHERE),
+        invalid,
+        "0x62 beyond the count",
+    );
+    is(
+        log.create(root, 0, NOWHERE),
+        invalid,
+        "0x62 in a domain that is none",
+    );
     is(log.delete(root, 0), invalid, "0x63 of no buffer");
     report::same(log.map::<1>(root, 0), Err(invalid), "0x64 of no buffer");
     is(log.unmap(root, 0), invalid, "0x65 of no buffer");
@@ -140,7 +182,11 @@ pub fn states(root: &mut Root) {
     is(log.create(root, 0, ANYWHERE), short, "0x62 without memory");
     pay(root, |root| log.create(root, 0, ANYWHERE));
     // Standby.
-    is(log.create(root, 0, ANYWHERE), invalid, "0x62 of a used index");
+    is(
+        log.create(root, 0, ANYWHERE),
+        invalid,
+        "0x62 of a used index",
+    );
     is(log.finalize(root), denied, "0x61 with a buffer");
     is(log.release(root, 0), denied, "0x67 in standby");
     let status = log.unmap(root, 0);
@@ -154,10 +200,18 @@ pub fn states(root: &mut Root) {
     report::same(log.map::<1>(root, 3), Err(denied), "0x64 again");
     is(log.delete(root, 3), denied, "0x63 of a mapped buffer");
     is(log.release(root, 3), denied, "0x67 of a free buffer");
-    is(log.flush(root, 3), HvStatus::SUCCESS, "0x68 of a free buffer");
+    is(
+        log.flush(root, 3),
+        HvStatus::SUCCESS,
+        "0x68 of a free buffer",
+    );
     state(page, HvEventLogBufferState::FREE);
     read_only(page);
-    is(log.unmap(root, 3), HvStatus::SUCCESS, "0x65 of a free buffer");
+    is(
+        log.unmap(root, 3),
+        HvStatus::SUCCESS,
+        "0x65 of a free buffer",
+    );
     let gone = probe!("mov {value}, [{address}]", value = out(reg) _, address = in(reg) virtual_address(page));
     check!(gone.is_err(), "an unmapped buffer can be read");
     is(log.delete(root, 3), HvStatus::SUCCESS, "0x63");
