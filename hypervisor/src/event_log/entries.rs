@@ -1,21 +1,16 @@
 //! What can be recorded, and what an entry of it looks like.
 
-use arrayvec::ArrayVec;
 use tlfs::{
     HvEventLogEntryHeader, HvEventLogEntryType, HvEventLogSystemSources, HvEventLogType,
     HvPartitionId, HvStatus, HvTraceGroups,
 };
-use zerocopy::IntoBytes;
+use zerocopy::{Immutable, IntoBytes};
 
 use crate::arch::exit::Access;
 use crate::partition::VpRef;
 
 /// Most parameters of an entry.
-pub(super) const MAX_PARAMETERS: usize = 4;
-/// Most bytes of an entry.
-pub(super) const MAX_ENTRY: usize =
-    size_of::<HvEventLogEntryHeader>() + MAX_PARAMETERS * size_of::<u64>();
-
+const MAX_PARAMETERS: usize = 4;
 /// Something that happened. Each gives one entry of LOCAL_DIAGNOSTICS, if its group of traces is enabled; creation and
 /// deletion of a partition also give one of GLOBAL_SYSTEM_EVENTS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -293,29 +288,56 @@ impl Event {
 pub(super) struct Entry {
     /// Type.
     pub entry_type: HvEventLogEntryType,
-    /// Parameters, 8 bytes each.
-    pub parameters: ArrayVec<u64, MAX_PARAMETERS>,
+    parameters: [u64; MAX_PARAMETERS],
+    count: usize,
 }
 
 impl Entry {
-    fn new(entry_type: HvEventLogEntryType, parameters: &[u64]) -> Self {
+    fn new<const COUNT: usize>(entry_type: HvEventLogEntryType, values: &[u64; COUNT]) -> Self {
+        const { assert!(COUNT <= MAX_PARAMETERS) };
+        let mut parameters = [0; MAX_PARAMETERS];
+        parameters[..COUNT].copy_from_slice(values);
         Self {
             entry_type,
-            parameters: parameters.iter().copied().take(MAX_PARAMETERS).collect(),
+            parameters,
+            count: COUNT,
         }
     }
 
+    /// Parameters, 8 bytes each.
+    #[cfg(test)]
+    pub fn parameters(&self) -> &[u64] {
+        &self.parameters[..self.count]
+    }
+
     /// The entry as it lies in a buffer.
-    pub fn bytes(&self, context: u32, time_stamp: u64) -> ArrayVec<u8, MAX_ENTRY> {
-        let header = HvEventLogEntryHeader {
-            context,
-            size: (size_of::<HvEventLogEntryHeader>() + self.parameters.len() * 8) as u16,
-            entry_type: self.entry_type,
-            time_stamp,
-        };
-        let parameters = self.parameters.iter().flat_map(|value| value.to_le_bytes());
-        let header = header.as_bytes().iter().copied();
-        header.chain(parameters).take(MAX_ENTRY).collect()
+    pub fn sealed(&self, context: u32, time_stamp: u64) -> SealedEntry {
+        let size = size_of::<HvEventLogEntryHeader>() + self.count * size_of::<u64>();
+        SealedEntry {
+            header: HvEventLogEntryHeader {
+                context,
+                size: size as u16,
+                entry_type: self.entry_type,
+                time_stamp,
+            },
+            parameters: self.parameters,
+        }
+    }
+}
+
+/// An entry with its header. What is behind its size is not written.
+#[derive(Immutable, IntoBytes)]
+#[repr(C)]
+pub(super) struct SealedEntry {
+    header: HvEventLogEntryHeader,
+    parameters: [u64; MAX_PARAMETERS],
+}
+
+impl SealedEntry {
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        let size = usize::from(self.header.size);
+        self.as_bytes().get(..size).unwrap_or(&[])
     }
 }
 

@@ -114,8 +114,8 @@ impl EventLog {
         let tsc = crate::cpu::tsc();
         let reference = hv.time_at(tsc).units();
         let stamp = Stamp { reference, tsc };
-        let entry = entry.bytes(entries::context(vp), group.time(stamp));
-        group.append(&hv.phys, PROCESSOR, stamp, &entry);
+        let entry = entry.sealed(entries::context(vp), group.time(stamp));
+        group.append(&hv.phys, PROCESSOR, stamp, entry.bytes());
         if group.has_message() {
             self.pending.store(true, Ordering::Release);
         }
