@@ -19,3 +19,4 @@ pub mod rng;
 #[macro_use]
 pub mod root;
 pub mod statistics;
+pub mod tally;
