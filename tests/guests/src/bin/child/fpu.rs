@@ -56,7 +56,7 @@ fn exits(round: u64) {
         hypercall::simple(HvCallCode::GET_PARTITION_ID, &[0u8; 0]);
     assert!(id.is_ok(), "{id:?}");
     outb(0x80, round as u8);
-    if round % 8 == 0 {
+    if round.is_multiple_of(8) {
         apic::start_timer(u64::from(TIMER), (time::apic_hz() / 5_000) as u32);
         wait_for_interrupt();
     }

@@ -39,10 +39,10 @@ fn main(boot: &Boot) {
     let mut tally = Tally::<1024>::new();
     for number in 0..calls {
         hypercall(&mut rng, &mut tally);
-        if number % 8 == 0 {
+        if number.is_multiple_of(8) {
             any_cpuid(&mut rng);
         }
-        if number % 4 == 0 {
+        if number.is_multiple_of(4) {
             any_msr(&mut rng);
         }
     }
