@@ -35,6 +35,9 @@ impl Cpu {
             }
             let exit = self.enter(vp);
             self.handle(vp, exit);
+            if self.hv.event_log.has_news() {
+                self.deliver_notices(vp);
+            }
             if self.reschedule {
                 return;
             }
