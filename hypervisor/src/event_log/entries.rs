@@ -42,7 +42,7 @@ pub enum Event {
         rip: u64,
         /// MSR.
         index: u32,
-        /// What the guest gets.
+        /// What the guest gets; 0 if that is not known yet.
         value: u64,
     },
     /// WRMSR (IM).
@@ -60,7 +60,7 @@ pub enum Event {
         rip: u64,
         /// Register.
         index: u8,
-        /// What the guest gets.
+        /// What the guest gets; 0 where the processor does not tell where to.
         value: u64,
     },
     /// A write to a control register (IM).
@@ -69,7 +69,7 @@ pub enum Event {
         rip: u64,
         /// Register.
         index: u8,
-        /// What the guest writes.
+        /// What the guest writes; 0 where the processor does not tell where from.
         value: u64,
     },
     /// HLT (IM).
@@ -92,7 +92,7 @@ pub enum Event {
         rip: u64,
         /// Port.
         port: u16,
-        /// What the guest gets, 0 if that is not known yet.
+        /// What the guest gets; 0 if that is not known yet, or is in memory.
         value: u32,
     },
     /// OUT or OUTS (IM).
@@ -101,10 +101,10 @@ pub enum Event {
         rip: u64,
         /// Port.
         port: u16,
-        /// What the guest writes.
+        /// What the guest writes; 0 if that is in memory.
         value: u32,
     },
-    /// A physical interrupt (IM).
+    /// A physical interrupt that the processor took with the exit (IM).
     ExternalInterrupt {
         /// Vector.
         vector: u8,
@@ -173,20 +173,6 @@ pub enum Event {
         /// How it ended.
         status: HvStatus,
     },
-    /// The translations of a guest were flushed at its own wish (AM_GVA).
-    FlushVirtualTlb {
-        /// Partition.
-        id: HvPartitionId,
-    },
-    /// A processor goes over to another VP (SCH).
-    ContextSwitch {
-        /// Partition.
-        id: HvPartitionId,
-        /// VP index, in place of the documented thread id.
-        index: u32,
-        /// Its TSC offset.
-        tsc_offset: u64,
-    },
     /// The root has enabled the test source (system: TEST).
     AdminTest,
 }
@@ -199,8 +185,6 @@ impl Event {
             Self::Hypercall { .. } => HvTraceGroups::HC,
             Self::CreatePartition { .. } | Self::DeletePartition { .. } => HvTraceGroups::OB,
             Self::CreateVp { .. } | Self::DeleteVp { .. } => HvTraceGroups::VP,
-            Self::FlushVirtualTlb { .. } => HvTraceGroups::AM_GVA,
-            Self::ContextSwitch { .. } => HvTraceGroups::SCH,
             Self::AdminTest => HvTraceGroups::empty(),
             _ => HvTraceGroups::IM,
         }
@@ -276,8 +260,6 @@ impl Event {
             Self::DeletePartition { id, status } => Entry::new(Type::OB_DELETE_PARTITION, &[id.0, status.0.into()]),
             Self::CreateVp { id, index, status } => Entry::new(Type::VP_CREATE_VP, &[id.0, index.into(), status.0.into()]),
             Self::DeleteVp { id, index, status } => Entry::new(Type::VP_DELETE_VP, &[id.0, index.into(), status.0.into()]),
-            Self::FlushVirtualTlb { id } => Entry::new(Type::AM_GVA_FLUSH_VIRTUAL_TLB, &[id.0]),
-            Self::ContextSwitch { id, index, tsc_offset } => Entry::new(Type::SCH_CONTEXT_SWITCH, &[id.0, index.into(), tsc_offset]),
             Self::AdminTest => return None,
         })
     }

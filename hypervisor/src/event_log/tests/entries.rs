@@ -240,12 +240,6 @@ fn every_event_has_an_entry_in_a_log_that_can_be_enabled() {
             index: 1,
             status,
         },
-        Event::FlushVirtualTlb { id },
-        Event::ContextSwitch {
-            id,
-            index: 1,
-            tsc_offset: 5,
-        },
     ];
     let mut types = BTreeSet::new();
     for event in events {
