@@ -105,12 +105,7 @@ impl Group {
         page.get_mut(index % PER_PAGE)
     }
 
-    /// Lists of buffers that wait to be reported.
-    pub fn messages(&self) -> usize {
-        self.lanes.iter().filter(|lane| lane.report).count()
-    }
-
-    /// Whether there is one.
+    /// Whether buffers wait to be reported.
     pub fn has_message(&self) -> bool {
         self.lanes.iter().any(|lane| lane.report)
     }

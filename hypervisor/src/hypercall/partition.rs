@@ -112,6 +112,8 @@ pub fn finalize(call: &mut Call<'_>) -> Result<(), HvStatus> {
         PartitionState::Active => {
             child.state = PartitionState::Finalizing;
             call.cpu.forget_notices(call.vp, child.slot);
+            // What is left in the tables then is the root's memory. Taking the page away needs none.
+            call.hv().place_hypercall_page(&mut child, None)?;
             for index in 0..MAX_VPS as u16 {
                 let who = VpRef {
                     slot: child.slot,

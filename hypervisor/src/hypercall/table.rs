@@ -5,7 +5,8 @@ use tlfs::*;
 
 use super::decode::{Kind, Shape};
 use super::{
-    Call, event_log, gpa, intercept, interrupt, partition, pool, state, stats, system, vp,
+    Call, event_log, gpa, intercept, interrupt, partition, pool, registers, state, stats, system,
+    vp,
 };
 use HvCallCode as Code;
 use HvPartitionPrivilegeMask as Privilege;
@@ -75,6 +76,8 @@ static TABLE: &[Entry] = calls! {
     INSTALL_INTERCEPT: HvInputInstallIntercept => (), NONE, OTHER_HYPERCALLS, intercept::install;
     CREATE_VP: HvInputCreateVp => (), NONE, VIRTUAL_PROCESSOR_HYPERCALLS, vp::create;
     DELETE_VP: HvInputDeleteVp => (), NONE, VIRTUAL_PROCESSOR_HYPERCALLS, vp::delete;
+    GET_VP_REGISTERS: HvInputVpRegisters [HvRegisterName => HvRegisterValue] => (), NONE, VIRTUAL_PROCESSOR_HYPERCALLS, registers::get;
+    SET_VP_REGISTERS: HvInputVpRegisters [HvRegisterAssoc => ()] => (), NONE, VIRTUAL_PROCESSOR_HYPERCALLS, registers::set;
     TRANSLATE_VIRTUAL_ADDRESS: HvInputTranslateVirtualAddress => HvOutputTranslateVirtualAddress, NONE, VIRTUAL_MMU_HYPERCALLS, vp::translate;
     CLEAR_VIRTUAL_INTERRUPT: HvInputPartition => (), NONE, VIRTUAL_INTERRUPT_HYPERCALLS, interrupt::clear;
     INITIALIZE_EVENT_LOG_BUFFER_GROUP: HvInputInitializeEventLogBufferGroup => (), NONE, OTHER_HYPERCALLS, event_log::initialize_group;

@@ -3,7 +3,7 @@
 //! What lies below stays mapped in the books, and comes back when the overlay goes. So a parent may map, remap and unmap
 //! the page while it is covered: only what is remembered changes, never the overlay.
 
-use tlfs::HvStatus;
+use tlfs::{HvPageMsr, HvStatus};
 
 use super::Partition;
 use crate::hv::Hypervisor;
@@ -133,6 +133,42 @@ impl Hypervisor {
             .map(&mut source, to, 1, leaf, LeafSize::Size4K)
             .map_err(|_| HvStatus::INSUFFICIENT_MEMORY)?;
         child.overlays.active = Some((to, Some(below)));
+        Ok(())
+    }
+
+    /// GUEST_OS_ID: zero takes the hypercall page away (guest sheet 4.2).
+    pub fn set_guest_os_id(&self, partition: &mut Partition, value: u64) {
+        partition.msrs.guest_os_id = value;
+        let page = HvPageMsr::from_bits(partition.msrs.hypercall);
+        if value == 0 && page.enabled() {
+            partition.msrs.hypercall = page.with_enabled(false).into_bits();
+            if !partition.is_root() {
+                self.uncover(partition);
+            }
+        }
+    }
+
+    /// HYPERCALL: bit 0 enable, bit 1 locked, page number (guest sheet 4.3). Without a GUEST_OS_ID it stays disabled. The
+    /// root's page is where the hypervisor has put it. The caller shoots down.
+    ///
+    /// # Errors
+    /// As [`place_hypercall_page`](Self::place_hypercall_page); nothing is changed then.
+    pub fn set_hypercall_msr(&self, partition: &mut Partition, value: u64) -> Result<(), HvStatus> {
+        const LOCKED: u64 = 1 << 1;
+        if partition.msrs.hypercall & LOCKED != 0 {
+            return Ok(());
+        }
+        let mut new = HvPageMsr::from_bits(value);
+        if partition.msrs.guest_os_id == 0 {
+            new.set_enabled(false);
+        }
+        if partition.is_root() {
+            new.set_gpfn(self.root_pages.hypercall.spfn().0);
+        } else {
+            let page = new.enabled().then(|| Gpfn(new.gpfn()));
+            self.place_hypercall_page(partition, page)?;
+        }
+        partition.msrs.hypercall = new.into_bits();
         Ok(())
     }
 

@@ -59,7 +59,8 @@ pub fn child_privileges(
 ) -> HvPartitionPrivilegeMask {
     use HvPartitionPrivilegeMask as P;
     use HvPartitionSyntheticProcessorFeatures as F;
-    let mut privileges = P::ACCESS_PARTITION_ID;
+    // Not ACCESS_PARTITION_ID: a Linux guest that finds it takes itself for a root (`hv_get_partition_id`), and crashes.
+    let mut privileges = P::empty();
     for (feature, privilege) in [
         (
             F::ACCESS_PARTITION_REFERENCE_COUNTER,
@@ -148,7 +149,9 @@ impl Hypervisor {
         match code {
             Code::PRIVILEGE_FLAGS => {
                 let all = child_privileges(HvPartitionSyntheticProcessorFeatures(u64::MAX));
-                if value & !all.0 != 0 {
+                let asked_for = HvPartitionPrivilegeMask::ACCESS_PARTITION_ID
+                    | HvPartitionPrivilegeMask::CREATE_PARTITIONS;
+                if value & !(all | asked_for).0 != 0 {
                     return Err(HvStatus::PROPERTY_VALUE_OUT_OF_RANGE);
                 }
                 partition.privileges = HvPartitionPrivilegeMask(value);

@@ -202,13 +202,20 @@ impl Cpu {
     }
 
     /// The APIC timer of a VP has been set anew.
-    pub fn set_timer(&mut self, vp: &Vp) {
-        let deadline = vp.apic.next_deadline().map(|at| {
-            let at = at.units();
-            // The TSC is what the physical timer and the heap count in.
-            self.hv.clock.tsc_at(RefTime::from_units(at))
-        });
-        self.timers.set(vp.who.key(), deadline);
+    fn set_timer(&mut self, vp: &Vp) {
+        self.set_deadline(vp.who, vp.apic.next_deadline());
+    }
+
+    /// As [`set_timer`](Self::set_timer), for a VP by name.
+    pub fn set_timer_of(&mut self, hand: &mut Vp, who: VpRef) {
+        let deadline = self.with_vp(hand, who, |vp| vp.apic.next_deadline());
+        self.set_deadline(who, deadline.flatten());
+    }
+
+    fn set_deadline(&mut self, who: VpRef, deadline: Option<RefTime>) {
+        // The heap and the physical timer count in TSC ticks.
+        let deadline = deadline.map(|at| self.hv.clock.tsc_at(at));
+        self.timers.set(who.key(), deadline);
         self.arm_timer();
     }
 

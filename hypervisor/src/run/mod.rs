@@ -12,7 +12,6 @@
 //! | `control` | control registers and XCR0 |
 //! | `msr` | RDMSR and WRMSR |
 //! | `fault` | second-level translation faults |
-//! | `trace` | exits as entries of the event log |
 
 mod control;
 pub mod cpu;
@@ -25,7 +24,6 @@ pub mod interrupts;
 pub mod msr;
 mod start;
 pub mod timers;
-mod trace;
 mod turn;
 
 pub use cpu::Cpu;

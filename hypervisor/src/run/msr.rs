@@ -11,10 +11,8 @@ use super::instruction::cpuid_answer;
 use crate::apic::{Effect, GeneralProtection, is_x2apic_msr};
 use crate::arch::cpuid::ThisProcessor;
 use crate::arch::state::SystemRegister;
-use crate::hv::Hypervisor;
 use crate::insn::Instruction;
 use crate::intercept::message;
-use crate::mem::addr::Gpfn;
 use crate::partition::properties::Properties;
 use crate::partition::{Partition, Vp, validate};
 use crate::synic::{SynicEffect, is_synic_msr};
@@ -265,9 +263,11 @@ impl Cpu {
                 let mut partition = entry.partition.lock();
                 let partition = partition.as_mut().ok_or(GeneralProtection)?;
                 if msr == HV_X64_MSR_GUEST_OS_ID {
-                    write_guest_os_id(self.hv, partition, value);
+                    self.hv.set_guest_os_id(partition, value);
                 } else {
-                    write_hypercall(self.hv, partition, value)?;
+                    self.hv
+                        .set_hypercall_msr(partition, value)
+                        .map_err(|_| GeneralProtection)?;
                 }
                 self.hv.shoot_down(vp.who.slot);
             }
@@ -290,7 +290,8 @@ impl Cpu {
         Ok(After::Nothing)
     }
 
-    fn synic_written(&mut self, vp: &mut Vp, effect: SynicEffect) {
+    /// A SynIC register of the VP in hand was written.
+    pub fn synic_written(&mut self, vp: &mut Vp, effect: SynicEffect) {
         match effect {
             SynicEffect::Retry(sints) if sints & 1 == 0 => {}
             SynicEffect::MessagePage(_) | SynicEffect::Retry(_) => self.deliver_notices(vp),
@@ -345,42 +346,4 @@ fn check_privilege(partition: &Partition, msr: u32) -> Result<(), GeneralProtect
     } else {
         Err(GeneralProtection)
     }
-}
-
-/// GUEST_OS_ID: zero takes the hypercall page away (guest sheet 4.2).
-fn write_guest_os_id(hv: &Hypervisor, partition: &mut Partition, value: u64) {
-    partition.msrs.guest_os_id = value;
-    let page = HvPageMsr::from_bits(partition.msrs.hypercall);
-    if value == 0 && page.enabled() {
-        partition.msrs.hypercall = page.with_enabled(false).into_bits();
-        if !partition.is_root() {
-            // Taking it away needs no memory.
-            let _ = hv.place_hypercall_page(partition, None);
-        }
-    }
-}
-
-/// HYPERCALL: bit 0 enable, bit 1 locked, page number (guest sheet 4.3). Without a GUEST_OS_ID it stays disabled.
-fn write_hypercall(
-    hv: &Hypervisor,
-    partition: &mut Partition,
-    value: u64,
-) -> Result<(), GeneralProtection> {
-    const LOCKED: u64 = 1 << 1;
-    if partition.msrs.hypercall & LOCKED != 0 {
-        return Ok(());
-    }
-    let mut new = HvPageMsr::from_bits(value);
-    if partition.msrs.guest_os_id == 0 {
-        new.set_enabled(false);
-    }
-    if partition.is_root() {
-        new.set_gpfn(hv.root_pages.hypercall.spfn().0);
-    } else {
-        let page = new.enabled().then(|| Gpfn(new.gpfn()));
-        hv.place_hypercall_page(partition, page)
-            .map_err(|_| GeneralProtection)?;
-    }
-    partition.msrs.hypercall = new.into_bits();
-    Ok(())
 }

@@ -1,6 +1,5 @@
 //! Whose turn it is: choosing, switching, idling.
 
-use tlfs::HvTraceGroups;
 use tlfs::stats::{logical_processor as lp, vp as counter};
 
 use super::Cpu;
@@ -35,14 +34,7 @@ impl Cpu {
                 }
             }
             let exit = self.enter(vp);
-            if self.hv.event_log.traces(HvTraceGroups::IM) {
-                self.handle_traced(vp, exit);
-            } else {
-                self.handle(vp, exit);
-            }
-            if self.hv.event_log.has_news() {
-                self.deliver_notices(vp);
-            }
+            self.handle(vp, exit);
             if self.reschedule {
                 return;
             }

@@ -44,6 +44,10 @@ impl FpuUnit {
         // SAFETY: the areas are pages of ours in the unit's format (`Fpu`), whose content XRSTOR accepts: made by `reset`,
         // by XSAVE, or checked by `set_bytes`. XCR0 values are checked ones.
         unsafe {
+            let mut from = from;
+            if let Some(from) = from.as_deref_mut() {
+                self.observe_xcr0(from);
+            }
             // A guest's XCR0 may hide components that hold its state all the same.
             self.write_xcr0(mask, counters);
             if let Some(from) = from {
@@ -63,6 +67,7 @@ impl FpuUnit {
     pub unsafe fn store(&mut self, current: &mut Fpu, counters: &mut Counters) {
         // SAFETY: as in `switch`.
         unsafe {
+            self.observe_xcr0(current);
             self.write_xcr0(self.format.components, counters);
             self.save(current);
             counters.xsaves += 1;
@@ -77,6 +82,28 @@ impl FpuUnit {
     pub unsafe fn load_xcr0(&mut self, current: &Fpu, counters: &mut Counters) {
         // SAFETY: `Fpu` holds only values that the format accepts.
         unsafe { self.write_xcr0(current.xcr0, counters) };
+    }
+
+    /// XSETBV should exit, but an emulator of SVM may execute it: QEMU 7.2 does. So XCR0 is looked at before another VP's
+    /// comes. Components that are not switched stay switched off.
+    unsafe fn observe_xcr0(&mut self, current: &mut Fpu) {
+        if self.format.components == 0 {
+            return;
+        }
+        let (low, high): (u32, u32);
+        // SAFETY: OSXSAVE is on (`enable`).
+        unsafe {
+            core::arch::asm!(
+                "xgetbv", in("ecx") 0, out("eax") low, out("edx") high,
+                options(nomem, nostack, preserves_flags)
+            );
+        }
+        let live = u64::from(high) << 32 | u64::from(low);
+        if live != self.xcr0 {
+            self.xcr0 = live;
+            // XCR0 always has x87, and a refused combination cannot be in the register.
+            let _ = current.set_xcr0(live & self.format.components);
+        }
     }
 
     unsafe fn write_xcr0(&mut self, value: u64, counters: &mut Counters) {

@@ -16,15 +16,19 @@ const TEXT: usize = 200;
 pub unsafe fn syscall(call: Call, arguments: [u64; 3]) -> i64 {
     let [first, second, third] = arguments;
     let result;
-    // SAFETY: the kernel keeps all registers but RAX, RCX and R11, and touches only memory that the caller named.
+    // SAFETY: the kernel keeps what a callee preserves and clears the other registers, and touches only memory that the
+    // caller named.
     unsafe {
         asm!(
             "syscall",
             inlateout("rax") call as u64 => result,
-            in("rdi") first,
-            in("rsi") second,
-            in("rdx") third,
+            inlateout("rdi") first => _,
+            inlateout("rsi") second => _,
+            inlateout("rdx") third => _,
             lateout("rcx") _,
+            lateout("r8") _,
+            lateout("r9") _,
+            lateout("r10") _,
             lateout("r11") _,
             options(nostack),
         );

@@ -1,0 +1,167 @@
+//! Registers of VPs (root sheet A.3.4, B.4).
+
+use tlfs::{
+    HvInputVpRegisters, HvPartitionPrivilegeMask, HvRegisterAssoc, HvRegisterName, HvStatus,
+};
+
+use super::Call;
+use crate::hv::Hypervisor;
+use crate::partition::registers::{self, SetEffect};
+use crate::partition::table::PartitionGuard;
+use crate::partition::vp::{CR_INTERCEPT_CR0_WRITE, CR_INTERCEPT_CR4_WRITE};
+use crate::partition::{Partition, PartitionState, Vp, VpRef, register_page};
+use crate::synic::SynicEffect;
+
+/// Registers that one execution of a call does.
+const CHUNK: usize = 32;
+
+/// Whose registers a call is about.
+fn target(
+    call: &Call<'_>,
+    input: &HvInputVpRegisters,
+) -> Result<(PartitionGuard<'static>, VpRef), HvStatus> {
+    let target = call.target(input.partition_id)?;
+    let own = target.id == call.caller;
+    let allowed = HvPartitionPrivilegeMask::ACCESS_VP_REGISTERS;
+    if own && !target.privileges.contains(allowed) {
+        return Err(HvStatus::ACCESS_DENIED);
+    }
+    if target.state != PartitionState::Active {
+        return Err(HvStatus::INVALID_PARTITION_STATE);
+    }
+    if !input.input_vtl.is_vtl0() {
+        return Err(HvStatus::INVALID_PARAMETER);
+    }
+    let who = call.vp_of(&target, input.vp_index)?;
+    Ok((target, who))
+}
+
+/// HvCallGetVpRegisters. Of a VP that runs, the values are those of a moment.
+pub fn get(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputVpRegisters = call.input();
+    let (target, who) = target(call, &input)?;
+    let hv = call.hv();
+    if who == call.vp.who {
+        call.cpu.store_fpu(call.vp);
+    }
+    load_page(call, hv, who)?;
+    for index in call.reps().take(CHUNK) {
+        let name: HvRegisterName = call.element(index);
+        let value = call.with_vp(who, |vp| registers::get(hv, &target, vp, name))??;
+        call.put_element(index, &value);
+        call.done += 1;
+    }
+    Ok(())
+}
+
+/// What the worker has changed in the register page counts before anything else is looked at.
+fn load_page(call: &mut Call<'_>, hv: &Hypervisor, who: VpRef) -> Result<(), HvStatus> {
+    call.with_vp(who, |vp| {
+        if vp.is_suspended() {
+            register_page::load(hv, vp)
+        } else {
+            Ok(())
+        }
+    })?
+}
+
+/// What is left to do after registers were set.
+#[derive(Default)]
+struct After {
+    /// A suspend register has changed.
+    suspend: bool,
+    timer: bool,
+    fpu: bool,
+    synic: Option<SynicEffect>,
+}
+
+/// HvCallSetVpRegisters: in the order of the list, up to the first that is refused.
+pub fn set(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputVpRegisters = call.input();
+    let (mut target, who) = target(call, &input)?;
+    let hv = call.hv();
+    let live = who == call.vp.who;
+    if live {
+        call.cpu.store_fpu(call.vp);
+    }
+    load_page(call, hv, who)?;
+    let mut after = After::default();
+    let mut result = Ok(());
+    for index in call.reps().take(CHUNK) {
+        let assoc: HvRegisterAssoc = call.element(index);
+        result = call
+            .with_vp(who, |vp| set_one(hv, &mut target, vp, &assoc, &mut after))
+            .and_then(|result| result);
+        if result.is_err() {
+            break;
+        }
+        call.done += 1;
+    }
+    drop(target);
+    if after.fpu && live {
+        call.cpu.reload_fpu(call.vp);
+    }
+    if let Some(effect) = after.synic
+        && live
+    {
+        call.cpu.synic_written(call.vp, effect);
+    }
+    if after.timer {
+        call.cpu.set_timer_of(call.vp, who);
+    }
+    settle(call, hv, who, &after)?;
+    result
+}
+
+fn set_one(
+    hv: &Hypervisor,
+    target: &mut Partition,
+    vp: &mut Vp,
+    assoc: &HvRegisterAssoc,
+    after: &mut After,
+) -> Result<(), HvStatus> {
+    match registers::set(hv, target, vp, assoc.name, assoc.value)? {
+        SetEffect::None => {}
+        SetEffect::Resume | SetEffect::Suspend => after.suspend = true,
+        SetEffect::TimerChanged => after.timer = true,
+        SetEffect::Xcr0 => after.fpu = true,
+        SetEffect::Synic(effect) => after.synic = Some(effect),
+        SetEffect::HypercallPage(value) => {
+            hv.set_hypercall_msr(target, value)
+                .map_err(|_| HvStatus::INVALID_REGISTER_VALUE)?;
+            hv.shoot_down(target.slot);
+        }
+        SetEffect::CrIntercepts => {
+            let asked = vp.cr_intercept;
+            let bit = |control: u64, mask: u64, register: u16| {
+                u16::from(asked.control & control != 0 && mask != 0) << register
+            };
+            let writes = bit(CR_INTERCEPT_CR0_WRITE, asked.cr0_mask, 0)
+                | bit(CR_INTERCEPT_CR4_WRITE, asked.cr4_mask, 4);
+            vp.hw.set_cr_intercepts(0, writes);
+        }
+    }
+    // Any register may be a floating point one; that of the VP in hand goes back into the processor.
+    after.fpu |= assoc.name.0 >> 16 == 3;
+    Ok(())
+}
+
+/// A VP that may run goes on; of one that may not, the page shows what was set.
+fn settle(call: &mut Call<'_>, hv: &Hypervisor, who: VpRef, after: &After) -> Result<(), HvStatus> {
+    let (suspended, place) = call.with_vp(who, |vp| {
+        let suspended = vp.is_suspended();
+        if suspended && !vp.is_root() {
+            register_page::publish(hv, vp, &register_page::stored_xmm(vp));
+        }
+        (suspended, vp.queue_slot)
+    })?;
+    if after.suspend {
+        if suspended {
+            call.cpu.queue.block(place, hv.now());
+            call.cpu.reschedule |= who == call.vp.who;
+        } else {
+            call.cpu.wake_ref(call.vp, who);
+        }
+    }
+    Ok(())
+}
