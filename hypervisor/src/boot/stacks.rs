@@ -70,10 +70,10 @@ mod tests {
             let stacks = map(&mut tables, &mut pool, index).unwrap();
             let e = stacks.exceptions;
             for (top, pages) in [
-                (stacks.main, 16),
-                (e.nmi, 4),
-                (e.double_fault, 4),
-                (e.machine_check, 4),
+                (stacks.main, MAIN_PAGES),
+                (e.nmi, EXCEPTION_PAGES),
+                (e.double_fault, EXCEPTION_PAGES),
+                (e.machine_check, EXCEPTION_PAGES),
             ] {
                 let bottom = top - pages * PAGE_SIZE;
                 assert!(mapped(top - 1) && mapped(bottom));
