@@ -22,12 +22,13 @@ fn main() {
     println!("cargo::rustc-link-arg-bins=-zmax-page-size=4096");
 }
 
-/// Names of the programs in a folder, one a file.
+/// Names of the programs in a folder: one a file, or one a folder with a `main.rs`.
 fn programs(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).expect("src/bin has a folder of every flavour");
     let names = entries.filter_map(|entry| {
         let path = entry.ok()?.path();
-        let is_source = path.extension()? == "rs";
+        let is_source =
+            path.extension().is_some_and(|ending| ending == "rs") || path.join("main.rs").exists();
         let name = path.file_stem()?.to_str()?.to_owned();
         is_source.then_some(name)
     });

@@ -178,6 +178,8 @@ pub fn flush_buffer(hv: &Hypervisor, input: &HvInputEventLogBuffer) -> Result<()
     let mut groups = hv.event_log.groups();
     let group = group_of(&mut groups, input.event_log_type)?;
     group.flush(&hv.phys, input.buffer_index.0)?;
-    hv.event_log.refresh(&groups);
+    if group.has_message() {
+        hv.event_log.set_waiting();
+    }
     Ok(())
 }

@@ -1,21 +1,16 @@
 //! What can be recorded, and what an entry of it looks like.
 
-use arrayvec::ArrayVec;
 use tlfs::{
     HvEventLogEntryHeader, HvEventLogEntryType, HvEventLogSystemSources, HvEventLogType,
     HvPartitionId, HvStatus, HvTraceGroups,
 };
-use zerocopy::IntoBytes;
+use zerocopy::{Immutable, IntoBytes};
 
 use crate::arch::exit::Access;
 use crate::partition::VpRef;
 
 /// Most parameters of an entry.
-pub(super) const MAX_PARAMETERS: usize = 4;
-/// Most bytes of an entry.
-pub(super) const MAX_ENTRY: usize =
-    size_of::<HvEventLogEntryHeader>() + MAX_PARAMETERS * size_of::<u64>();
-
+const MAX_PARAMETERS: usize = 4;
 /// Something that happened. Each gives one entry of LOCAL_DIAGNOSTICS, if its group of traces is enabled; creation and
 /// deletion of a partition also give one of GLOBAL_SYSTEM_EVENTS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +42,7 @@ pub enum Event {
         rip: u64,
         /// MSR.
         index: u32,
-        /// What the guest gets.
+        /// What the guest gets; 0 if that is not known yet.
         value: u64,
     },
     /// WRMSR (IM).
@@ -65,7 +60,7 @@ pub enum Event {
         rip: u64,
         /// Register.
         index: u8,
-        /// What the guest gets.
+        /// What the guest gets; 0 where the processor does not tell where to.
         value: u64,
     },
     /// A write to a control register (IM).
@@ -74,7 +69,7 @@ pub enum Event {
         rip: u64,
         /// Register.
         index: u8,
-        /// What the guest writes.
+        /// What the guest writes; 0 where the processor does not tell where from.
         value: u64,
     },
     /// HLT (IM).
@@ -97,7 +92,7 @@ pub enum Event {
         rip: u64,
         /// Port.
         port: u16,
-        /// What the guest gets, 0 if that is not known yet.
+        /// What the guest gets; 0 if that is not known yet, or is in memory.
         value: u32,
     },
     /// OUT or OUTS (IM).
@@ -106,10 +101,10 @@ pub enum Event {
         rip: u64,
         /// Port.
         port: u16,
-        /// What the guest writes.
+        /// What the guest writes; 0 if that is in memory.
         value: u32,
     },
-    /// A physical interrupt (IM).
+    /// A physical interrupt that the processor took with the exit (IM).
     ExternalInterrupt {
         /// Vector.
         vector: u8,
@@ -178,20 +173,6 @@ pub enum Event {
         /// How it ended.
         status: HvStatus,
     },
-    /// The translations of a guest were flushed at its own wish (AM_GVA).
-    FlushVirtualTlb {
-        /// Partition.
-        id: HvPartitionId,
-    },
-    /// A processor goes over to another VP (SCH).
-    ContextSwitch {
-        /// Partition.
-        id: HvPartitionId,
-        /// VP index, in place of the documented thread id.
-        index: u32,
-        /// Its TSC offset.
-        tsc_offset: u64,
-    },
     /// The root has enabled the test source (system: TEST).
     AdminTest,
 }
@@ -204,8 +185,6 @@ impl Event {
             Self::Hypercall { .. } => HvTraceGroups::HC,
             Self::CreatePartition { .. } | Self::DeletePartition { .. } => HvTraceGroups::OB,
             Self::CreateVp { .. } | Self::DeleteVp { .. } => HvTraceGroups::VP,
-            Self::FlushVirtualTlb { .. } => HvTraceGroups::AM_GVA,
-            Self::ContextSwitch { .. } => HvTraceGroups::SCH,
             Self::AdminTest => HvTraceGroups::empty(),
             _ => HvTraceGroups::IM,
         }
@@ -281,8 +260,6 @@ impl Event {
             Self::DeletePartition { id, status } => Entry::new(Type::OB_DELETE_PARTITION, &[id.0, status.0.into()]),
             Self::CreateVp { id, index, status } => Entry::new(Type::VP_CREATE_VP, &[id.0, index.into(), status.0.into()]),
             Self::DeleteVp { id, index, status } => Entry::new(Type::VP_DELETE_VP, &[id.0, index.into(), status.0.into()]),
-            Self::FlushVirtualTlb { id } => Entry::new(Type::AM_GVA_FLUSH_VIRTUAL_TLB, &[id.0]),
-            Self::ContextSwitch { id, index, tsc_offset } => Entry::new(Type::SCH_CONTEXT_SWITCH, &[id.0, index.into(), tsc_offset]),
             Self::AdminTest => return None,
         })
     }
@@ -293,29 +270,56 @@ impl Event {
 pub(super) struct Entry {
     /// Type.
     pub entry_type: HvEventLogEntryType,
-    /// Parameters, 8 bytes each.
-    pub parameters: ArrayVec<u64, MAX_PARAMETERS>,
+    parameters: [u64; MAX_PARAMETERS],
+    count: usize,
 }
 
 impl Entry {
-    fn new(entry_type: HvEventLogEntryType, parameters: &[u64]) -> Self {
+    fn new<const COUNT: usize>(entry_type: HvEventLogEntryType, values: &[u64; COUNT]) -> Self {
+        const { assert!(COUNT <= MAX_PARAMETERS) };
+        let mut parameters = [0; MAX_PARAMETERS];
+        parameters[..COUNT].copy_from_slice(values);
         Self {
             entry_type,
-            parameters: parameters.iter().copied().take(MAX_PARAMETERS).collect(),
+            parameters,
+            count: COUNT,
         }
     }
 
+    /// Parameters, 8 bytes each.
+    #[cfg(test)]
+    pub fn parameters(&self) -> &[u64] {
+        &self.parameters[..self.count]
+    }
+
     /// The entry as it lies in a buffer.
-    pub fn bytes(&self, context: u32, time_stamp: u64) -> ArrayVec<u8, MAX_ENTRY> {
-        let header = HvEventLogEntryHeader {
-            context,
-            size: (size_of::<HvEventLogEntryHeader>() + self.parameters.len() * 8) as u16,
-            entry_type: self.entry_type,
-            time_stamp,
-        };
-        let parameters = self.parameters.iter().flat_map(|value| value.to_le_bytes());
-        let header = header.as_bytes().iter().copied();
-        header.chain(parameters).take(MAX_ENTRY).collect()
+    pub fn sealed(&self, context: u32, time_stamp: u64) -> SealedEntry {
+        let size = size_of::<HvEventLogEntryHeader>() + self.count * size_of::<u64>();
+        SealedEntry {
+            header: HvEventLogEntryHeader {
+                context,
+                size: size as u16,
+                entry_type: self.entry_type,
+                time_stamp,
+            },
+            parameters: self.parameters,
+        }
+    }
+}
+
+/// An entry with its header. What is behind its size is not written.
+#[derive(Immutable, IntoBytes)]
+#[repr(C)]
+pub(super) struct SealedEntry {
+    header: HvEventLogEntryHeader,
+    parameters: [u64; MAX_PARAMETERS],
+}
+
+impl SealedEntry {
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        let size = usize::from(self.header.size);
+        self.as_bytes().get(..size).unwrap_or(&[])
     }
 }
 

@@ -105,7 +105,12 @@ impl Group {
         page.get_mut(index % PER_PAGE)
     }
 
-    /// Whether buffers wait to be reported.
+    /// Lists of buffers that wait to be reported.
+    pub fn messages(&self) -> usize {
+        self.lanes.iter().filter(|lane| lane.report).count()
+    }
+
+    /// Whether there is one.
     pub fn has_message(&self) -> bool {
         self.lanes.iter().any(|lane| lane.report)
     }

@@ -18,7 +18,7 @@ mod pages;
 #[cfg(test)]
 mod tests;
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use spin::{Mutex, MutexGuard};
 use tlfs::{
@@ -62,9 +62,14 @@ pub struct EventLog {
     groups: Mutex<[Option<Group>; TYPES]>,
     /// Enabled sources by type; changed under the lock of the groups.
     sources: [AtomicU64; TYPES],
-    /// Some group has buffers to report.
-    pending: AtomicBool,
+    /// [`PENDING`] and [`NEWS`]; changed under the lock of the groups.
+    waiting: AtomicU8,
 }
+
+/// Some group has buffers to report.
+const PENDING: u8 = 1;
+/// Nobody has tried to report them yet.
+const NEWS: u8 = 2;
 
 impl EventLog {
     /// No groups.
@@ -73,7 +78,7 @@ impl EventLog {
             calls: Mutex::new(()),
             groups: Mutex::new([const { None }; TYPES]),
             sources: [const { AtomicU64::new(0) }; TYPES],
-            pending: AtomicBool::new(false),
+            waiting: AtomicU8::new(0),
         }
     }
 
@@ -114,58 +119,70 @@ impl EventLog {
         let tsc = crate::cpu::tsc();
         let reference = hv.time_at(tsc).units();
         let stamp = Stamp { reference, tsc };
-        let entry = entry.bytes(entries::context(vp), group.time(stamp));
-        group.append(&hv.phys, PROCESSOR, stamp, &entry);
+        let entry = entry.sealed(entries::context(vp), group.time(stamp));
+        group.append(&hv.phys, PROCESSOR, stamp, entry.bytes());
         if group.has_message() {
-            self.pending.store(true, Ordering::Release);
+            self.set_waiting();
         }
     }
 
-    /// Whether a message for the root may wait: one load.
+    /// Whether a message for the root waits: one load.
     #[inline]
     pub fn pending(&self) -> bool {
-        self.pending.load(Ordering::Acquire)
+        self.waiting.load(Ordering::Acquire) & PENDING != 0
     }
 
-    /// Has `post` put a message (EVENT_LOG_BUFFER_COMPLETE, to SINT0 of the root's VP) into its slot, if one waits.
-    /// If `post` could, which it says, the buffers are the root's from then on; else the message goes on waiting. Returns
-    /// what `post` did. It must not use the log.
+    /// Whether a message waits that [`post_message`](Self::post_message) has not been tried for: one load. When that
+    /// finds the slot full, there is nothing to do until the root has emptied it.
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) & NEWS != 0
+    }
+
+    /// Has `post` put a message (EVENT_LOG_BUFFER_COMPLETE, to SINT0 of the root's VP) into its slot, if one waits; it
+    /// gets told whether another one waits behind it. If `post` could, which it says, the buffers are the root's from
+    /// then on; else the message goes on waiting. Returns what `post` did. It must not use the log.
     pub fn post_message(
         &self,
         hv: &Hypervisor,
-        post: impl FnOnce(HvEventLogMessagePayload) -> bool,
+        post: impl FnOnce(HvEventLogMessagePayload, bool) -> bool,
     ) -> bool {
         let mut groups = self.groups.lock();
-        let waiting = groups
-            .iter_mut()
-            .flatten()
-            .find(|group| group.has_message());
-        let posted = waiting.is_some_and(|group| {
-            let event_log_type = group.geometry.log;
-            group.report(&hv.phys, |buffer_index| {
-                post(HvEventLogMessagePayload {
-                    event_log_type,
-                    buffer_index,
+        let messages: usize = groups.iter().flatten().map(Group::messages).sum();
+        let mut waiting = groups.iter_mut().flatten();
+        let posted = waiting
+            .find(|group| group.has_message())
+            .is_some_and(|group| {
+                let event_log_type = group.geometry.log;
+                group.report(&hv.phys, |buffer_index| {
+                    let payload = HvEventLogMessagePayload {
+                        event_log_type,
+                        buffer_index,
+                    };
+                    post(payload, messages > 1)
                 })
-            })
-        });
-        self.refresh(&groups);
+            });
+        let pending = messages > usize::from(posted);
+        let waiting = if pending { PENDING } else { 0 };
+        self.waiting.store(waiting, Ordering::Release);
         posted
     }
 
     /// Takes the next message for the root, if one waits: the caller delivers it.
     pub fn take_message(&self, hv: &Hypervisor) -> Option<HvEventLogMessagePayload> {
         let mut taken = None;
-        self.post_message(hv, |message| {
+        self.post_message(hv, |message, _| {
             taken = Some(message);
             true
         });
         taken
     }
 
-    fn refresh(&self, groups: &[Option<Group>; TYPES]) {
-        let pending = groups.iter().flatten().any(Group::has_message);
-        self.pending.store(pending, Ordering::Release);
+    /// A message waits.
+    fn set_waiting(&self) {
+        if !self.pending() {
+            self.waiting.store(PENDING | NEWS, Ordering::Release);
+        }
     }
 
     fn groups(&self) -> MutexGuard<'_, [Option<Group>; TYPES]> {

@@ -14,11 +14,15 @@ use crate::mem::addr::Spfn;
 use crate::mem::format::Rights;
 use crate::mem::frames::{PartitionSlot, SharedAccess};
 
-/// Pages that one execution of CreateEventLogBuffer or DeleteEventLogBuffer handles: one takes some 600 instructions,
-/// most of them to zero it.
-pub(super) const POOL_STEP: usize = 64;
-/// Pages that one execution of MapEventLogBuffer or UnmapEventLogBuffer handles: one may need two tables of the root's.
-pub(super) const MAP_STEP: usize = 24;
+/// Pages that one execution of CreateEventLogBuffer handles: one takes 650 instructions, most of them to zero it.
+const CREATE_STEP: usize = 64;
+/// Pages that one execution of DeleteEventLogBuffer handles: one takes 120 instructions.
+const DELETE_STEP: usize = 256;
+/// Most pages that one execution of MapEventLogBuffer or UnmapEventLogBuffer handles.
+const MAP_STEP: usize = 64;
+/// Most runs of neighbouring pages among them: one may take 11,000 instructions, to find out which of the root's tables
+/// are empty then.
+const MAP_RUNS: usize = 4;
 
 type Step = ArrayVec<Spfn, MAP_STEP>;
 
@@ -76,7 +80,7 @@ fn fill(
         }
         buffer.state = State::Creating;
     }
-    for _ in 0..POOL_STEP {
+    for _ in 0..CREATE_STEP {
         if buffer.pages() == pages {
             break;
         }
@@ -126,7 +130,7 @@ pub fn delete_buffer(hv: &Hypervisor, input: &HvInputEventLogBuffer) -> Result<P
         _ => return Err(HvStatus::OPERATION_DENIED),
     }
     buffer.state = State::Deleting;
-    let progress = empty(hv, buffer, POOL_STEP);
+    let progress = empty(hv, buffer, DELETE_STEP);
     if progress == Progress::Done {
         group.buffers -= 1;
     }
@@ -158,7 +162,7 @@ pub fn map_buffer(
             State::Absent => return Err(HvStatus::INVALID_PARAMETER),
             _ => return Err(HvStatus::OPERATION_DENIED),
         };
-        (mapped, step(buffer, mapped))
+        (mapped, step(buffer, mapped..buffer.pages()))
     };
     // Nobody but a call changes a buffer that is not mapped, so it is as it was when the groups are locked again.
     share(hv, &step)?;
@@ -193,10 +197,8 @@ pub fn unmap_buffer(hv: &Hypervisor, input: &HvInputEventLogBuffer) -> Result<Pr
         let group = group_of(&mut groups, log)?;
         let mapped = group.take_out(index)?;
         let buffer = group.buffer(index).ok_or(HvStatus::INVALID_PARAMETER)?;
-        let rest = mapped.saturating_sub(MAP_STEP as u16);
-        let mut step = step(buffer, rest);
-        step.truncate(usize::from(mapped - rest));
-        (rest, step)
+        let step = step(buffer, (0..mapped).rev());
+        (mapped - step.len() as u16, step)
     };
     unshare(hv, &step)?;
     let mut groups = hv.event_log.groups();
@@ -210,11 +212,19 @@ pub fn unmap_buffer(hv: &Hypervisor, input: &HvInputEventLogBuffer) -> Result<Pr
     Ok(Progress::Done)
 }
 
-/// The next pages of a buffer after the first `done`.
-fn step(buffer: &Buffer, done: u16) -> Step {
-    let pages = usize::from(done)..usize::from(buffer.pages());
-    let pages = pages.filter_map(|number| buffer.page(number));
-    pages.take(MAP_STEP).collect()
+/// The first of some pages of a buffer: as many as one execution of a call handles.
+fn step(buffer: &Buffer, numbers: impl Iterator<Item = u16>) -> Step {
+    let pages = numbers.filter_map(|number| buffer.page(number.into()));
+    let mut step = Step::new();
+    let mut runs = 0;
+    for page in pages.take(MAP_STEP) {
+        runs += usize::from(!step.last().is_some_and(|last| neighbours(last, &page)));
+        if runs > MAP_RUNS {
+            break;
+        }
+        step.push(page);
+    }
+    step
 }
 
 /// Lets the root read pages: all or none. The groups must not be locked, because the root's partition will be.
@@ -247,11 +257,15 @@ fn unshare(hv: &Hypervisor, pages: &[Spfn]) -> Result<(), HvStatus> {
     Ok(())
 }
 
-/// Neighbouring pages, first and count: one change of the root's table each.
+fn neighbours(one: &Spfn, other: &Spfn) -> bool {
+    one.0.abs_diff(other.0) == 1
+}
+
+/// Neighbouring pages, upwards or downwards (a pool gives the last page that it got first), as first page and count: one
+/// change of the root's table each.
 fn runs(pages: &[Spfn]) -> impl Iterator<Item = (Spfn, u64)> {
-    pages
-        .chunk_by(|before, page| before.checked_add(1) == Some(*page))
-        .filter_map(|run| Some((*run.first()?, run.len() as u64)))
+    let runs = pages.chunk_by(neighbours);
+    runs.filter_map(|run| Some((*run.iter().min()?, run.len() as u64)))
 }
 
 #[cfg(test)]
@@ -260,9 +274,9 @@ mod tests {
 
     #[test]
     fn neighbours_are_one_run() {
-        let pages = [4, 5, 6, 9, 8, 7, 8].map(Spfn);
+        let pages = [4, 5, 6, 9, 18, 17, 16, 3].map(Spfn);
         let found: Vec<(u64, u64)> = runs(&pages).map(|(first, n)| (first.0, n)).collect();
-        assert_eq!(found, [(4, 3), (9, 1), (8, 1), (7, 2)]);
+        assert_eq!(found, [(4, 3), (9, 1), (16, 3), (3, 1)]);
         assert_eq!(runs(&[]).count(), 0);
     }
 }

@@ -1,10 +1,39 @@
-//! The event log (event log sheet, "Calls"). The caller must be the root.
+//! The event log (event log sheet): its calls, whose caller must be the root, and what it says of other calls.
 
-use tlfs::HvStatus;
+use tlfs::{
+    HvCallCode, HvInputCreateVp, HvInputPartition, HvOutputPartitionId, HvPartitionId, HvStatus,
+};
+use zerocopy::FromBytes;
 
 use super::Call;
-use crate::event_log::{self, Progress};
+use crate::event_log::{self, Event, Progress};
 use crate::hv::Hypervisor;
+
+/// Records the end of a call on a partition or a VP. How a VP ends is recorded where it does.
+pub(super) fn trace(call: &Call<'_>, code: HvCallCode, result: Result<(), HvStatus>) {
+    let status = result.err().unwrap_or(HvStatus::SUCCESS);
+    let event = match code {
+        HvCallCode::CREATE_PARTITION => {
+            let (_, output) = call.output();
+            let output = HvOutputPartitionId::read_from_bytes(output);
+            let id = output.map_or(HvPartitionId::INVALID, |output| output.partition_id);
+            Event::CreatePartition { id, status }
+        }
+        HvCallCode::DELETE_PARTITION => {
+            let input: HvInputPartition = call.input();
+            let id = input.partition_id;
+            Event::DeletePartition { id, status }
+        }
+        // As long as memory is short the root pays and asks again: that is not the end.
+        HvCallCode::CREATE_VP if status != HvStatus::INSUFFICIENT_MEMORY => {
+            let input: HvInputCreateVp = call.input();
+            let (id, index) = (input.partition_id, input.vp_index.0);
+            Event::CreateVp { id, index, status }
+        }
+        _ => return,
+    };
+    call.cpu.trace(call.vp, event);
+}
 
 fn root(call: &Call<'_>) -> Result<&'static Hypervisor, HvStatus> {
     if call.is_root() {

@@ -28,6 +28,7 @@ use tlfs::{HvHypercallInput, HvHypercallResult, HvMessageType, HvStatus};
 
 use crate::arch::exit::{Access, NestedFault};
 use crate::arch::state::{Gprs, efer};
+use crate::event_log::Event;
 use crate::insn::Instruction;
 use crate::intercept::message;
 use crate::mem::addr::{Gpa, PAGE_SIZE, Spa};
@@ -107,6 +108,8 @@ pub fn call(cpu: &mut Cpu, vp: &mut Vp) {
             }
         }
         End::Result(result) => {
+            let (rip, control) = (vp.hw.rip(), registers.control);
+            cpu.trace(vp, Event::Hypercall { rip, control });
             let value = result.into_bits();
             let gprs = vp.hw.gprs_mut();
             if long {
@@ -180,6 +183,7 @@ fn perform(
     }
     let mut call = Call::new(cpu, vp, request, caller, buffers);
     let result = (entry.handler)(&mut call);
+    event_log::trace(&call, entry.code, result);
     let (done, again) = (call.done, call.again);
     let (written, output) = call.output();
     if let Some(to) = places.output

@@ -8,6 +8,7 @@ use tlfs::{
 
 use super::Call;
 use super::stats::unshare;
+use crate::event_log::Event as Trace;
 use crate::log::events::{Event, record};
 use crate::partition::table::VpPlace;
 use crate::partition::vp::VpPages;
@@ -116,6 +117,9 @@ pub(super) fn remove_vp(call: &mut Call<'_>, child: &mut Partition, who: VpRef) 
         .stats
         .add(tlfs::stats::partition::VIRTUAL_PROCESSORS, one_less);
     hv.stats.add(counter::VIRTUAL_PROCESSORS, one_less);
+    let (id, index, status) = (child.id, who.index.into(), HvStatus::SUCCESS);
+    call.cpu
+        .trace(call.vp, Trace::DeleteVp { id, index, status });
 }
 
 /// HvCallTranslateVirtualAddress.

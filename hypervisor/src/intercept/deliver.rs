@@ -13,7 +13,7 @@ use crate::mem::frames::PartitionSlot;
 use crate::partition::table::VpPlace;
 use crate::partition::{Vp, VpRef, register_page};
 use crate::run::Cpu;
-use crate::synic::{Link, NoticeLinks, Signal};
+use crate::synic::{Link, Message, NoticeLinks, Signal, Sint, Synic, post};
 
 /// The links of the notice queue: in the VPs.
 struct Links<'a> {
@@ -70,12 +70,12 @@ impl Cpu {
         self.deliver_notices(vp);
     }
 
-    /// Puts the next notice into the root's SINT0, if its slot is free.
+    /// Puts the next notice, or a message of the event log, into the root's SINT0, if its slot is free.
     pub fn deliver_notices(&mut self, hand: &mut Vp) {
-        if self.notices.is_empty() {
+        let hv = self.hv;
+        if self.notices.is_empty() && !hv.event_log.pending() {
             return;
         }
-        let hv = self.hv;
         let root = self.root_vp();
         // A copy, so that the root's VP is free for the links.
         let Some(Some(synic)) = self.with_vp(hand, root, |vp| vp.synic.clone()) else {
@@ -83,8 +83,13 @@ impl Cpu {
         };
         let describe = |id: VpRef| describe(hv, id);
         let messages = &*hv.root_pages.messages;
-        let mut links = Links { hv, hand };
-        let signal = self.notices.deliver(&mut links, &synic, messages, describe);
+        // The log's goes first, because a notice does not say that it waits. If it cannot, no notice can.
+        let signal = if hv.event_log.pending() {
+            post_log(hv, &synic, !self.notices.is_empty())
+        } else {
+            let mut links = Links { hv, hand };
+            self.notices.deliver(&mut links, &synic, messages, describe)
+        };
         if let Some(Signal::Interrupt { vector }) = signal {
             let trigger = Trigger::Edge;
             self.deliver(hand, root, Delivery::Fixed { vector, trigger });
@@ -104,6 +109,22 @@ impl Cpu {
         self.notices
             .remove_if(&mut Links { hv, hand }, |id| id == who);
     }
+}
+
+/// Tells the root of event log buffers; `followers` says that notices wait.
+fn post_log(hv: &Hypervisor, synic: &Synic, followers: bool) -> Option<Signal> {
+    let mut signal = None;
+    hv.event_log.post_message(hv, |payload, more| {
+        let message = Message {
+            message_type: HvMessageType::EVENT_LOG_BUFFER_COMPLETE,
+            sender: 0,
+            payload: payload.as_bytes(),
+        };
+        let slots = &*hv.root_pages.messages;
+        signal = post(synic, slots, Sint::INTERCEPTS, &message, more || followers).ok();
+        signal.is_some()
+    });
+    signal
 }
 
 fn describe(hv: &Hypervisor, who: VpRef) -> (HvPartitionId, HvVpIndex) {

@@ -4,6 +4,7 @@ use crate::arch::Processor;
 use crate::arch::fpu::FpuUnit;
 use crate::cpu::apic::LocalApic as PhysicalApic;
 use crate::cpu::local::Local;
+use crate::event_log::Event;
 use crate::hv::Hypervisor;
 use crate::hypercall::Buffers;
 use crate::mem::tlb::{CpuMark, CpuTags};
@@ -90,6 +91,12 @@ impl Cpu {
     pub fn block(&mut self, vp: &Vp) {
         self.queue.block(vp.queue_slot, self.hv.now());
         self.reschedule = true;
+    }
+
+    /// Records what happened to the VP in hand, or what it did, if the root wants that to be recorded.
+    #[inline]
+    pub fn trace(&self, vp: &Vp, event: Event) {
+        self.hv.event_log.record(self.hv, Some(vp.who), event);
     }
 
     /// XMM0 to XMM5 of the VP in hand.

@@ -5,6 +5,7 @@ use tlfs::stats::vp as counter;
 use super::Cpu;
 use crate::arch::exit::{Event, InterruptWindow};
 use crate::arch::state::{Segment, SegmentName, vector};
+use crate::event_log::Event as Trace;
 use crate::partition::Vp;
 
 impl Cpu {
@@ -85,6 +86,8 @@ impl Cpu {
 
     /// An exception at the next entry.
     pub(super) fn inject_exception(&mut self, vp: &mut Vp, vector: u8, error_code: Option<u32>) {
+        let rip = vp.hw.rip();
+        self.trace(vp, Trace::ReflectedException { rip, vector });
         self.inject(vp, Event::Exception { vector, error_code });
     }
 

@@ -5,6 +5,7 @@ use tlfs::stats::vp as counter;
 use super::Cpu;
 use crate::arch::exit::{ExceptionExit, Exit, IoExit};
 use crate::arch::state::vector;
+use crate::event_log::Event as Trace;
 use crate::hypercall;
 use crate::insn::Instruction;
 use crate::intercept::message;
@@ -159,6 +160,8 @@ impl Cpu {
     /// A triple fault.
     pub(super) fn shutdown(&mut self, vp: &mut Vp) {
         self.failed(vp, "triple fault");
+        let rip = vp.hw.rip();
+        self.trace(vp, Trace::GuestShutdown { rip });
         let message = message::unrecoverable_exception(vp);
         self.intercept(vp, &message);
     }

@@ -12,6 +12,7 @@
 //! | `control` | control registers and XCR0 |
 //! | `msr` | RDMSR and WRMSR |
 //! | `fault` | second-level translation faults |
+//! | `trace` | exits as entries of the event log |
 
 mod control;
 pub mod cpu;
@@ -24,6 +25,7 @@ pub mod interrupts;
 pub mod msr;
 mod start;
 pub mod timers;
+mod trace;
 mod turn;
 
 pub use cpu::Cpu;

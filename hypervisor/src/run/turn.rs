@@ -1,5 +1,6 @@
 //! Whose turn it is: choosing, switching, idling.
 
+use tlfs::HvTraceGroups;
 use tlfs::stats::{logical_processor as lp, vp as counter};
 
 use super::Cpu;
@@ -34,7 +35,14 @@ impl Cpu {
                 }
             }
             let exit = self.enter(vp);
-            self.handle(vp, exit);
+            if self.hv.event_log.traces(HvTraceGroups::IM) {
+                self.handle_traced(vp, exit);
+            } else {
+                self.handle(vp, exit);
+            }
+            if self.hv.event_log.has_news() {
+                self.deliver_notices(vp);
+            }
             if self.reschedule {
                 return;
             }

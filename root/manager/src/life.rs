@@ -173,7 +173,7 @@ impl Life {
         let asked = self.state == State::Stopping;
         let again = core::mem::take(&mut self.again);
         self.state = match end {
-            WorkerEnd::Exited(ExitReason::Reset, _) if !asked => return self.reset(now),
+            WorkerEnd::Exited(ExitReason::Reset, text) if !asked => return self.reset(now, text),
             WorkerEnd::Exited(ExitReason::Reset | ExitReason::Stopped, _) => {
                 State::Off("stopped".into())
             }
@@ -200,17 +200,19 @@ impl Life {
         }
     }
 
-    fn reset(&mut self, now: u64) -> Next {
+    fn reset(&mut self, now: u64, text: &str) -> Next {
         self.resets
             .retain(|time| now.saturating_sub(*time) < STORM_TIME);
         self.resets.push_back(now);
         if self.resets.len() > STORM_RESETS {
             let (resets, seconds) = (self.resets.len(), STORM_TIME / SECOND);
-            self.state = State::Failed(format!("it reset {resets} times within {seconds} seconds"));
+            let storm = format!("it reset {resets} times within {seconds} seconds");
+            self.state = State::Failed(with(&storm, text));
             self.resets.clear();
             return Next::Rest;
         }
-        self.state = State::Off("reset".into());
+        // A reset is often a crash: where it was is the reason that somebody will look for.
+        self.state = State::Off(with("reset", text));
         Next::Start
     }
 }

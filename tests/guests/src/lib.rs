@@ -15,4 +15,8 @@
 #[cfg(feature = "metal")]
 pub mod metal;
 pub mod rng;
+#[cfg(feature = "metal")]
+#[macro_use]
+pub mod root;
 pub mod statistics;
+pub mod tally;

@@ -217,7 +217,7 @@ impl Log {
             }
             Action::Busy => {
                 let log = &root.machine.event_log;
-                assert!(!log.post_message(&root.machine, |_| false));
+                assert!(!log.post_message(&root.machine, |_, _| false));
             }
         }
     }

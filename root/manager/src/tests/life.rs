@@ -26,7 +26,7 @@ fn ends_lead_to_off_failed_or_a_new_start() {
         (WorkerEnd::Killed, off("killed")),
         (
             exited(ExitReason::Reset),
-            (State::Off("reset".into()), Next::Start),
+            (State::Off("reset: because".into()), Next::Start),
         ),
         (
             exited(ExitReason::GuestFault),
@@ -89,7 +89,7 @@ fn reset_storm_fails_and_slow_resets_do_not() {
     assert_eq!(count, STORM_RESETS + 1);
     assert_eq!(
         state,
-        State::Failed("it reset 6 times within 10 seconds".into())
+        State::Failed("it reset 6 times within 10 seconds: because".into())
     );
     assert_eq!(resets(2 * SECOND).0, 100, "five in ten seconds are allowed");
 }

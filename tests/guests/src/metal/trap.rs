@@ -304,6 +304,29 @@ pub fn load_idt() {
     unsafe { lidt(&pointer(&IDT)) };
 }
 
+/// Makes the gate of a vector present, or not: then an interrupt through it is #NP.
+pub fn set_gate_present(vector: u8, present: bool) {
+    const PRESENT: u64 = 1 << 47;
+    let mut idt = IDT.get();
+    let gate = &mut idt.0[usize::from(vector)];
+    gate[0] = if present {
+        gate[0] | PRESENT
+    } else {
+        gate[0] & !PRESENT
+    };
+    IDT.set(idt);
+}
+
+/// Loads an interrupt descriptor table in which there is no gate: the next exception is a triple fault.
+pub fn load_empty_idt() {
+    let empty = DescriptorTablePointer {
+        limit: 0,
+        base: VirtAddr::zero(),
+    };
+    // SAFETY: whoever does this wants the processor to shut down.
+    unsafe { lidt(&empty) };
+}
+
 fn top(stack: &Global<Stack>) -> u64 {
     stack.pointer() as u64 + size_of::<Stack>() as u64
 }

@@ -1,0 +1,211 @@
+//! Exits as entries of the event log, while the root traces intercepts.
+
+use super::Cpu;
+use crate::arch::exit::Exit;
+use crate::arch::state::Gprs;
+use crate::event_log::Event;
+use crate::partition::Vp;
+
+/// What is to be known of an exit.
+struct Traced {
+    exit: Exit,
+    /// Guest RIP.
+    rip: u64,
+    before: Gprs,
+    /// Registers afterwards, if the instruction is complete: zeros if not.
+    after: Gprs,
+}
+
+impl Cpu {
+    /// Deals with an exit of the VP in hand, and records it.
+    #[cold]
+    pub(super) fn handle_traced(&mut self, vp: &mut Vp, exit: Exit) {
+        let (rip, before) = (vp.hw.rip(), *vp.hw.gprs());
+        self.handle(vp, exit);
+        let complete = vp.hw.rip() != rip;
+        let after = if complete {
+            *vp.hw.gprs()
+        } else {
+            Gprs::default()
+        };
+        let traced = Traced {
+            exit,
+            rip,
+            before,
+            after,
+        };
+        if let Some(event) = traced.event() {
+            self.trace(vp, event);
+        }
+    }
+}
+
+impl Traced {
+    /// Hypercalls have entries of their own, and what ends in an exception or a triple fault that the hypervisor raises
+    /// is recorded where it does.
+    fn event(&self) -> Option<Event> {
+        let rip = self.rip;
+        let (before, after) = (&self.before, &self.after);
+        Some(match self.exit {
+            Exit::Cpuid => Event::Cpuid {
+                rip,
+                eax: before.rax as u32,
+                ecx: before.rcx as u32,
+            },
+            Exit::MsrRead => Event::MsrRead {
+                rip,
+                index: before.rcx as u32,
+                value: pair(after),
+            },
+            Exit::MsrWrite => Event::MsrWrite {
+                rip,
+                index: before.rcx as u32,
+                value: pair(before),
+            },
+            Exit::Io(io) => {
+                let registers = if io.input { after } else { before };
+                let value = if io.string {
+                    0
+                } else {
+                    low(registers, io.size)
+                };
+                let port = io.port;
+                if io.input {
+                    Event::IoPortRead { rip, port, value }
+                } else {
+                    Event::IoPortWrite { rip, port, value }
+                }
+            }
+            Exit::ControlRegister(cr) => {
+                let registers = if cr.write { before } else { after };
+                let value = cr.gpr.and_then(|gpr| registers.get(gpr.into()));
+                let (index, value) = (cr.register, value.unwrap_or(0));
+                if cr.write {
+                    Event::CrWrite { rip, index, value }
+                } else {
+                    Event::CrRead { rip, index, value }
+                }
+            }
+            Exit::ExternalInterrupt { vector } => Event::ExternalInterrupt { vector: vector? },
+            Exit::Nmi => Event::Nmi { rip },
+            Exit::InterruptWindow => Event::InterruptPending { rip },
+            Exit::Halt => Event::Halt { rip },
+            Exit::CacheControl => Event::Invd { rip },
+            Exit::TaskSwitch => Event::TaskSwitch { rip },
+            Exit::NestedFault(fault) => Event::MemoryIntercept {
+                rip,
+                access: fault.access,
+            },
+            Exit::Exception(exception) => Event::GuestException {
+                rip,
+                vector: exception.vector,
+            },
+            _ => return None,
+        })
+    }
+}
+
+/// EDX:EAX.
+const fn pair(gprs: &Gprs) -> u64 {
+    gprs.rdx << 32 | gprs.rax & 0xFFFF_FFFF
+}
+
+/// AL, AX or EAX.
+const fn low(gprs: &Gprs, size: u8) -> u32 {
+    match size {
+        1 => gprs.rax as u8 as u32,
+        2 => gprs.rax as u16 as u32,
+        _ => gprs.rax as u32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::exit::{CrExit, IoExit};
+
+    fn event(exit: Exit) -> Option<Event> {
+        let before = Gprs {
+            rax: 0xFFFF_FFFF_1234_5678,
+            rcx: 0xFFFF_FFFF_C000_0080,
+            rdx: 0xFFFF_FFFF_0000_0003,
+            ..Gprs::default()
+        };
+        let after = Gprs {
+            rax: 0xAAAA_BBCC,
+            rdx: 7,
+            r8: 8,
+            ..Gprs::default()
+        };
+        let rip = 0x1000;
+        let traced = Traced {
+            exit,
+            rip,
+            before,
+            after,
+        };
+        traced.event()
+    }
+
+    fn io(input: bool, size: u8, string: bool) -> Exit {
+        Exit::Io(IoExit {
+            port: 0x3F8,
+            size,
+            input,
+            string,
+            rep: false,
+            next_rip: None,
+        })
+    }
+
+    #[test]
+    fn what_is_written_is_from_before_and_what_is_read_from_afterwards() {
+        let (rip, port, index) = (0x1000, 0x3F8, 0xC000_0080);
+        let value = 7 << 32 | 0xAAAA_BBCC;
+        let expected = Event::MsrRead { rip, index, value };
+        assert_eq!(event(Exit::MsrRead), Some(expected));
+        let value = 3 << 32 | 0x1234_5678;
+        let expected = Event::MsrWrite { rip, index, value };
+        assert_eq!(event(Exit::MsrWrite), Some(expected));
+        for (size, value) in [(1, 0xCC), (2, 0xBBCC), (4, 0xAAAA_BBCC)] {
+            let expected = Event::IoPortRead { rip, port, value };
+            assert_eq!(event(io(true, size, false)), Some(expected));
+        }
+        for (size, value) in [(1, 0x78), (2, 0x5678), (4, 0x1234_5678)] {
+            let expected = Event::IoPortWrite { rip, port, value };
+            assert_eq!(event(io(false, size, false)), Some(expected));
+        }
+        let value = 0;
+        let expected = Event::IoPortWrite { rip, port, value };
+        assert_eq!(event(io(false, 1, true)), Some(expected));
+        let cr = |write, gpr| {
+            Exit::ControlRegister(CrExit {
+                register: 4,
+                write,
+                gpr,
+            })
+        };
+        let (index, value) = (4, 0xFFFF_FFFF_0000_0003);
+        let expected = Event::CrWrite { rip, index, value };
+        assert_eq!(event(cr(true, Some(2))), Some(expected));
+        let expected = Event::CrRead {
+            rip,
+            index,
+            value: 8,
+        };
+        assert_eq!(event(cr(false, Some(8))), Some(expected));
+        let expected = Event::CrWrite {
+            rip,
+            index,
+            value: 0,
+        };
+        assert_eq!(event(cr(true, None)), Some(expected));
+    }
+
+    #[test]
+    fn what_has_an_entry_elsewhere_has_none_here() {
+        assert_eq!(event(Exit::Hypercall), None);
+        assert_eq!(event(Exit::Shutdown), None);
+        assert_eq!(event(Exit::ExternalInterrupt { vector: None }), None);
+    }
+}

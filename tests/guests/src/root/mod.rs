@@ -1,0 +1,20 @@
+//! What payload roots share: the root's side of the interface, checked call by call.
+//!
+//! A check that holds says `ok WHAT`; the first that does not says `FAIL: ...` and ends the machine.
+
+#[macro_use]
+pub mod report;
+#[macro_use]
+pub mod code;
+pub mod call;
+pub mod child;
+pub mod interrupts;
+pub mod memory;
+pub mod pool;
+pub mod stats;
+pub mod vp;
+
+pub use call::Calls;
+pub use child::Child;
+pub use pool::Root;
+pub use vp::Vp;
