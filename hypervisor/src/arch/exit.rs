@@ -150,14 +150,3 @@ pub enum Event {
         length: u8,
     },
 }
-
-/// For which interrupts a VP's window is awaited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InterruptWindow {
-    /// For none.
-    Closed,
-    /// For one that passes the priorities.
-    Any,
-    /// For one of this priority class (upper half of its vector), 1 to 15: CR8 has to be below it.
-    Class(u8),
-}

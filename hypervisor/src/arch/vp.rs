@@ -1,7 +1,7 @@
 //! The choice between vendors, made once per machine.
 
 use super::cpuid::{CpuidSource, ThisProcessor};
-use super::exit::{Event, Exit, InterruptWindow};
+use super::exit::{Event, Exit};
 use super::page::HwPages;
 use super::state::{Gprs, Segment, SegmentName, SystemRegister, TableRegister};
 use super::svm;
@@ -232,7 +232,7 @@ impl VpHw {
         /// Masks or unmasks NMIs.
         set_nmi_masked(&(mut) self, masked: bool);
         /// Asks for an exit when an interrupt can be taken. The exit ends the request.
-        set_interrupt_window(&(mut) self, window: InterruptWindow);
+        set_interrupt_window(&(mut) self, wanted: bool);
         /// Asks for an exit when an NMI can be taken. The exit ends the request.
         set_nmi_window(&(mut) self, wanted: bool);
         /// Moves RIP behind an emulated instruction.

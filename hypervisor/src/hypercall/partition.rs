@@ -211,6 +211,10 @@ pub fn get_id(call: &mut Call<'_>) -> Result<(), HvStatus> {
 /// HvCallGetNextChildPartition: in the order of the places, which a partition keeps.
 pub fn get_next_child(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let input: HvInputGetNextChildPartition = call.input();
+    if !call.is_root() {
+        // Only the root can have children.
+        return Err(HvStatus::ACCESS_DENIED);
+    }
     if call.target(input.parent_id)?.is_root() {
         let hv = call.hv();
         let after = match input.previous_child_id {

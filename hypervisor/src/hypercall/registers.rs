@@ -8,7 +8,6 @@ use super::Call;
 use crate::hv::Hypervisor;
 use crate::partition::registers::{self, SetEffect};
 use crate::partition::table::PartitionGuard;
-use crate::partition::vp::{CR_INTERCEPT_CR0_WRITE, CR_INTERCEPT_CR4_WRITE};
 use crate::partition::{Partition, PartitionState, Vp, VpRef, register_page};
 use crate::synic::SynicEffect;
 
@@ -131,15 +130,7 @@ fn set_one(
                 .map_err(|_| HvStatus::INVALID_REGISTER_VALUE)?;
             hv.shoot_down(target.slot);
         }
-        SetEffect::CrIntercepts => {
-            let asked = vp.cr_intercept;
-            let bit = |control: u64, mask: u64, register: u16| {
-                u16::from(asked.control & control != 0 && mask != 0) << register
-            };
-            let writes = bit(CR_INTERCEPT_CR0_WRITE, asked.cr0_mask, 0)
-                | bit(CR_INTERCEPT_CR4_WRITE, asked.cr4_mask, 4);
-            vp.hw.set_cr_intercepts(0, writes);
-        }
+        SetEffect::CrIntercepts => vp.refresh_cr_intercepts(),
     }
     // Any register may be a floating point one; that of the VP in hand goes back into the processor.
     after.fpu |= assoc.name.0 >> 16 == 3;

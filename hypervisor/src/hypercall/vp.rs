@@ -22,6 +22,10 @@ use crate::time::RefTime;
 pub fn create(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let input: HvInputCreateVp = call.input();
     let mut target = call.target(input.partition_id)?;
+    if !call.is_root() {
+        // Nobody makes VPs for itself but the root.
+        return Err(HvStatus::ACCESS_DENIED);
+    }
     let index = u16::try_from(input.vp_index.0).map_err(|_| HvStatus::INVALID_VP_INDEX)?;
     if usize::from(index) >= MAX_VPS {
         return Err(HvStatus::INVALID_VP_INDEX);

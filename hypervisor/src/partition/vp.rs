@@ -173,6 +173,8 @@ pub struct Vp {
     pub epoch: RefTime,
     /// CR0 and CR4 bits whose change is intercepted, and the control register (HvX64RegisterCrIntercept…).
     pub cr_intercept: CrIntercept,
+    /// MOV to CR8 exits: the task priority holds an interrupt back.
+    pub cr8_watched: bool,
 }
 
 /// Bit of [`CrIntercept::control`]: CR0 writes.
@@ -251,6 +253,7 @@ impl Vp {
             tag: VpTag::new(),
             epoch: partition.epoch,
             cr_intercept: CrIntercept::default(),
+            cr8_watched: false,
         };
         // The root may map the page before the VP has run (root sheet, trap 33).
         register_page::publish(hypervisor, &vp, &register_page::stored_xmm(&vp));
@@ -269,6 +272,13 @@ impl Vp {
             stats: vp.stats.into_frame(),
             object,
         }
+    }
+
+    /// Makes the processor intercept the control registers that somebody waits for.
+    pub fn refresh_cr_intercepts(&mut self) {
+        let (reads, writes) = self.cr_intercept.hardware();
+        let cr8 = u16::from(self.cr8_watched) << 8;
+        self.hw.set_cr_intercepts(reads, writes | cr8);
     }
 
     /// Whether this is a VP of the root partition.

@@ -20,6 +20,9 @@ impl Cpu {
         let Ok(found) = insn::decode(code.as_slice(), code_mode(vp)) else {
             return;
         };
+        if access.register == 8 {
+            return self.task_priority(vp, &found);
+        }
         let (register, old) = match access.register {
             0 => (HvRegisterName::CR0, vp.hw.cr0()),
             4 => (HvRegisterName::CR4, vp.hw.cr4()),
@@ -55,6 +58,21 @@ impl Cpu {
             vp.hw.advance_rip(found.length);
         } else {
             self.inject_gp(vp);
+        }
+    }
+
+    /// MOV to CR8, while an interrupt waits for it.
+    fn task_priority(&mut self, vp: &mut Vp, found: &insn::Decoded) {
+        let register = usize::from(found.general_register());
+        match (found.instruction, vp.hw.gprs().get(register)) {
+            (Instruction::MovToCr, Some(value)) if value < 16 => {
+                vp.hw.set_cr8(value as u8);
+                vp.apic.set_cr8(value as u8);
+                vp.hw.advance_rip(found.length);
+            }
+            (Instruction::MovToCr, Some(_)) => self.inject_gp(vp),
+            // Other code is there by now.
+            _ => {}
         }
     }
 

@@ -3,7 +3,7 @@
 use tlfs::stats::vp as counter;
 
 use super::Cpu;
-use crate::arch::exit::{Event, InterruptWindow};
+use crate::arch::exit::Event;
 use crate::arch::state::{Segment, SegmentName, vector};
 use crate::event_log::Event as Trace;
 use crate::partition::Vp;
@@ -19,18 +19,18 @@ impl Cpu {
             }
         }
         let Some(next) = next_interrupt(vp) else {
-            return vp.hw.set_interrupt_window(blocked_by_priority(vp));
+            return wait_for_priority(vp);
         };
         if vp.hw.pending_event().is_some() || !vp.hw.can_take_interrupt() {
-            return vp.hw.set_interrupt_window(InterruptWindow::Any);
+            return vp.hw.set_interrupt_window(true);
         }
         self.begin(vp, next);
         vp.stats.count(counter::VIRTUAL_INTERRUPTS);
         self.inject(vp, Event::Interrupt(next.vector));
-        vp.hw.set_interrupt_window(match next_interrupt(vp) {
-            Some(_) => InterruptWindow::Any,
-            None => blocked_by_priority(vp),
-        });
+        match next_interrupt(vp) {
+            Some(_) => vp.hw.set_interrupt_window(true),
+            None => wait_for_priority(vp),
+        }
     }
 
     fn begin(&mut self, vp: &mut Vp, next: Next) {
@@ -116,12 +116,16 @@ fn next_interrupt(vp: &Vp) -> Option<Next> {
     pic.or_else(|| vp.apic.next_interrupt().map(of(false)))
 }
 
-/// The window for an interrupt that only the task priority holds back: MOV to CR8 does not exit.
-fn blocked_by_priority(vp: &Vp) -> InterruptWindow {
-    match vp.apic.highest_request() {
-        Some(vector) if vp.apic.is_blocked_by_task_priority() => {
-            InterruptWindow::Class(vector >> 4)
-        }
-        _ => InterruptWindow::Closed,
+/// Nothing can be injected. If only the task priority holds an interrupt back, MOV to CR8 has to exit: otherwise it does
+/// not.
+///
+/// The processor could compare a pending virtual interrupt's priority with CR8 by itself; but the manual says that it
+/// takes one that is greater, and QEMU takes an equal one, with which nothing can be done.
+fn wait_for_priority(vp: &mut Vp) {
+    vp.hw.set_interrupt_window(false);
+    let blocked = vp.apic.is_blocked_by_task_priority();
+    if blocked != vp.cr8_watched {
+        vp.cr8_watched = blocked;
+        vp.refresh_cr_intercepts();
     }
 }

@@ -93,9 +93,7 @@ pub mod vintr {
     /// A virtual interrupt is pending.
     pub const IRQ: u64 = 1 << 8;
     /// Priority of the virtual interrupt.
-    pub const PRIORITY_HIGHEST: u64 = 0xF << PRIORITY_SHIFT;
-    /// Where the priority of the virtual interrupt is.
-    pub const PRIORITY_SHIFT: u32 = 16;
+    pub const PRIORITY_HIGHEST: u64 = 0xF << 16;
     /// The virtual interrupt ignores the task priority.
     pub const IGNORE_TPR: u64 = 1 << 20;
     /// RFLAGS.IF and CR8 of the guest mask virtual interrupts only.

@@ -1,6 +1,6 @@
 //! Events into the guest, and when it can take them.
 
-use crate::arch::exit::{Event, InterruptWindow};
+use crate::arch::exit::Event;
 use crate::arch::state::{Segment, SegmentName, efer, rflags, vector};
 
 use super::bits::{clean, event, exit_code, vintr};
@@ -110,20 +110,16 @@ impl Vcpu {
         control.interrupt_shadow = control.interrupt_shadow & !SHADOW | u64::from(shadow);
     }
 
-    /// Asks for [`crate::arch::exit::Exit::InterruptWindow`] as soon as RFLAGS.IF, the shadow and, if that is asked, CR8
-    /// allow an interrupt.
-    pub fn set_interrupt_window(&mut self, window: InterruptWindow) {
-        let bits = match window {
-            InterruptWindow::Closed => 0,
-            InterruptWindow::Any => vintr::IRQ | vintr::PRIORITY_HIGHEST | vintr::IGNORE_TPR,
-            InterruptWindow::Class(class) => {
-                vintr::IRQ | u64::from(class & 15) << vintr::PRIORITY_SHIFT
-            }
-        };
-        let all = vintr::IRQ | vintr::PRIORITY_HIGHEST | vintr::IGNORE_TPR;
-        if self.control().vintr & all != bits {
+    /// Asks for [`crate::arch::exit::Exit::InterruptWindow`] as soon as RFLAGS.IF and the shadow allow an interrupt.
+    pub fn set_interrupt_window(&mut self, wanted: bool) {
+        if wanted != self.window_requested() {
             let control = self.control_mut();
-            control.vintr = control.vintr & !all | bits;
+            let bits = vintr::IRQ | vintr::PRIORITY_HIGHEST | vintr::IGNORE_TPR;
+            control.vintr = if wanted {
+                control.vintr | bits
+            } else {
+                control.vintr & !bits
+            };
             self.dirty(clean::TPR);
             self.refresh_intercepts();
         }

@@ -1,7 +1,7 @@
 //! Running a VP until its next exit.
 
 use crate::arch::Flush;
-use crate::arch::exit::{Event, ExceptionExit, Exit, InterruptWindow};
+use crate::arch::exit::{Event, ExceptionExit, Exit};
 use crate::arch::state::vector;
 
 use super::bits::{clean, exit_code, tlb_control};
@@ -119,7 +119,7 @@ impl Vcpu {
                 Some(Exit::Internal)
             }
             Exit::InterruptWindow => {
-                self.set_interrupt_window(InterruptWindow::Closed);
+                self.set_interrupt_window(false);
                 None
             }
             Exit::Exception(e) if e.vector == vector::DB && self.debug_exit_ends_step() => {

@@ -133,7 +133,7 @@ fn a_waiting_nmi_steps_over_the_iret() {
 fn the_window_asks_with_a_virtual_interrupt_above_every_priority() {
     let mut v = child();
     v.set_cr8(15);
-    v.set_interrupt_window(InterruptWindow::Any);
+    v.set_interrupt_window(true);
     let c = v.control();
     assert_ne!(c.intercept_misc1 & misc1::VINTR, 0);
     assert_eq!(
@@ -141,7 +141,7 @@ fn the_window_asks_with_a_virtual_interrupt_above_every_priority() {
         vintr::IRQ | vintr::IGNORE_TPR
     );
     assert_eq!(v.cr8(), 15);
-    v.set_interrupt_window(InterruptWindow::Closed);
+    v.set_interrupt_window(false);
     assert_eq!(v.control().vintr & (vintr::IRQ | vintr::IGNORE_TPR), 0);
     assert_eq!(v.control().intercept_misc1 & misc1::VINTR, 0);
 }

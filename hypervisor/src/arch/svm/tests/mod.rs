@@ -3,9 +3,7 @@
 mod events;
 mod exits;
 
-use crate::arch::exit::{
-    Access, CrExit, Event, ExceptionExit, Exit, InterruptWindow, IoExit, NestedFault,
-};
+use crate::arch::exit::{Access, CrExit, Event, ExceptionExit, Exit, IoExit, NestedFault};
 use crate::arch::page::HwPages;
 use crate::arch::state::{Segment, SegmentName, SystemRegister, cr0, rflags, vector};
 use crate::arch::{Flush, VcpuConfig, VcpuKind};
@@ -195,7 +193,7 @@ fn setters_mark_exactly_what_they_change() {
         clean::NESTED
     );
     assert_eq!(
-        marked(&|v| v.set_interrupt_window(InterruptWindow::Any)),
+        marked(&|v| v.set_interrupt_window(true)),
         clean::TPR | clean::INTERCEPTS
     );
 }
