@@ -25,6 +25,8 @@ pub struct Calls {
     pub input: u64,
     /// Output page, right behind it.
     pub output: u64,
+    /// Is told of every call and its status.
+    pub watch: Option<fn(HvCallCode, HvStatus)>,
 }
 
 impl Calls {
@@ -53,6 +55,7 @@ impl Calls {
             code: virtual_address(code),
             input: pages,
             output: pages + PAGE,
+            watch: None,
         }
     }
 
@@ -74,7 +77,11 @@ impl Calls {
                 out("r11") _,
             );
         }
-        HvHypercallResult::from_bits(result)
+        let result = HvHypercallResult::from_bits(result);
+        if let Some(watch) = self.watch {
+            watch(control.call_code(), result.call_status());
+        }
+        result
     }
 
     /// Puts parts of an input block together, on a page of stale bytes.

@@ -60,6 +60,15 @@ pub fn creation(flags: HvPartitionCreationFlags) -> HvInputCreatePartition {
 }
 
 impl Child {
+    /// A partition with this id, of which nothing is known: for calls that have to fail.
+    pub fn named(id: HvPartitionId) -> Self {
+        Self {
+            id,
+            frames: [0; MAX_FRAMES],
+            count: 0,
+        }
+    }
+
     /// CreatePartition.
     pub fn create(root: &mut Root, flags: HvPartitionCreationFlags) -> Self {
         let input = creation(flags);
@@ -72,11 +81,7 @@ impl Child {
             id != HvPartitionId::INVALID && id != HvPartitionId::SELF && id != own,
             "the new partition has the id {id:?}"
         );
-        Self {
-            id,
-            frames: [0; MAX_FRAMES],
-            count: 0,
-        }
+        Self::named(id)
     }
 
     /// CreatePartition, the crates' synthetic features, InitializePartition (fast).
