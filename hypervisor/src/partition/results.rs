@@ -87,9 +87,8 @@ impl Results {
         Ok(())
     }
 
-    /// The answer to CPUID `eax`, `ecx`, given the hypervisor's own; a result for the subleaf goes before one for the
-    /// whole leaf.
-    pub fn apply_cpuid(&self, eax: u32, ecx: u32, own: CpuidResult) -> CpuidResult {
+    /// What is registered for CPUID `eax`, `ecx`; a result for the subleaf goes before one for the whole leaf.
+    fn cpuid_result(&self, eax: u32, ecx: u32) -> Option<&HvRegisterX64CpuidResultParameters> {
         let of_leaf = |known: &&HvRegisterX64CpuidResultParameters| known.eax == eax;
         let exact = self
             .cpuid()
@@ -102,12 +101,24 @@ impl Results {
                 .filter(of_leaf)
                 .find(|known| known.subleaf_specific == 0)
         };
-        exact.or_else(any).map_or(own, |known| CpuidResult {
-            eax: known.result_eax.apply(own.eax),
-            ebx: known.result_ebx.apply(own.ebx),
-            ecx: known.result_ecx.apply(own.ecx),
-            edx: known.result_edx.apply(own.edx),
-        })
+        exact.or_else(any)
+    }
+
+    /// The answer to CPUID `eax`, `ecx`, given the hypervisor's own.
+    pub fn apply_cpuid(&self, eax: u32, ecx: u32, own: CpuidResult) -> CpuidResult {
+        self.cpuid_result(eax, ecx)
+            .map_or(own, |known| CpuidResult {
+                eax: known.result_eax.apply(own.eax),
+                ebx: known.result_ebx.apply(own.ebx),
+                ecx: known.result_ecx.apply(own.ecx),
+                edx: known.result_edx.apply(own.edx),
+            })
+    }
+
+    /// Whether the answer is given even if CPUID `eax` is intercepted.
+    pub fn overrides_cpuid(&self, eax: u32, ecx: u32) -> bool {
+        self.cpuid_result(eax, ecx)
+            .is_some_and(|known| known.always_override != 0)
     }
 
     /// Registers what happens to accesses of an MSR that the hypervisor does not virtualize.
@@ -203,6 +214,19 @@ mod tests {
         let answer = results.apply_cpuid(7, 9, own);
         assert_eq!((answer.eax, answer.ebx), (0xAAAA_1234, 5));
         assert_eq!(results.apply_cpuid(8, 9, own), own);
+    }
+
+    #[test]
+    fn only_a_result_that_says_so_overrides_an_intercept() {
+        let mut results = Results::new();
+        results.register_cpuid(&leaf(7, None, 1)).unwrap();
+        let special = HvRegisterX64CpuidResultParameters {
+            always_override: 1,
+            ..leaf(7, Some(3), 2)
+        };
+        results.register_cpuid(&special).unwrap();
+        assert!(results.overrides_cpuid(7, 3));
+        assert!(!results.overrides_cpuid(7, 4) && !results.overrides_cpuid(8, 3));
     }
 
     #[test]

@@ -80,7 +80,8 @@ impl Cpu {
         let gprs = vp.hw.gprs();
         let (eax, ecx) = (gprs.rax as u32, gprs.rcx as u32);
         let (answer, wanted) = self.partition(vp, |hv, partition| {
-            let wanted = partition.intercepts.wants_cpuid(eax);
+            let wanted = partition.intercepts.wants_cpuid(eax)
+                && !partition.results.overrides_cpuid(eax, ecx);
             (cpuid_answer(hv, partition, vp, eax, ecx), wanted)
         });
         if wanted {
