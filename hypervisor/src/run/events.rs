@@ -3,7 +3,7 @@
 use tlfs::stats::vp as counter;
 
 use super::Cpu;
-use crate::arch::exit::Event;
+use crate::arch::exit::{Event, ExceptionExit};
 use crate::arch::state::{Segment, SegmentName, vector};
 use crate::event_log::Event as Trace;
 use crate::partition::Vp;
@@ -93,12 +93,23 @@ impl Cpu {
 
     /// #GP(0).
     pub fn inject_gp(&mut self, vp: &mut Vp) {
-        self.inject_exception(vp, vector::GP, Some(0));
+        self.raise(vp, vector::GP, Some(0));
     }
 
     /// #UD.
     pub fn undefined(&mut self, vp: &mut Vp) {
-        self.inject_exception(vp, vector::UD, None);
+        self.raise(vp, vector::UD, None);
+    }
+
+    /// An exception of the instruction at RIP, which the processor did not raise by itself: the parent's if it asked for
+    /// it, as if the processor had.
+    fn raise(&mut self, vp: &mut Vp, vector: u8, error_code: Option<u32>) {
+        let exception = ExceptionExit {
+            vector,
+            error_code,
+            parameter: 0,
+        };
+        self.exception(vp, &exception);
     }
 }
 

@@ -138,7 +138,8 @@ impl Cpu {
         vp.hw.advance_rip(length);
     }
 
-    fn exception(&mut self, vp: &mut Vp, exception: &ExceptionExit) {
+    /// An exception before its delivery: the parent's, or the VP's.
+    pub(super) fn exception(&mut self, vp: &mut Vp, exception: &ExceptionExit) {
         if exception.vector == vector::MC {
             panic!("machine check while {:?} ran", vp.who);
         }
