@@ -137,7 +137,7 @@ pub fn registers(root: &mut Root) {
         value,
         "SetVpRegisters",
     );
-    let read_only = HvRegisterName::APIC_VERSION;
+    let read_only = HvRegisterName::VP_INDEX;
     is(
         set(root, &vp, read_only, 1),
         HvStatus::INVALID_PARAMETER,
@@ -257,7 +257,15 @@ pub fn interrupts(root: &mut Root) {
     child.poke(0x6008, 0x00CF_9B00_0000_FFFF);
     child.poke(0x7000 + 8 * 0x40, 0x1000 | 0x08 << 16 | 0x8E00 << 32);
     vp.set_tables(root, (0x6000, 0xF), (0x7000, 0x7FF));
-    vp.set64(root, &[(HvRegisterName::RFLAGS, 0x202)]);
+    // ExtINT comes through LINT0.
+    vp.set64(
+        root,
+        &[
+            (HvRegisterName::RFLAGS, 0x202),
+            (HvRegisterName::APIC_SPURIOUS, 0x1FF),
+            (HvRegisterName::APIC_LVT_LINT0, 0x700),
+        ],
+    );
     let assert = |root: &Root, id, kind, vector| {
         let input = HvInputAssertVirtualInterrupt {
             partition_id: id,
