@@ -19,7 +19,7 @@ root!(main);
 /// How many random calls.
 const CALLS: u32 = 100_000;
 /// Same seed, same calls.
-const SEED: u64 = 0x5EED_0F_A11_0F_1E55;
+const SEED: u64 = 0x05EE_D0FA_110F_1E55;
 
 fn main(start: &Boot) {
     let mut root = Root::start(start);
