@@ -211,6 +211,14 @@ impl LocalApic {
         }
     }
 
+    /// Makes the APIC look once more whether an interrupt is to be delivered: it is told its task priority, 0, again.
+    ///
+    /// On a processor that changes nothing. QEMU (7.2 at least) keeps "an interrupt is pending" in a word that its #VMEXIT
+    /// changes without a lock, while another thread sets it; the interrupt is then in the IRR, and nobody looks.
+    pub fn look_again(&mut self) {
+        self.write(TPR, 0);
+    }
+
     /// Sends `vector` to the processor with physical APIC id `target`, as an edge.
     pub fn send(&mut self, target: u32, vector: u8) {
         self.command(target, ICR_ASSERT | u32::from(vector));

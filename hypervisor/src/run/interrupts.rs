@@ -46,6 +46,7 @@ impl Cpu {
 
     /// Halts until an interrupt arrives.
     pub(super) fn halt(&mut self) -> Arrived {
+        self.apic.look_again();
         let mut arrived = Arrived::default();
         cpu::idle(self.local, &mut |vector| arrived.add(vector));
         arrived

@@ -60,6 +60,7 @@ impl Cpu {
             };
             self.slice_end = turn.slice_end;
             self.arm_timer();
+            self.apic.look_again();
             if turn.vp == hand.who {
                 return hand;
             }
