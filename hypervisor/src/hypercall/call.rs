@@ -108,6 +108,11 @@ impl<'a> Call<'a> {
         self.write(0, value.as_bytes());
     }
 
+    /// Sets the first bytes of the output of a simple call.
+    pub fn put_bytes(&mut self, bytes: &[u8]) {
+        self.write(0, bytes);
+    }
+
     /// Sets element `index` of the output list.
     pub fn put_element<T: IntoBytes + Immutable>(&mut self, index: usize, value: &T) {
         self.write(index * size_of::<T>(), value.as_bytes());

@@ -27,7 +27,7 @@ pub enum Kind {
 pub struct Shape {
     /// Bytes of the fixed header.
     pub input: usize,
-    /// Bytes of the output; of a rep call the list is the output.
+    /// Bytes of the output; of a rep call the list is the output. A variable header says where the output goes instead.
     pub output: usize,
     /// Kind.
     pub kind: Kind,
@@ -93,7 +93,11 @@ pub fn decode(
         input,
         output,
         input_bytes: header_bytes + variable_bytes + list,
-        output_bytes: shape.output + element_out * count,
+        output_bytes: if variable_bytes == 0 {
+            shape.output + element_out * count
+        } else {
+            0
+        },
         header_bytes,
         variable_bytes,
         reps: start..count,

@@ -5,6 +5,7 @@
 //! part and is executed again: RIP stays on the instruction, and a rep call's start index says how far it has come. So
 //! interrupts get in between, whatever is asked for.
 
+mod bulk;
 mod call;
 mod decode;
 mod event_log;

@@ -5,8 +5,8 @@ use tlfs::*;
 
 use super::decode::{Kind, Shape};
 use super::{
-    Call, event_log, gpa, intercept, interrupt, partition, pool, registers, state, stats, system,
-    vp,
+    Call, bulk, event_log, gpa, intercept, interrupt, partition, pool, registers, state, stats,
+    system, vp,
 };
 use HvCallCode as Code;
 use HvPartitionPrivilegeMask as Privilege;
@@ -97,6 +97,8 @@ static TABLE: &[Entry] = calls! {
     ASSERT_VIRTUAL_INTERRUPT: HvInputAssertVirtualInterrupt => (), NONE, VIRTUAL_INTERRUPT_HYPERCALLS, interrupt::assert;
     MAP_VP_STATE_PAGE: HvInputMapVpStatePage => HvOutputMapVpStatePage, NONE, VIRTUAL_PROCESSOR_HYPERCALLS, state::map_page;
     UNMAP_VP_STATE_PAGE: HvInputUnmapVpStatePage => (), NONE, VIRTUAL_PROCESSOR_HYPERCALLS, state::unmap_page;
+    GET_VP_STATE: HvInputVpState + variable => [u8; 4096], NONE, VIRTUAL_PROCESSOR_HYPERCALLS, bulk::get;
+    SET_VP_STATE: HvInputVpState + variable => (), NONE, VIRTUAL_PROCESSOR_HYPERCALLS, bulk::set;
     GET_VP_CPUID_VALUES: HvInputGetVpCpuidValues [HvCpuidLeafInfo => HvCpuidResult] => (), NONE, VIRTUAL_PROCESSOR_HYPERCALLS, vp::cpuid_values;
     GET_PARTITION_PROPERTY_EX: HvInputGetPartitionPropertyEx => HvPartitionPropertyVmmCapabilities, NONE, OTHER_HYPERCALLS, partition::get_property_ex;
 };
