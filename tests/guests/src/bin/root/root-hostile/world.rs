@@ -32,6 +32,8 @@ pub struct World {
     frames: [u64; FRAMES],
     large: u64,
     forbidden: [u64; FORBIDDEN],
+    /// Where the last call was told to put its output.
+    pub output: u64,
     /// Calls made.
     pub calls: u32,
     deposited: u64,
@@ -42,6 +44,7 @@ pub struct World {
 pub struct Block {
     bytes: [u8; PAGE as usize],
     len: usize,
+    header: usize,
 }
 
 impl Block {
@@ -50,6 +53,7 @@ impl Block {
         let mut block = Self {
             bytes: [0; PAGE as usize],
             len: 0,
+            header: size_of::<T>(),
         };
         block.push(header);
         block
@@ -65,8 +69,9 @@ impl Block {
         }
     }
 
-    /// Changes one bit.
-    pub fn flip(&mut self, bit: u64) {
+    /// Changes a bit of the header. Lists are left alone: another page number may be the payload's own.
+    pub fn flip(&mut self, rng: &mut Rng) {
+        let bit = rng.below(8 * self.header as u64);
         if let Some(byte) = self.bytes[..self.len].get_mut(bit as usize / 8) {
             *byte ^= 1 << (bit % 8);
         }
@@ -92,6 +97,7 @@ impl World {
             frames,
             large: root.memory.large(LARGE_PAGES),
             forbidden: hypervisor_pages(&root.memory),
+            output: 0,
             calls: 0,
             deposited: 0,
             withdrawn: 0,
@@ -180,8 +186,7 @@ impl World {
         (self.large + self.rng.below(LARGE_PAGES) * LARGE_PAGE) / PAGE
     }
 
-    /// A call: mostly as it is, sometimes with its control word, its block or the places of its blocks spoiled. The output
-    /// is in the root's output page if the place was not spoiled.
+    /// A call: mostly as it is, sometimes with its control word, its block or the places of its blocks spoiled.
     pub fn issue(
         &mut self,
         root: &mut Root,
@@ -192,8 +197,7 @@ impl World {
         let (mut input, mut output) = (root.calls.input, root.calls.output);
         if self.rng.one_in(24) {
             for _ in 0..=self.rng.below(3) {
-                let bit = self.rng.below(8 * block.bytes().len() as u64);
-                block.flip(bit);
+                block.flip(&mut self.rng);
             }
         }
         match self.rng.below(64) {
@@ -213,6 +217,7 @@ impl World {
         root.calls.fill_input(&[block.bytes()]);
         let result = root.calls.raw(control, input, output);
         self.calls += 1;
+        self.output = output;
         self.note(control, block, &result);
         while root.messages.poll().is_some() {}
         result

@@ -44,9 +44,9 @@ fn main(start: &Boot) {
         state::triple_fault,
         state::refused_by_hardware,
         state::control_registers,
-        state::local_apic,
         translate::results,
         translate::flags,
+        state::local_apic,
     ] {
         test(&mut root);
     }

@@ -21,6 +21,6 @@ pub fn all(root: &mut Root) {
     vp::intercepts(root);
     vp::interrupts(root);
     vp::pages(root);
-    vp::state(root);
     log::all(root);
+    vp::state(root);
 }

@@ -194,6 +194,10 @@ pub fn properties(root: &mut Root) {
     );
     child.end(root);
 
+    let own: Result<HvOutputPartitionId, _> =
+        root.calls.ask(HvCallCode::GET_PARTITION_ID, &[0u8; 0]);
+    let own = own.map(|own| own.partition_id);
+    report::same(own, Ok(root.id), "GetPartitionId");
     let input = HvInputGetSystemProperty {
         property_id: HvSystemPropertyCode::SCHEDULER_TYPE,
         ..HvInputGetSystemProperty::default()

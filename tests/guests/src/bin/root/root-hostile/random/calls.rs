@@ -25,9 +25,12 @@ fn rep(root: &mut Root, world: &mut World, code: Code, count: u64, mut block: Bl
 /// Makes one call, or a few that belong together.
 pub fn one(root: &mut Root, world: &mut World) {
     match world.rng.below(100) {
-        0..3 => create(root, world),
-        3..10 => grow(root, world),
-        10..12 => end(root, world),
+        0..2 => create(root, world),
+        2..11 => {
+            let id = world.child();
+            grow(root, world, id);
+        }
+        11..12 => end(root, world),
         12..18 => life(root, world),
         18..25 => pool(root, world),
         25..37 => memory_map(root, world),
@@ -54,17 +57,25 @@ fn create(root: &mut Root, world: &mut World) {
     }
     let status = simple(root, world, Code::CREATE_PARTITION, Block::new(&input));
     match status {
-        HvStatus::SUCCESS => world.add(HvPartitionId(memory::read(root.calls.output))),
+        HvStatus::SUCCESS => {
+            let id = HvPartitionId(memory::read(world.output));
+            world.add(id);
+            if !world.rng.one_in(4) {
+                grow(root, world, id);
+            }
+        }
         HvStatus::INSUFFICIENT_MEMORY => deposit(root, world, HvPartitionId::SELF, 4),
         _ => {}
     }
 }
 
 /// What makes something of a partition: memory, initialization, RAM, a VP with registers, a run.
-fn grow(root: &mut Root, world: &mut World) {
-    let id = world.child();
+fn grow(root: &mut Root, world: &mut World, id: HvPartitionId) {
     let vp = HvVpIndex(world.rng.below(2) as u32);
-    deposit(root, world, id, 40);
+    // A list with a page that is in use is refused as a whole, so small lists get further.
+    for _ in 0..6 {
+        deposit(root, world, id, 5);
+    }
     let block = Block::new(&HvInputPartition { partition_id: id });
     simple(root, world, Code::INITIALIZE_PARTITION, block);
     let mut block = Block::new(&HvInputMapGpaPages {
@@ -407,7 +418,7 @@ fn state(root: &mut Root, world: &mut World) {
 
 fn questions(root: &mut Root, world: &mut World) {
     let (partition_id, vp_index) = (world.partition(root), world.vp());
-    match world.rng.below(4) {
+    match world.rng.below(5) {
         0 => {
             let block = Block::new(&HvInputTranslateVirtualAddress {
                 partition_id,
@@ -441,6 +452,9 @@ fn questions(root: &mut Root, world: &mut World) {
                 previous_child_id: world.partition(root),
             });
             simple(root, world, Code::GET_NEXT_CHILD_PARTITION, block);
+        }
+        3 => {
+            simple(root, world, Code::GET_PARTITION_ID, Block::new(&0u64));
         }
         _ => {
             let block = Block::new(&HvInputGetSystemProperty {
