@@ -89,9 +89,6 @@ fn hidden_instructions() {
     for (name, bytes) in hidden {
         assert_eq!(run(bytes), Some(vector::UNDEFINED), "{name}");
     }
-    if cpuid(0x8000_0001, 0).edx & (1 << 27) == 0 {
-        assert_eq!(run(&[0x0F, 0x01, 0xF9]), Some(vector::UNDEFINED), "rdtscp");
-    }
 }
 
 /// A child has no counters: #GP by the architecture; an emulated processor without RDPMC says #UD.

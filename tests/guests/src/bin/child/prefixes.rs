@@ -8,7 +8,11 @@ use guests::metal::trap::{Handler, set_handler, vector};
 use guests::metal::window::{CodePages, Registers, call};
 use guests::metal::{Boot, apic, hypercall, memory, test, time};
 use guests::{child, println};
-use tlfs::{HV_X64_MSR_GUEST_OS_ID, HvCallCode, HvHypercallInput};
+use tlfs::{
+    HV_X64_MSR_GUEST_OS_ID, HvCallCode, HvHypercallInput, HvInputGetPartitionProperty,
+    HvPartitionId, HvPartitionPropertyCode,
+};
+use zerocopy::IntoBytes;
 
 child!(main);
 
@@ -197,13 +201,13 @@ fn wrmsr_instruction() {
     wrmsr(HV_X64_MSR_GUEST_OS_ID, old).expect("any value is fine");
 }
 
-/// A call that every partition may make about itself: its first child, of which there is none.
+/// A call that every partition may make about itself: its privileges, which CPUID tells too.
 fn vmmcall_instruction() {
     let (input, output) = (hypercall::input_page(), hypercall::output_page());
     let registers = Registers {
         rax: u64::MAX,
         rbx: 0x1111,
-        rcx: HvHypercallInput::simple(HvCallCode::GET_NEXT_CHILD_PARTITION).into_bits(),
+        rcx: HvHypercallInput::simple(HvCallCode::GET_PARTITION_PROPERTY).into_bits(),
         rdx: input.gpa(),
         r8: output.gpa(),
         rsi: 0x2222,
@@ -215,12 +219,19 @@ fn vmmcall_instruction() {
         ..Case::new(&[0x0F, 0x01, 0xD9])
     };
     input.fill(0);
-    input.write(&u64::MAX.to_le_bytes());
+    let property = HvInputGetPartitionProperty {
+        partition_id: HvPartitionId::SELF,
+        property_code: HvPartitionPropertyCode::PRIVILEGE_FLAGS,
+        ..Default::default()
+    };
+    input.write(property.as_bytes());
+    let leaf = cpuid(0x4000_0003, 0);
+    let wanted = u64::from(leaf.eax) | u64::from(leaf.ebx) << 32;
     output.fill(0xFF);
     case.run(registers, |after| {
         assert_eq!(after.rax, 0, "status");
         assert_eq!((after.rbx, after.rsi, after.rdi), (0x1111, 0x2222, 0x3333));
-        assert_eq!(memory::read::<u64>(output.gpa()), 0, "no child");
+        assert_eq!(memory::read::<u64>(output.gpa()), wanted, "privileges");
         output.fill(0xFF);
     });
 }
