@@ -77,7 +77,9 @@ pub fn start(mut machine: Machine) -> ! {
 fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
     let pool = &mut machine.pool;
     let phys = machine.phys;
-    let frames = machine.memory.end_of_memory().0 / PAGE_SIZE;
+    // The hypervisor's own block, which the map calls reserved, may be the last piece of RAM.
+    let end = machine.memory.end_of_memory().max(machine.own.1);
+    let frames = end.0 / PAGE_SIZE;
     let entries = pool.array(frames as usize, |_| FrameEntry::default())?;
     let slots = pool.array(MAX_PARTITIONS, |_| Slot::default())?;
     let marks = pool.array(1, |_| CpuMark::new())?;
