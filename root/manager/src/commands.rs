@@ -119,6 +119,8 @@ impl Manager {
         }
         if let Some(vm) = self.vm_mut(id) {
             vm.life.forget_resets();
+            // What is shown at an attach is of this life. A reset goes on in the same one.
+            vm.output.clear();
         }
         self.start(host, id)
             .map_err(|problem| format!("{name} cannot be started: {problem}"))?;

@@ -23,6 +23,11 @@ impl Ring {
         self.0.extend(bytes);
     }
 
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// The last bytes, for somebody who attaches: up to [`REPLAY`], from the start of a line if there is one.
     pub fn replay(&self) -> Vec<u8> {
         let skipped = self.0.len().saturating_sub(REPLAY);
