@@ -205,10 +205,10 @@ impl Partition {
     /// Changes what lies below the covered page; what was there backs the partition no more.
     pub fn replace_covered(&mut self, hypervisor: &Hypervisor, new: Option<Leaf>) {
         let slot = self.slot;
-        if let Some((_, below)) = self.overlays.active.as_mut() {
-            if let Some(old) = core::mem::replace(below, new) {
-                forget(hypervisor, slot, old);
-            }
+        if let Some((_, below)) = self.overlays.active.as_mut()
+            && let Some(old) = core::mem::replace(below, new)
+        {
+            forget(hypervisor, slot, old);
         }
     }
 }

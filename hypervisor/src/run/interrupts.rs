@@ -207,7 +207,7 @@ impl Cpu {
         self.set_deadline(vp.who, vp.apic.next_deadline());
     }
 
-    /// As [`set_timer`](Self::set_timer), for a VP by name.
+    /// The APIC timer of a VP, by name, has been set anew.
     pub fn set_timer_of(&mut self, hand: &mut Vp, who: VpRef) {
         let deadline = self.with_vp(hand, who, |vp| vp.apic.next_deadline());
         self.set_deadline(who, deadline.flatten());

@@ -162,6 +162,10 @@ fn root_pages(phys: PhysMap, pool: &mut Pool, clock: &ReferenceClock) -> Option<
     })
 }
 
+#[expect(
+    clippy::mut_from_ref,
+    reason = "what is returned comes from the pool, and only names `hv`"
+)]
 fn new_cpu(hv: &'static Hypervisor, machine: &mut Machine) -> Option<&'static mut Cpu> {
     let pool = &mut machine.pool;
     let pages = [pool.hw_pages(1)?, pool.hw_pages(1)?];
