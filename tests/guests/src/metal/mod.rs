@@ -7,6 +7,7 @@
 //! test, which is the experiment. `unsafe` remains for memory that Rust code shares with the hardware.
 
 pub mod apic;
+pub mod bench;
 pub mod boot;
 pub mod cell;
 pub mod console;
