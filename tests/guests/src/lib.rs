@@ -5,7 +5,7 @@
 //! kernel (`root = "payload/NAME"` in a scenario). A payload says `ok NAME` for each thing that held, panics at the first
 //! one that did not, and ends the machine by the debug exit port.
 //!
-//! What does not need the machine is in modules of its own and is tested on the host; the rest is [`metal`].
+//! What does not need the machine is in modules of its own and is tested on the host; the rest is the module `metal`.
 #![no_std]
 #![allow(
     clippy::macro_metavars_in_unsafe,
