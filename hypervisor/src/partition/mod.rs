@@ -1,5 +1,6 @@
 //! Partitions and their virtual processors.
 
+pub mod code_cache;
 pub mod cpuid;
 pub mod memory;
 pub mod overlay;

@@ -5,6 +5,7 @@ use tlfs::{
     HvVpIndex,
 };
 
+use super::code_cache::CodeCache;
 use super::{Partition, register_page};
 use crate::apic::LocalApic;
 use crate::arch::fpu::Fpu;
@@ -175,6 +176,8 @@ pub struct Vp {
     pub cr_intercept: CrIntercept,
     /// MOV to CR8 exits: the task priority holds an interrupt back.
     pub cr8_watched: bool,
+    /// Where its code was found last.
+    pub code: CodeCache,
 }
 
 /// Bit of [`CrIntercept::control`]: CR0 writes.
@@ -254,6 +257,7 @@ impl Vp {
             epoch: partition.epoch,
             cr_intercept: CrIntercept::default(),
             cr8_watched: false,
+            code: CodeCache::new(),
         };
         // The root may map the page before the VP has run (root sheet, trap 33).
         register_page::publish(hypervisor, &vp, &register_page::stored_xmm(&vp));

@@ -6,6 +6,7 @@ use crate::arch::state::{Segment, SegmentName, efer};
 use crate::hv::Hypervisor;
 use crate::insn::{self, CodeMode, Instruction, MAX_LENGTH};
 use crate::intercept::message::{self, Code};
+use crate::partition::code_cache::CodeCache;
 use crate::partition::cpuid::CpuidContext;
 use crate::partition::table::PartitionGuard;
 use crate::partition::{MAX_VPS, Partition, Vp, translate};
@@ -46,11 +47,22 @@ impl Cpu {
     ///
     /// `None` if another one is there by now: another VP has changed the code. The VP just goes on and executes it.
     #[inline]
-    pub fn length(&self, vp: &Vp, expected: Instruction) -> Option<u8> {
+    pub fn length(&self, vp: &mut Vp, expected: Instruction) -> Option<u8> {
         if let Some(length) = vp.hw.instruction_length() {
             return Some(length);
         }
+        let generation = self.hv.partitions.entry(vp.who.slot).domain.generation();
+        if let Some(bytes) = CodeCache::bytes(vp, self.hv.phys, generation) {
+            return plain_length(expected, &bytes).or_else(|| {
+                let bytes = bytes.get(..MAX_LENGTH).unwrap_or(&bytes);
+                insn::length(expected, bytes, CodeMode::Code64).ok()
+            });
+        }
         let code = self.fetch(vp);
+        let entry = self.hv.partitions.entry(vp.who.slot);
+        if let Some(partition) = PartitionGuard::lock(entry) {
+            CodeCache::note(self.hv, &partition, vp, generation);
+        }
         insn::length(expected, code.as_slice(), code_mode(vp)).ok()
     }
 
@@ -112,6 +124,20 @@ impl Cpu {
         } else {
             self.block(vp);
         }
+    }
+}
+
+/// The length of an instruction without prefixes: what nearly all are.
+#[inline]
+fn plain_length(expected: Instruction, bytes: &[u8; 16]) -> Option<u8> {
+    let [first, second, third, ..] = *bytes;
+    match (expected, first, second, third) {
+        (Instruction::Cpuid, 0x0F, 0xA2, _)
+        | (Instruction::Rdmsr, 0x0F, 0x32, _)
+        | (Instruction::Wrmsr, 0x0F, 0x30, _) => Some(2),
+        (Instruction::Vmmcall, 0x0F, 0x01, 0xD9) => Some(3),
+        (Instruction::Hlt, 0xF4, _, _) => Some(1),
+        _ => None,
     }
 }
 

@@ -39,7 +39,8 @@ impl Domain {
         }
     }
 
-    pub(super) fn generation(&self) -> u64 {
+    /// Changes with every shootdown: what was found by walking the tables holds as long as it is the same.
+    pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::SeqCst)
     }
 

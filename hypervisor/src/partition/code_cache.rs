@@ -1,0 +1,172 @@
+//! Where the code of a VP was found last, for processors that do not tell the length of an intercepted instruction.
+//!
+//! Walking the guest's tables costs some two thousand instructions, since each of their entries has to be found through
+//! the second level. Most exits come from a few places in a kernel that stays where it is. So the last walk is kept with
+//! the entries that it read: it is the same walk as long as these entries are the same, no second-level translation
+//! has been taken away since (the domain's generation), and the registers that decide about it are the same. That is
+//! checked at each use; nothing is assumed about what the guest does with its tables or its TLB.
+
+use core::cell::RefCell;
+
+use super::memory::PartitionMemory;
+use super::translate::paging_state;
+use super::{Partition, Vp};
+use crate::hv::Hypervisor;
+use crate::mem::addr::{Gpa, Gva, PAGE_SIZE, Spa};
+use crate::mem::format::Rights;
+use crate::mem::guest_walk::{self, GpaFault, GuestMemory, TranslateFlags};
+use crate::mem::phys::PhysMap;
+
+/// Levels of a walk.
+const LEVELS: usize = 4;
+/// Accessed and dirty: the processor sets them, and they decide nothing.
+const MARKS: u64 = 1 << 5 | 1 << 6;
+
+/// What a walk depends on besides the tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Key {
+    page: u64,
+    cr0: u64,
+    cr3: u64,
+    cr4: u64,
+    efer: u64,
+    generation: u64,
+    cpl: u8,
+}
+
+/// Entries that a walk read.
+#[derive(Clone, Copy, Debug)]
+struct Walk {
+    entries: [(Spa, u64); LEVELS],
+    count: usize,
+}
+
+const NO_WALK: Walk = Walk {
+    entries: [(Spa(0), 0); LEVELS],
+    count: 0,
+};
+
+/// The last walk to a VP's code.
+#[derive(Clone, Copy, Debug)]
+pub struct CodeCache {
+    key: Key,
+    walk: Walk,
+    /// The page of the code; none before the first walk.
+    page: Option<Spa>,
+}
+
+/// Reads as the partition, and remembers what.
+struct Recorder<'a> {
+    memory: PartitionMemory<'a>,
+    walk: RefCell<Walk>,
+}
+
+impl GuestMemory for Recorder<'_> {
+    fn read_u64(&self, at: Gpa) -> Result<u64, GpaFault> {
+        let value = self.memory.read_u64(at)?;
+        let spa = self.memory.partition.resolve(at, Rights::READ)?;
+        let mut walk = self.walk.borrow_mut();
+        let count = walk.count;
+        // A walk with more levels than fit is not kept: `note` sees the count.
+        if let Some(entry) = walk.entries.get_mut(count) {
+            *entry = (spa, value & !MARKS);
+        }
+        walk.count = count + 1;
+        Ok(value)
+    }
+
+    fn compare_exchange_u64(&self, at: Gpa, old: u64, new: u64) -> Result<u64, GpaFault> {
+        self.memory.compare_exchange_u64(at, old, new)
+    }
+
+    fn check(&self, at: Gpa, access: TranslateFlags) -> Result<(), GpaFault> {
+        self.memory.check(at, access)
+    }
+}
+
+fn key(vp: &Vp, generation: u64) -> Key {
+    Key {
+        page: vp.hw.rip() & !(PAGE_SIZE - 1),
+        cr0: vp.hw.cr0(),
+        cr3: vp.hw.cr3(),
+        cr4: vp.hw.cr4(),
+        efer: vp.hw.efer(),
+        generation,
+        cpl: vp.hw.cpl(),
+    }
+}
+
+impl CodeCache {
+    /// Nothing is known.
+    pub const fn new() -> Self {
+        Self {
+            key: Key {
+                page: 0,
+                cr0: 0,
+                cr3: 0,
+                cr4: 0,
+                efer: 0,
+                generation: 0,
+                cpl: 0,
+            },
+            walk: NO_WALK,
+            page: None,
+        }
+    }
+
+    /// The bytes at the VP's RIP, if the last walk led there and is still right. `None` near the end of a page too.
+    #[inline]
+    pub fn bytes(vp: &Vp, phys: PhysMap, generation: u64) -> Option<[u8; 16]> {
+        let this = &vp.code;
+        let page = this.page?;
+        let offset = vp.hw.rip() & (PAGE_SIZE - 1);
+        if offset > PAGE_SIZE - 16 || !vp.hw.in_64_bit_code() || this.key != key(vp, generation) {
+            return None;
+        }
+        for &(at, value) in this.walk.entries.get(..this.walk.count)? {
+            if phys.read_u64(at).ok()? & !MARKS != value {
+                return None;
+            }
+        }
+        let mut bytes = [0; 16];
+        phys.copy_from(Spa(page.0 + offset), &mut bytes).ok()?;
+        Some(bytes)
+    }
+
+    /// Walks to the code of a VP in 64-bit mode, for the next time.
+    pub fn note(hypervisor: &Hypervisor, partition: &Partition, vp: &mut Vp, generation: u64) {
+        vp.code.page = None;
+        if !vp.hw.in_64_bit_code() {
+            return;
+        }
+        let recorder = Recorder {
+            memory: PartitionMemory {
+                hypervisor,
+                partition,
+            },
+            walk: RefCell::new(NO_WALK),
+        };
+        let state = paging_state(hypervisor, partition, vp);
+        let key = key(vp, generation);
+        let found =
+            guest_walk::translate(&recorder, &state, Gva(key.page), TranslateFlags::EXECUTE);
+        let Ok(found) = found else { return };
+        let walk = recorder.walk.into_inner();
+        let Ok(page) = partition.resolve(found.gpa, Rights::RX) else {
+            return;
+        };
+        if walk.count <= LEVELS {
+            vp.code = Self {
+                key,
+                walk,
+                page: Some(page),
+            };
+        }
+    }
+}
+
+impl Default for CodeCache {
+    fn default() -> Self {
+        Self::new()
+    }
+}
