@@ -1,4 +1,4 @@
-//! Where the code of a VP was found last, for processors that do not tell the length of an intercepted instruction.
+//! Where code of a VP was found last, for processors that do not tell the length of an intercepted instruction.
 //!
 //! Walking the guest's tables costs some two thousand instructions, since each of their entries has to be found through
 //! the second level. Most exits come from a few places in a kernel that stays where it is. So the last walk is kept with
@@ -46,14 +46,21 @@ const NO_WALK: Walk = Walk {
     count: 0,
 };
 
-/// The last walk to a VP's code.
+/// A walk to a page of code.
 #[derive(Clone, Copy, Debug)]
-pub struct CodeCache {
+struct Place {
     key: Key,
     walk: Walk,
     /// The page of the code; none before the first walk.
     page: Option<Spa>,
 }
+
+/// Places that are kept.
+const PLACES: usize = 8;
+
+/// The last walks to a VP's code.
+#[derive(Clone, Debug)]
+pub struct CodeCache([Place; PLACES]);
 
 /// Reads as the partition, and remembers what.
 struct Recorder<'a> {
@@ -96,34 +103,42 @@ fn key(vp: &Vp, generation: u64) -> Key {
     }
 }
 
+/// Where a page of an address space is kept: one place, so that looking is a comparison.
+fn place_of(vp: &Vp) -> usize {
+    ((vp.hw.rip() >> 12) ^ (vp.hw.cr3() >> 12)) as usize % PLACES
+}
+
 impl CodeCache {
     /// Nothing is known.
     pub const fn new() -> Self {
-        Self {
-            key: Key {
-                page: 0,
-                cr0: 0,
-                cr3: 0,
-                cr4: 0,
-                efer: 0,
-                generation: 0,
-                cpl: 0,
-            },
-            walk: NO_WALK,
-            page: None,
-        }
+        let key = Key {
+            page: 0,
+            cr0: 0,
+            cr3: 0,
+            cr4: 0,
+            efer: 0,
+            generation: 0,
+            cpl: 0,
+        };
+        Self(
+            [Place {
+                key,
+                walk: NO_WALK,
+                page: None,
+            }; PLACES],
+        )
     }
 
-    /// The bytes at the VP's RIP, if the last walk led there and is still right. `None` near the end of a page too.
+    /// The bytes at the VP's RIP, if a walk led there and is still right. `None` near the end of a page too.
     #[inline]
     pub fn bytes(vp: &Vp, phys: PhysMap, generation: u64) -> Option<[u8; 16]> {
-        let this = &vp.code;
-        let page = this.page?;
+        let place = &vp.code.0[place_of(vp)];
+        let page = place.page?;
         let offset = vp.hw.rip() & (PAGE_SIZE - 1);
-        if offset > PAGE_SIZE - 16 || !vp.hw.in_64_bit_code() || this.key != key(vp, generation) {
+        if offset > PAGE_SIZE - 16 || !vp.hw.in_64_bit_code() || place.key != key(vp, generation) {
             return None;
         }
-        for &(at, value) in this.walk.entries.get(..this.walk.count)? {
+        for &(at, value) in place.walk.entries.get(..place.walk.count)? {
             if phys.read_u64(at).ok()? & !MARKS != value {
                 return None;
             }
@@ -133,12 +148,13 @@ impl CodeCache {
         Some(bytes)
     }
 
-    /// Walks to the code of a VP in 64-bit mode, for the next time.
+    /// Walks to the code of a VP in 64-bit mode, for this time and the next.
     pub fn note(hypervisor: &Hypervisor, partition: &Partition, vp: &mut Vp, generation: u64) {
-        vp.code.page = None;
         if !vp.hw.in_64_bit_code() {
             return;
         }
+        let at = place_of(vp);
+        vp.code.0[at].page = None;
         let recorder = Recorder {
             memory: PartitionMemory {
                 hypervisor,
@@ -156,7 +172,7 @@ impl CodeCache {
             return;
         };
         if walk.count <= LEVELS {
-            vp.code = Self {
+            vp.code.0[at] = Place {
                 key,
                 walk,
                 page: Some(page),

@@ -51,18 +51,22 @@ impl Cpu {
         if let Some(length) = vp.hw.instruction_length() {
             return Some(length);
         }
-        let generation = self.hv.partitions.entry(vp.who.slot).domain.generation();
-        if let Some(bytes) = CodeCache::bytes(vp, self.hv.phys, generation) {
+        let entry = self.hv.partitions.entry(vp.who.slot);
+        let generation = entry.domain.generation();
+        let mut known = CodeCache::bytes(vp, self.hv.phys, generation);
+        if known.is_none()
+            && let Some(partition) = PartitionGuard::lock(entry)
+        {
+            CodeCache::note(self.hv, &partition, vp, generation);
+            known = CodeCache::bytes(vp, self.hv.phys, generation);
+        }
+        if let Some(bytes) = known {
             return plain_length(expected, &bytes).or_else(|| {
                 let bytes = bytes.get(..MAX_LENGTH).unwrap_or(&bytes);
                 insn::length(expected, bytes, CodeMode::Code64).ok()
             });
         }
         let code = self.fetch(vp);
-        let entry = self.hv.partitions.entry(vp.who.slot);
-        if let Some(partition) = PartitionGuard::lock(entry) {
-            CodeCache::note(self.hv, &partition, vp, generation);
-        }
         insn::length(expected, code.as_slice(), code_mode(vp)).ok()
     }
 
