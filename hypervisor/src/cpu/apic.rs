@@ -39,10 +39,13 @@ const TIMER_DIVIDE: u32 = 0x3E0;
 const SPURIOUS_ENABLED: u32 = 1 << 8;
 const LVT_MASKED: u32 = 1 << 16;
 const LVT_NMI: u32 = 4 << 8;
+const LVT_PERIODIC: u32 = 1 << 17;
 const LVT_TSC_DEADLINE: u32 = 2 << 17;
 const ICR_PENDING: u32 = 1 << 12;
 const ICR_ASSERT: u32 = 1 << 14;
 const DIVIDE_BY_1: u32 = 0b1011;
+/// Shortest period of a timer that repeats, in its ticks: a shorter one would keep an emulator busy with itself.
+const SHORTEST_PERIOD: u32 = 10_000;
 /// Ticks of the TSC for which the timer's speed is measured, as a fraction of a second.
 const MEASURE_FRACTION: u64 = 100;
 
@@ -89,6 +92,8 @@ impl Mode {
 pub struct LocalApic {
     access: Access,
     timer: Timer,
+    /// Below a hypervisor or in an emulator, see [`Self::look_again`].
+    forgetful: bool,
 }
 
 impl LocalApic {
@@ -119,6 +124,7 @@ impl LocalApic {
         let mut apic = Self {
             access,
             timer: Timer::Deadline,
+            forgetful: cpu.cpuid_checked(1, 0).ecx & tlfs::HV_CPUID_HYPERVISOR_PRESENT != 0,
         };
         apic.write(SPURIOUS, SPURIOUS_ENABLED | u32::from(VECTOR_SPURIOUS));
         apic.write(TPR, 0);
@@ -140,7 +146,8 @@ impl LocalApic {
             apic.timer = Timer::Count {
                 ratio: apic.measure(tsc_hz),
             };
-            apic.write(LVT_TIMER, u32::from(VECTOR_TIMER));
+            let repeat = if apic.forgetful { LVT_PERIODIC } else { 0 };
+            apic.write(LVT_TIMER, u32::from(VECTOR_TIMER) | repeat);
         } else {
             apic.write(LVT_TIMER, u32::from(VECTOR_TIMER) | LVT_TSC_DEADLINE);
         }
@@ -197,8 +204,19 @@ impl LocalApic {
             Timer::Count { ratio } => {
                 let wait = deadline.saturating_sub(tsc());
                 let count = (u128::from(wait) * u128::from(ratio)) >> 32;
-                self.write(TIMER_INITIAL, count.clamp(1, u128::from(u32::MAX)) as u32);
+                let least = if self.forgetful { SHORTEST_PERIOD } else { 1 };
+                self.write(
+                    TIMER_INITIAL,
+                    count.clamp(least.into(), u128::from(u32::MAX)) as u32,
+                );
             }
+        }
+    }
+
+    /// The timer has fired: an emulator's is stopped, which repeats until it is heard (see [`Self::look_again`]).
+    pub fn timer_fired(&mut self) {
+        if self.forgetful {
+            self.stop_timer();
         }
     }
 
@@ -211,12 +229,16 @@ impl LocalApic {
         }
     }
 
-    /// Makes the APIC look once more whether an interrupt is to be delivered: it is told its task priority, 0, again.
+    /// Makes the APIC of an emulator look once more whether an interrupt is to be delivered: it is told its task priority,
+    /// 0, again. A processor forgets nothing.
     ///
-    /// On a processor that changes nothing. QEMU (7.2 at least) keeps "an interrupt is pending" in a word that its #VMEXIT
-    /// changes without a lock, while another thread sets it; the interrupt is then in the IRR, and nobody looks.
+    /// QEMU (7.2 at least) keeps "an interrupt is pending" in a word that its VMRUN and #VMEXIT change without a lock, while
+    /// another thread sets it; the interrupt is then in the IRR, and nobody looks. One that is lost at VMRUN would wait for
+    /// as long as the guest loops without an exit: so the timer repeats there, which makes the APIC look again.
     pub fn look_again(&mut self) {
-        self.write(TPR, 0);
+        if self.forgetful {
+            self.write(TPR, 0);
+        }
     }
 
     /// Sends `vector` to the processor with physical APIC id `target`, as an edge.

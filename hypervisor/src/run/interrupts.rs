@@ -58,6 +58,7 @@ impl Cpu {
             match vector {
                 VECTOR_TIMER => {
                     self.apic.eoi();
+                    self.apic.timer_fired();
                     self.armed = u64::MAX;
                     self.hv.lp_stats.count(lp::TIMER_INTERRUPTS);
                 }

@@ -34,6 +34,7 @@ impl Cpu {
                     return;
                 }
             }
+            self.apic.look_again();
             let exit = self.enter(vp);
             if self.hv.event_log.traces(HvTraceGroups::IM) {
                 self.handle_traced(vp, exit);
@@ -60,7 +61,6 @@ impl Cpu {
             };
             self.slice_end = turn.slice_end;
             self.arm_timer();
-            self.apic.look_again();
             if turn.vp == hand.who {
                 return hand;
             }
