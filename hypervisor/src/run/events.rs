@@ -54,7 +54,8 @@ impl Cpu {
             vp.hw.reset(self.hv.signature);
             vp.halted = false;
             self.timers.set(vp.who.key(), None);
-            if vp.apic.is_waiting_for_startup() {
+            // The startup IPI may have come in the meantime.
+            if vp.apic.is_waiting_for_startup() && !vp.apic.has_unmaskable() {
                 return self.block(vp);
             }
         }
