@@ -4,7 +4,7 @@ use tlfs::stats::vp as counter;
 
 use super::Cpu;
 use crate::arch::exit::{Event, ExceptionExit};
-use crate::arch::state::{Segment, SegmentName, vector};
+use crate::arch::state::{Segment, SegmentName, rflags, vector};
 use crate::event_log::Event as Trace;
 use crate::partition::Vp;
 
@@ -21,6 +21,7 @@ impl Cpu {
         let Some(next) = next_interrupt(vp) else {
             return wait_for_priority(vp);
         };
+        self.end_halt_in_shadow(vp);
         if vp.hw.pending_event().is_some() || !vp.hw.can_take_interrupt() {
             return vp.hw.set_interrupt_window(true);
         }
@@ -30,6 +31,21 @@ impl Cpu {
         match next_interrupt(vp) {
             Some(_) => vp.hw.set_interrupt_window(true),
             None => wait_for_priority(vp),
+        }
+    }
+
+    /// STI; HLT with an interrupt pending, interrupted between the two: the HLT ends as soon as it begins, so it is done here.
+    ///
+    /// QEMU (7.2 at least) saves the interrupt shadow at #VMEXIT and does not bring it back at VMRUN. The interrupt would
+    /// come before the HLT there, and nobody would end that.
+    fn end_halt_in_shadow(&mut self, vp: &mut Vp) {
+        const HLT: u8 = 0xF4;
+        if vp.hw.interrupt_shadow()
+            && vp.hw.rflags() & rflags::IF != 0
+            && vp.hw.pending_event().is_none()
+            && self.fetch(vp).as_slice().first() == Some(&HLT)
+        {
+            vp.hw.advance_rip(1);
         }
     }
 
