@@ -39,9 +39,9 @@ use crate::time::{RefTime, ReferenceClock, ReferenceTscPage, TscScale};
 /// Size of the machine.
 const MEBIBYTES: usize = 16;
 /// Frames of the machine.
-const FRAMES: u64 = (MEBIBYTES as u64) << 8;
+pub const FRAMES: u64 = (MEBIBYTES as u64) << 8;
 /// Frames from 0 on that are the hypervisor's.
-const HYPERVISOR_FRAMES: u64 = 512;
+pub const HYPERVISOR_FRAMES: u64 = 512;
 /// Frames of those in reserve.
 const RESERVE: u64 = 256;
 /// Bits of a physical address.
@@ -141,6 +141,11 @@ impl Machine {
 
     fn in_reserve<T>(&self, value: T) -> PageBox<T> {
         boxed(&self.hypervisor, self.reserve_frame(), value)
+    }
+
+    /// The machine, which lives for ever then.
+    pub fn leak(self) -> &'static Self {
+        Box::leak(Box::new(self))
     }
 
     /// Takes `pages` pages of the root's that nobody has used yet. They stay the root's.

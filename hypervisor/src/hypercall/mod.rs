@@ -19,10 +19,14 @@ mod state;
 mod stats;
 mod system;
 mod table;
+#[cfg(test)]
+mod tests;
 mod vp;
 
 pub use call::{Buffers, Call};
 pub use decode::{Kind, Request, Shape, decode};
+#[cfg(any(test, feature = "test-support"))]
+pub use table::CALLS;
 
 use tlfs::stats::vp as counter;
 use tlfs::{HvHypercallInput, HvHypercallResult, HvMessageType, HvStatus};

@@ -125,6 +125,24 @@ pub fn find(code: HvCallCode) -> Option<&'static Entry> {
     TABLE.get(usize::from(place))
 }
 
+/// The calls that there are, and whether they have a list.
+#[cfg(any(test, feature = "test-support"))]
+pub const CALLS: &[(HvCallCode, bool)] = {
+    const LIST: [(HvCallCode, bool); TABLE.len()] = {
+        let mut list = [(HvCallCode(0), false); TABLE.len()];
+        let mut at = 0;
+        while at < list.len() {
+            list[at] = (
+                TABLE[at].code,
+                matches!(TABLE[at].shape.kind, Kind::Rep { .. }),
+            );
+            at += 1;
+        }
+        list
+    };
+    &LIST
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,6 +24,8 @@ pub mod instruction;
 pub mod interrupts;
 pub mod msr;
 mod start;
+#[cfg(any(test, feature = "test-support"))]
+pub mod testing;
 pub mod timers;
 mod trace;
 mod turn;

@@ -73,7 +73,7 @@ impl Cpu {
     }
 
     /// Takes a VP out of its place.
-    fn take(&self, who: VpRef) -> Option<PageBox<Vp>> {
+    pub(super) fn take(&self, who: VpRef) -> Option<PageBox<Vp>> {
         let mut place = self.hv.partitions.vp(who).lock();
         match core::mem::take(&mut *place) {
             VpPlace::Home(vp) => {
@@ -87,7 +87,7 @@ impl Cpu {
         }
     }
 
-    fn switch(&mut self, mut from: PageBox<Vp>, to: PageBox<Vp>) -> PageBox<Vp> {
+    pub(super) fn switch(&mut self, mut from: PageBox<Vp>, to: PageBox<Vp>) -> PageBox<Vp> {
         self.switch_fpu(Some(&mut from), &to);
         self.hv.lp_stats.count(lp::CONTEXT_SWITCHES);
         to.stats.count(counter::LOGICAL_PROCESSOR_DISPATCHES);

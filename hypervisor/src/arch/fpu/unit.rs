@@ -9,6 +9,9 @@ pub struct FpuUnit {
     format: FpuFormat,
     /// XCR0 as it is now.
     xcr0: u64,
+    /// Stands for the registers in tests on the host, whose own are the test's.
+    #[cfg(any(test, feature = "test-support"))]
+    registers: Option<&'static mut [u8; 4096]>,
 }
 
 impl FpuUnit {
@@ -29,10 +32,25 @@ impl FpuUnit {
             }
             core::arch::asm!("mov cr0, {}", "mov cr4, {}", in(reg) cr0, in(reg) cr4, options(nostack));
         }
-        let mut unit = Self { format, xcr0: 0 };
+        let mut unit = Self {
+            format,
+            xcr0: 0,
+            #[cfg(any(test, feature = "test-support"))]
+            registers: None,
+        };
         // SAFETY: OSXSAVE is on if there are components, and they are what CPUID offers.
         unsafe { unit.write_xcr0(format.components, &mut Counters::default()) };
         unit
+    }
+
+    /// A unit for tests on the host: its registers are plain memory.
+    #[cfg(any(test, feature = "test-support"))]
+    pub const fn for_test(format: FpuFormat, registers: &'static mut [u8; 4096]) -> Self {
+        Self {
+            format,
+            xcr0: format.components,
+            registers: Some(registers),
+        }
     }
 
     /// Stores the state of the VP whose state is in the processor, if one's is, and loads the other's.
@@ -90,6 +108,10 @@ impl FpuUnit {
         if self.format.components == 0 {
             return;
         }
+        #[cfg(any(test, feature = "test-support"))]
+        if self.registers.is_some() {
+            return;
+        }
         let (low, high): (u32, u32);
         // SAFETY: OSXSAVE is on (`enable`).
         unsafe {
@@ -110,6 +132,11 @@ impl FpuUnit {
         if self.format.components == 0 || self.xcr0 == value {
             return;
         }
+        #[cfg(any(test, feature = "test-support"))]
+        if self.registers.is_some() {
+            self.xcr0 = value;
+            return;
+        }
         // SAFETY: OSXSAVE is on (`enable`), and the caller vouches for the value.
         unsafe {
             core::arch::asm!(
@@ -122,6 +149,11 @@ impl FpuUnit {
     }
 
     unsafe fn save(&self, fpu: &mut Fpu) {
+        #[cfg(any(test, feature = "test-support"))]
+        if let Some(registers) = &self.registers {
+            fpu.area.bytes_mut().copy_from_slice(&registers[..]);
+            return;
+        }
         let area = fpu.area.bytes_mut().as_mut_ptr();
         let mask = self.format.components;
         // SAFETY: a page, aligned, large enough for the components (`FpuFormat::probe`).
@@ -137,7 +169,12 @@ impl FpuUnit {
         }
     }
 
-    unsafe fn restore(&self, fpu: &Fpu) {
+    unsafe fn restore(&mut self, fpu: &Fpu) {
+        #[cfg(any(test, feature = "test-support"))]
+        if let Some(registers) = &mut self.registers {
+            registers.copy_from_slice(fpu.area.bytes());
+            return;
+        }
         let area = fpu.area.bytes().as_ptr();
         let mask = self.format.components;
         // SAFETY: a page, aligned, with content that the instruction accepts (see `switch`).
@@ -156,6 +193,14 @@ impl FpuUnit {
     /// XMM0 to XMM5 as they are in the processor: the input of a hypercall that passes it there.
     pub fn live_xmm(&self) -> [u128; 6] {
         let mut values = [0_u128; 6];
+        #[cfg(any(test, feature = "test-support"))]
+        if let Some(registers) = &self.registers {
+            // Where FXSAVE puts them.
+            for (value, bytes) in values.iter_mut().zip(registers[160..].as_chunks().0) {
+                *value = u128::from_le_bytes(*bytes);
+            }
+            return values;
+        }
         // SAFETY: the unit is on (`enable`); the array is writable for 96 bytes.
         unsafe {
             core::arch::asm!(

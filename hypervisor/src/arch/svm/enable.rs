@@ -147,6 +147,21 @@ impl Processor {
     }
 }
 
+#[cfg(any(test, feature = "test-support"))]
+impl Processor {
+    /// A processor for tests on the host, which counts and never runs a guest.
+    pub fn for_test(index: u32, host_save: HwPages, host_state: HwPages) -> Self {
+        Self {
+            index,
+            _host_save: host_save,
+            host_state,
+            tsc_aux: 0,
+            host_spec_ctrl: 0,
+            counters: crate::arch::Counters::default(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

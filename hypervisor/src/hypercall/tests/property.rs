@@ -1,0 +1,28 @@
+//! Whatever is called, the hypervisor stays in order, and everything can be ended.
+
+use std::cell::Cell;
+
+use proptest::prelude::*;
+
+use crate::run::testing::{Bench, play};
+
+thread_local! {
+    /// The machine after a play that went well: like a new one.
+    static BENCH: Cell<Option<Bench>> = const { Cell::new(None) };
+}
+
+fn played(bytes: &[u8]) {
+    let mut bench = BENCH.take().unwrap_or_default();
+    play(&mut bench, bytes);
+    BENCH.set(Some(bench));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #[test]
+    fn any_sequence_of_calls_leaves_a_machine_that_gives_all_memory_back(
+        bytes in proptest::collection::vec(any::<u8>(), 0..600),
+    ) {
+        played(&bytes);
+    }
+}
