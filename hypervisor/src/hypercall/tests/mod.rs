@@ -1,4 +1,10 @@
 //! The dispatcher and the calls behind it, as their callers see them.
 
 mod conventions;
+mod intercepts;
+mod life;
+mod memory;
+mod overlay;
+mod pages;
 mod property;
+mod vps;
