@@ -161,6 +161,7 @@ impl LocalApic {
         Self {
             access: Access::Memory(NonNull::from_mut(registers).cast()),
             timer: Timer::Count { ratio: 1 << 32 },
+            forgetful: false,
         }
     }
 
