@@ -57,7 +57,7 @@ fn run_one(system: &System, scenario: &Scenario) -> (Outcome, Option<String>) {
     let mut tail = None;
     let result = prepare(system, scenario).and_then(|image| {
         let mut line = boot(scenario, &image)?;
-        let result = play(&mut line, &scenario.steps);
+        let result = play_all(&mut line, scenario);
         if result.is_err() {
             let log = log_file(scenario);
             let text = line.transcript().tail(TAIL);
@@ -125,11 +125,20 @@ pub fn boot(scenario: &Scenario, image: &std::path::Path) -> Result<SerialLine> 
 /// # Errors
 /// Naming the first step that went wrong.
 pub fn play(line: &mut SerialLine, steps: &[Step]) -> Result<()> {
+    let mut answers = Answers::new();
+    play_part(line, steps, &mut answers)
+}
+
+/// What the steps with `same` brought first.
+type Answers = std::collections::BTreeMap<String, String>;
+
+fn play_part(line: &mut SerialLine, steps: &[Step], answers: &mut Answers) -> Result<()> {
     for (number, step) in steps.iter().enumerate() {
         let result = match &step.action {
             Action::Expect(text) => line.expect(text, step.wait),
             Action::Send(text) => line.send(text),
             Action::Absent(text) => line.absent(text, step.wait),
+            Action::Same { send, until } => same(line, send, until, step.wait, answers),
             Action::Exit(wanted) => line.exit(step.wait).and_then(|status| {
                 if status == *wanted {
                     Ok(())
@@ -139,6 +148,47 @@ pub fn play(line: &mut SerialLine, steps: &[Step]) -> Result<()> {
             }),
         };
         result.with_context(|| format!("step {}", number + 1))?;
+    }
+    Ok(())
+}
+
+/// Goes through the steps, and then the cycles.
+///
+/// # Errors
+/// As [`play`].
+fn play_all(line: &mut SerialLine, scenario: &Scenario) -> Result<()> {
+    let mut answers = Answers::new();
+    play_part(line, &scenario.steps, &mut answers)?;
+    for cycle in 1..=scenario.cycles {
+        play_part(line, &scenario.cycle, &mut answers).with_context(|| format!("cycle {cycle}"))?;
+    }
+    Ok(())
+}
+
+/// Types a text; its answer has to be the first one again.
+fn same(
+    line: &mut SerialLine,
+    send: &str,
+    until: &str,
+    wait: std::time::Duration,
+    answers: &mut Answers,
+) -> Result<()> {
+    line.send(send)?;
+    let answer = line.answer(until, wait)?;
+    // What stands before the echo of the text belongs to others.
+    let answer = answer.rsplit(send.trim()).next().unwrap_or(&answer);
+    let answer = answer.trim().to_owned();
+    match answers.entry(send.to_owned()) {
+        std::collections::btree_map::Entry::Vacant(place) => {
+            place.insert(answer);
+        }
+        std::collections::btree_map::Entry::Occupied(first) if *first.get() != answer => {
+            bail!(
+                "{send:?} answers differently now:\n{answer}\nand at first:\n{}",
+                first.get()
+            );
+        }
+        std::collections::btree_map::Entry::Occupied(_) => {}
     }
     Ok(())
 }

@@ -31,8 +31,13 @@
 //! absent = "error"             # must not appear for that long
 //! seconds = 2
 //! [[step]]
+//! same = "mem\r"               # typed; what comes up to `until` is the same as at the first step with this text
+//! until = "has one owner"
+//! [[step]]
 //! exit = 33                    # QEMU must end by itself with this status
 //! ```
+//!
+//! `cycles = 10` and `[[cycle]]` tables, which are steps too, make a part that is played so often after the steps.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -85,6 +90,12 @@ pub struct Scenario {
     /// What happens on the serial line.
     #[serde(rename = "step")]
     pub steps: Vec<Step>,
+    /// How often `cycle` is played after the steps.
+    #[serde(default)]
+    pub cycles: usize,
+    /// Steps of a cycle.
+    #[serde(default)]
+    pub cycle: Vec<Step>,
 }
 
 /// A further archive member.
@@ -128,6 +139,13 @@ pub enum Action {
     Send(String),
     /// Makes sure that a text stays away.
     Absent(String),
+    /// Types a text, and compares what it brings, up to another text, with what it brought the first time.
+    Same {
+        /// What is typed.
+        send: String,
+        /// Where the answer ends.
+        until: String,
+    },
     /// Waits for QEMU's end with a status.
     Exit(i32),
 }
@@ -138,6 +156,8 @@ struct RawStep {
     expect: Option<String>,
     send: Option<String>,
     absent: Option<String>,
+    same: Option<String>,
+    until: Option<String>,
     exit: Option<i32>,
     seconds: Option<f64>,
 }
@@ -146,12 +166,19 @@ impl TryFrom<RawStep> for Step {
     type Error = String;
 
     fn try_from(raw: RawStep) -> Result<Self, String> {
-        let action = match (raw.expect, raw.send, raw.absent, raw.exit) {
-            (Some(text), None, None, None) => Action::Expect(text),
-            (None, Some(text), None, None) => Action::Send(text),
-            (None, None, Some(text), None) => Action::Absent(text),
-            (None, None, None, Some(status)) => Action::Exit(status),
-            _ => return Err("a step has exactly one of expect, send, absent, exit".into()),
+        let same = raw.same.zip(raw.until);
+        let action = match (raw.expect, raw.send, raw.absent, same, raw.exit) {
+            (Some(text), None, None, None, None) => Action::Expect(text),
+            (None, Some(text), None, None, None) => Action::Send(text),
+            (None, None, Some(text), None, None) => Action::Absent(text),
+            (None, None, None, Some((send, until)), None) => Action::Same { send, until },
+            (None, None, None, None, Some(status)) => Action::Exit(status),
+            _ => {
+                return Err(
+                    "a step has exactly one of expect, send, absent, same (with until), exit"
+                        .into(),
+                );
+            }
         };
         let wait = Duration::try_from_secs_f64(raw.seconds.unwrap_or(DEFAULT_SECONDS))
             .map_err(|error| error.to_string())?;

@@ -60,6 +60,12 @@ impl Transcript {
         true
     }
 
+    /// What was taken since `from` of it was used up, without terminal control sequences.
+    fn taken_since(&self, from: usize) -> String {
+        let bytes = self.bytes.get(from..self.used).unwrap_or_default();
+        plain(&String::from_utf8_lossy(bytes))
+    }
+
     /// The last lines, without terminal control sequences.
     pub fn tail(&self, lines: usize) -> String {
         let text = plain(&String::from_utf8_lossy(&self.bytes));
@@ -155,6 +161,16 @@ impl SerialLine {
                 Received::End => bail!("the machine ended before {text:?} appeared"),
             }
         }
+    }
+
+    /// What is printed until `text` has appeared, `text` included.
+    ///
+    /// # Errors
+    /// As [`expect`](Self::expect).
+    pub fn answer(&mut self, text: &str, wait: Duration) -> Result<String> {
+        let from = self.transcript.used;
+        self.expect(text, wait)?;
+        Ok(self.transcript.taken_since(from))
     }
 
     /// Makes sure that `text` does not appear for a while.
