@@ -18,7 +18,12 @@ fn played(bytes: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig {
+        cases: 2_000,
+        // Each machine that fails is lost, with its memory.
+        max_shrink_iters: 100,
+        ..ProptestConfig::default()
+    })]
     #[test]
     #[ignore = "a rare sequence takes the caller's own code away, which the harness takes for a call without end"]
     fn any_sequence_of_calls_leaves_a_machine_that_gives_all_memory_back(

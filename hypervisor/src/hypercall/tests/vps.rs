@@ -5,7 +5,7 @@ use tlfs::*;
 use zerocopy::IntoBytes;
 
 use crate::mem::addr::Gpfn;
-use crate::run::testing::Bench;
+use crate::run::testing::{Bench, Outcome};
 
 const VP: HvVpIndex = HvVpIndex(0);
 /// MSR of the spurious vector register.
@@ -199,5 +199,32 @@ fn answers_to_cpuid_are_kept_until_they_are_taken_back() {
         bench.simple(C::UNREGISTER_INTERCEPT_RESULT, &input),
         HvStatus::NOT_FOUND
     );
+    bench.tear_down();
+}
+
+#[test]
+fn a_root_that_takes_itself_out_of_its_mode_leaves_the_hypervisor_in_order() {
+    let mut bench = Bench::new();
+    let mut list = Vec::new();
+    for _ in 0..100 {
+        list.extend_from_slice(
+            HvRegisterAssoc {
+                name: HvRegisterName::EFER,
+                ..Default::default()
+            }
+            .as_bytes(),
+        );
+    }
+    let header = HvInputVpRegisters {
+        partition_id: HvPartitionId::SELF,
+        vp_index: HvVpIndex::SELF,
+        ..Default::default()
+    };
+    let input = [header.as_bytes(), &list].concat();
+    bench.write(bench.input(), &input);
+    let word = HvHypercallInput::rep(C::SET_VP_REGISTERS, 100).unwrap();
+    let (rdx, r8) = (bench.input().0, bench.output().0);
+    assert_eq!(bench.run(word.into_bits(), rdx, r8), Outcome::Elsewhere);
+    assert_eq!(bench.hand().hw.efer(), 0);
     bench.tear_down();
 }

@@ -367,6 +367,11 @@ impl Bench {
 
     fn end_event_log(&mut self, most: u32) {
         for &event_log_type in HvEventLogType::NAMED {
+            let none = HvInputSetEventLogGroupSources {
+                event_log_type,
+                ..Default::default()
+            };
+            self.simple(HvCallCode::SET_EVENT_LOG_GROUP_SOURCES, &none);
             for index in 0..most {
                 let input = HvInputEventLogBuffer {
                     event_log_type,

@@ -6,7 +6,10 @@ use tlfs::{HvCallCode, HvHypercallInput, HvHypercallResult, HvStatus};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use super::{Bench, MAX_EXECUTIONS, Outcome, UNTOUCHED, alloc};
+use crate::arch::state::SegmentName;
 use crate::hypercall;
+use crate::insn::Instruction;
+use crate::partition::Vp;
 
 impl Bench {
     /// VMMCALL once. `None` if the instruction is to be executed again.
@@ -16,6 +19,7 @@ impl Bench {
     pub fn execute(&mut self) -> Option<Outcome> {
         let (cpu, vp) = self.parts();
         let start = vp.hw.rip();
+        let before = mode(vp);
         vp.hw.set_pending_event(None);
         let suspended = vp.suspend.intercept.suspended();
         hypercall::call(cpu, vp);
@@ -24,8 +28,11 @@ impl Bench {
             Some(Outcome::Exception(event))
         } else if vp.suspend.intercept.suspended() && !suspended {
             Some(Outcome::Intercepted)
+        } else if mode(vp) != before {
+            Some(Outcome::Elsewhere)
         } else if vp.hw.rip() == start {
-            None
+            let there = cpu.length(vp, Instruction::Vmmcall).is_some();
+            (!there).then_some(Outcome::Elsewhere)
         } else {
             let rax = vp.hw.gprs().rax;
             Some(Outcome::Result(HvHypercallResult::from_bits(rax), 1))
@@ -107,4 +114,12 @@ impl Bench {
         let result = self.call(control, &input);
         (result.call_status(), result.reps_completed())
     }
+}
+
+/// What decides which instruction a VP executes at an address.
+fn mode(vp: &Vp) -> impl PartialEq + use<> {
+    let hw = &vp.hw;
+    let code = hw.segment(SegmentName::Cs);
+    let control = [hw.cr0(), hw.cr3(), hw.cr4(), hw.efer(), hw.rflags()];
+    (control, hw.cpl(), code)
 }

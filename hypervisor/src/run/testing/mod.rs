@@ -26,7 +26,7 @@ use crate::arch::Processor;
 use crate::arch::exit::Event;
 use crate::arch::fpu::FpuUnit;
 use crate::arch::page::HwPages;
-use crate::arch::state::{Segment, SegmentName, cr0, efer};
+use crate::arch::state::{Segment, SegmentName, cr0, efer, rflags};
 use crate::cpu::apic::LocalApic as PhysicalApic;
 use crate::cpu::local::Local;
 use crate::hv::testing::{FRAMES, HYPERVISOR_FRAMES, Machine};
@@ -69,6 +69,9 @@ pub enum Outcome {
     Intercepted,
     /// With an exception.
     Exception(Event),
+    /// With the caller at another instruction: it has set its own registers, or its parameters lie over its code. If the
+    /// call is not over, it never will be.
+    Elsewhere,
 }
 
 /// A machine, its processor, and the VP in hand.
@@ -197,6 +200,7 @@ impl Bench {
         self.machine.write(id, page(2), &entry.to_le_bytes());
         self.base = base;
         let hw = &mut self.hand().hw;
+        hw.set_rflags(rflags::FIXED);
         hw.set_cr0(cr0::PG | cr0::PE | cr0::ET);
         hw.set_cr3(page(1).0);
         hw.set_cr4(1 << 5);
