@@ -13,9 +13,8 @@ use crate::log::events::{Event, record};
 use crate::partition::table::VpPlace;
 use crate::partition::vp::VpPages;
 use crate::partition::{
-    MAX_VPS, Partition, PartitionState, Vp, VpRef, register_page, translate as address,
+    MAX_VPS, Partition, PartitionState, Vp, VpRef, cpuid, register_page, translate as address,
 };
-use crate::run::instruction::{cpuid_answer, own_cpuid};
 use crate::time::RefTime;
 
 /// HvCallCreateVp. Linux leaves garbage in padding and subnode, which mean nothing here (root sheet A.1).
@@ -159,9 +158,9 @@ pub fn cpuid_values(call: &mut Call<'_>) -> Result<(), HvStatus> {
         let leaf: HvCpuidLeafInfo = call.element(index);
         let answer = call.with_vp(who, |vp| {
             if registered {
-                cpuid_answer(hv, &child, vp, leaf.eax, leaf.ecx)
+                cpuid::answer(hv, &child, vp, leaf.eax, leaf.ecx)
             } else {
-                own_cpuid(hv, &child, vp, leaf.eax, leaf.ecx)
+                cpuid::own(hv, &child, vp, leaf.eax, leaf.ecx)
             }
         })?;
         call.put_element(

@@ -6,7 +6,9 @@
 
 use tlfs::{HvEnlightenmentFlags, HvFeatureFlags, HvPartitionPrivilegeMask};
 
-use crate::arch::cpuid::CpuidResult;
+use super::{MAX_VPS, Partition, Vp};
+use crate::arch::cpuid::{CpuidResult, CpuidSource, ThisProcessor};
+use crate::hv::Hypervisor;
 
 /// What decides the answer besides the leaf.
 #[derive(Clone, Copy, Debug)]
@@ -129,6 +131,45 @@ const VMX: u32 = 1 << 5;
 const SVM: u32 = 1 << 2;
 const SKINIT: u32 = 1 << 12;
 const APIC: u32 = 1 << 9;
+
+/// CR4.OSXSAVE.
+const CR4_OSXSAVE: u64 = 1 << 18;
+/// CR4.PKE.
+const CR4_PKE: u64 = 1 << 22;
+
+/// What a VP reads by the hypervisor's own policy, without what its parent has registered.
+pub fn own(
+    hypervisor: &Hypervisor,
+    partition: &Partition,
+    vp: &Vp,
+    eax: u32,
+    ecx: u32,
+) -> CpuidResult {
+    let context = CpuidContext {
+        root: partition.is_root(),
+        privileges: partition.privileges,
+        apic_id: vp.apic.id(),
+        processors: partition.vp_count.max(1),
+        osxsave: vp.hw.cr4() & CR4_OSXSAVE != 0,
+        pke: vp.hw.cr4() & CR4_PKE != 0,
+        xcr0_allowed: hypervisor.fpu_format.components,
+        max_vps: MAX_VPS as u32,
+        max_lps: hypervisor.marks.len() as u32,
+    };
+    cpuid(&context, eax, ecx, |eax, ecx| ThisProcessor.cpuid(eax, ecx))
+}
+
+/// What a VP reads: the policy, and what the parent has registered.
+pub fn answer(
+    hypervisor: &Hypervisor,
+    partition: &Partition,
+    vp: &Vp,
+    eax: u32,
+    ecx: u32,
+) -> CpuidResult {
+    let own = own(hypervisor, partition, vp, eax, ecx);
+    partition.results.apply_cpuid(eax, ecx, own)
+}
 
 /// The answer to CPUID `eax`, `ecx`. `host` asks the processor.
 pub fn cpuid(

@@ -3,7 +3,7 @@
 use tlfs::HvRegisterName;
 
 use super::Cpu;
-use super::instruction::{code_mode, cpuid_answer};
+use super::instruction::code_mode;
 use crate::arch::exit::CrExit;
 use crate::arch::state::{cr0, efer};
 use crate::insn::{self, Instruction};
@@ -11,7 +11,7 @@ use crate::intercept::message;
 use crate::partition::vp::{
     CR_INTERCEPT_CR0_WRITE, CR_INTERCEPT_CR4_WRITE, CR_INTERCEPT_XCR0_WRITE,
 };
-use crate::partition::{Vp, validate};
+use crate::partition::{Vp, cpuid, validate};
 
 impl Cpu {
     /// A write to CR0 or CR4: reported if it changes a bit of the mask, else done here.
@@ -80,7 +80,7 @@ impl Cpu {
     fn write_control_register(&self, vp: &mut Vp, register: HvRegisterName, new: u64) -> bool {
         if register == HvRegisterName::CR4 {
             let leaf =
-                |eax| self.partition(vp, |hv, partition| cpuid_answer(hv, partition, vp, eax, 0));
+                |eax| self.partition(vp, |hv, partition| cpuid::answer(hv, partition, vp, eax, 0));
             let allowed = validate::cr4_allowed(&leaf(1), &leaf(7));
             if !validate::cr4_ok(new, allowed) {
                 return false;

@@ -1,18 +1,14 @@
 //! Instructions that the hypervisor completes for the guest.
 
 use super::Cpu;
-use crate::arch::cpuid::{CpuidResult, CpuidSource, ThisProcessor};
 use crate::arch::state::{Segment, SegmentName, efer};
 use crate::hv::Hypervisor;
 use crate::insn::{self, CodeMode, Instruction, MAX_LENGTH};
 use crate::intercept::message::{self, Code};
 use crate::partition::code_cache::CodeCache;
-use crate::partition::cpuid::CpuidContext;
 use crate::partition::table::PartitionGuard;
-use crate::partition::{MAX_VPS, Partition, Vp, translate};
+use crate::partition::{Partition, Vp, cpuid, translate};
 
-const CR4_OSXSAVE: u64 = 1 << 18;
-const CR4_PKE: u64 = 1 << 22;
 const RFLAGS_VM: u64 = 1 << 17;
 
 impl Cpu {
@@ -98,7 +94,7 @@ impl Cpu {
         let (answer, wanted) = self.partition(vp, |hv, partition| {
             let wanted = partition.intercepts.wants_cpuid(eax)
                 && !partition.results.overrides_cpuid(eax, ecx);
-            (cpuid_answer(hv, partition, vp, eax, ecx), wanted)
+            (cpuid::answer(hv, partition, vp, eax, ecx), wanted)
         });
         if wanted {
             let message = message::cpuid(vp, &answer, length);
@@ -143,41 +139,6 @@ fn plain_length(expected: Instruction, bytes: &[u8; 16]) -> Option<u8> {
         (Instruction::Hlt, 0xF4, _, _) => Some(1),
         _ => None,
     }
-}
-
-/// What a VP reads in CPUID by the hypervisor's policy.
-pub fn own_cpuid(
-    hv: &Hypervisor,
-    partition: &Partition,
-    vp: &Vp,
-    eax: u32,
-    ecx: u32,
-) -> CpuidResult {
-    let context = CpuidContext {
-        root: partition.is_root(),
-        privileges: partition.privileges,
-        apic_id: vp.apic.id(),
-        processors: partition.vp_count.max(1),
-        osxsave: vp.hw.cr4() & CR4_OSXSAVE != 0,
-        pke: vp.hw.cr4() & CR4_PKE != 0,
-        xcr0_allowed: hv.fpu_format.components,
-        max_vps: MAX_VPS as u32,
-        max_lps: hv.marks.len() as u32,
-    };
-    let host = |eax, ecx| ThisProcessor.cpuid(eax, ecx);
-    crate::partition::cpuid::cpuid(&context, eax, ecx, host)
-}
-
-/// What a VP reads in CPUID: the policy, and what the parent has registered.
-pub fn cpuid_answer(
-    hv: &Hypervisor,
-    partition: &Partition,
-    vp: &Vp,
-    eax: u32,
-    ecx: u32,
-) -> CpuidResult {
-    let own = own_cpuid(hv, partition, vp, eax, ecx);
-    partition.results.apply_cpuid(eax, ecx, own)
 }
 
 /// How the code at RIP is decoded.

@@ -7,14 +7,13 @@ use tlfs::HvUnimplementedMsrAction as Unimplemented;
 use tlfs::*;
 
 use super::Cpu;
-use super::instruction::cpuid_answer;
 use crate::apic::{Effect, GeneralProtection, is_x2apic_msr};
 use crate::arch::cpuid::ThisProcessor;
 use crate::arch::state::SystemRegister;
 use crate::insn::Instruction;
 use crate::intercept::message;
 use crate::partition::properties::Properties;
-use crate::partition::{Partition, Vp, validate};
+use crate::partition::{Partition, Vp, cpuid, validate};
 use crate::synic::{SynicEffect, is_synic_msr};
 use crate::time::RefTime;
 
@@ -183,7 +182,7 @@ impl Cpu {
     /// EFER: LMA is the processor's, and LME does not change while paging is on.
     fn write_efer(&mut self, vp: &mut Vp, value: u64) -> Outcome<After> {
         let features = self.partition(vp, |hv, partition| {
-            cpuid_answer(hv, partition, vp, 0x8000_0001, 0)
+            cpuid::answer(hv, partition, vp, 0x8000_0001, 0)
         });
         let allowed = validate::efer_allowed(&features);
         match validate::efer_written(vp.hw.efer(), value, vp.hw.cr0(), allowed) {

@@ -2,8 +2,9 @@
 
 use tlfs::{HvRegisterName as Name, HvRegisterValue};
 
-use super::{Done, Got, INVALID_VALUE, SetEffect, Source, Target, got, unknown, vp_cpuid};
+use super::{Done, Got, INVALID_VALUE, SetEffect, Source, Target, got, unknown};
 use crate::arch::state::cr0;
+use crate::partition::cpuid;
 use crate::partition::validate::{cr0_ok, cr3_ok, cr4_allowed, cr4_ok, cr8_ok};
 use crate::partition::vp::CrIntercept;
 
@@ -39,7 +40,7 @@ pub(super) fn set(target: Target<'_>, name: Name, value: HvRegisterValue) -> Don
             cr3_ok(value, target.partition.physical_bits(target.hv))
         }
         Name::CR4 | Name::INTERMEDIATE_CR4 => {
-            let leaf = |eax| vp_cpuid(target.hv, target.partition, target.vp, eax, 0);
+            let leaf = |eax| cpuid::own(target.hv, target.partition, target.vp, eax, 0);
             cr4_ok(value, cr4_allowed(&leaf(1), &leaf(7)))
         }
         Name::CR8 | Name::INTERMEDIATE_CR8 => cr8_ok(value),

@@ -6,37 +6,7 @@ use tlfs::{HvRegisterName as Name, HvRegisterValue};
 use super::general::numbered;
 use super::{Done, Got, READ_ONLY, Source, Target, got, set_if, unknown};
 use crate::apic::TIMER_FREQUENCY;
-use crate::arch::cpuid::{CpuidResult, CpuidSource, ThisProcessor};
-use crate::hv::Hypervisor;
-use crate::partition::cpuid::{CpuidContext, cpuid};
-use crate::partition::{MAX_VPS, Partition, Vp};
-
-/// CR4.OSXSAVE.
-const CR4_OSXSAVE: u64 = 1 << 18;
-/// CR4.PKE.
-const CR4_PKE: u64 = 1 << 22;
-
-/// What a VP's CPUID answers by the hypervisor's own policy, without what its parent has registered.
-pub fn vp_cpuid(
-    hypervisor: &Hypervisor,
-    partition: &Partition,
-    vp: &Vp,
-    eax: u32,
-    ecx: u32,
-) -> CpuidResult {
-    let context = CpuidContext {
-        root: partition.is_root(),
-        privileges: partition.privileges,
-        apic_id: vp.apic.id(),
-        processors: partition.vp_count.max(1),
-        osxsave: vp.hw.cr4() & CR4_OSXSAVE != 0,
-        pke: vp.hw.cr4() & CR4_PKE != 0,
-        xcr0_allowed: hypervisor.fpu_format.components,
-        max_vps: MAX_VPS as u32,
-        max_lps: hypervisor.marks.len() as u32,
-    };
-    cpuid(&context, eax, ecx, |eax, ecx| ThisProcessor.cpuid(eax, ecx))
-}
+use crate::partition::cpuid;
 
 /// The leaf that a register shows.
 fn leaf(name: Name) -> Option<u32> {
@@ -57,7 +27,7 @@ fn is_crash(name: Name) -> bool {
 
 pub(super) fn get(source: Source<'_>, name: Name) -> Got {
     if let Some(leaf) = leaf(name) {
-        let r = vp_cpuid(source.hv, source.partition, source.vp, leaf, 0);
+        let r = cpuid::own(source.hv, source.partition, source.vp, leaf, 0);
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
         return Ok(HvRegisterValue {
             low: pair(r.eax, r.ebx),

@@ -29,7 +29,6 @@ use super::{Partition, Vp};
 use crate::hv::Hypervisor;
 use crate::synic::SynicEffect;
 
-pub use features::vp_cpuid;
 pub use suspend::interrupt_state;
 
 /// What the caller has to do after a register was set.

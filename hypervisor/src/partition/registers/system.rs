@@ -2,11 +2,10 @@
 
 use tlfs::{HvRegisterName as Name, HvRegisterValue};
 
-use super::{
-    Done, Got, INVALID_VALUE, READ_ONLY, SetEffect, Source, Target, got, set_if, unknown, vp_cpuid,
-};
+use super::{Done, Got, INVALID_VALUE, READ_ONLY, SetEffect, Source, Target, got, set_if, unknown};
 use crate::arch::cpuid::ThisProcessor;
 use crate::arch::state::SystemRegister;
+use crate::partition::cpuid;
 use crate::partition::validate::{
     canonical, debug_ctl_ok, efer_allowed, efer_ok, pat_ok, spec_ctrl_allowed,
 };
@@ -109,7 +108,7 @@ pub(super) fn set(target: Target<'_>, name: Name, value: HvRegisterValue) -> Don
 }
 
 fn set_efer(target: Target<'_>, value: u64) -> Done {
-    let extended = vp_cpuid(target.hv, target.partition, target.vp, 0x8000_0001, 0);
+    let extended = cpuid::own(target.hv, target.partition, target.vp, 0x8000_0001, 0);
     if !efer_ok(value, efer_allowed(&extended)) {
         return Err(INVALID_VALUE);
     }
