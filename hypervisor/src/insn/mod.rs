@@ -101,7 +101,28 @@ pub enum LengthError {
 }
 
 /// The length in bytes, 1 to 15, of `expected` at the start of `bytes`.
+#[inline]
 pub fn length(expected: Instruction, bytes: &[u8], mode: CodeMode) -> Result<u8, LengthError> {
+    match plain_length(expected, bytes) {
+        Some(length) => Ok(length),
+        None => decoded_length(expected, bytes, mode),
+    }
+}
+
+/// The length without prefixes, of those that exit most: what nearly all of them are, in any mode.
+#[inline]
+fn plain_length(expected: Instruction, bytes: &[u8]) -> Option<u8> {
+    match (expected, bytes) {
+        (Instruction::Cpuid, [0x0F, 0xA2, ..])
+        | (Instruction::Rdmsr, [0x0F, 0x32, ..])
+        | (Instruction::Wrmsr, [0x0F, 0x30, ..]) => Some(2),
+        (Instruction::Vmmcall, [0x0F, 0x01, 0xD9, ..]) => Some(3),
+        (Instruction::Hlt, [0xF4, ..]) => Some(1),
+        _ => None,
+    }
+}
+
+fn decoded_length(expected: Instruction, bytes: &[u8], mode: CodeMode) -> Result<u8, LengthError> {
     let decoded = decode(bytes, mode)?;
     if decoded.instruction == expected {
         Ok(decoded.length)

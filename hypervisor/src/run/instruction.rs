@@ -57,10 +57,8 @@ impl Cpu {
             known = CodeCache::bytes(vp, self.hv.phys, generation);
         }
         if let Some(bytes) = known {
-            return plain_length(expected, &bytes).or_else(|| {
-                let bytes = bytes.get(..MAX_LENGTH).unwrap_or(&bytes);
-                insn::length(expected, bytes, CodeMode::Code64).ok()
-            });
+            let bytes = bytes.get(..MAX_LENGTH).unwrap_or(&bytes);
+            return insn::length(expected, bytes, CodeMode::Code64).ok();
         }
         let code = self.fetch(vp);
         insn::length(expected, code.as_slice(), code_mode(vp)).ok()
@@ -124,20 +122,6 @@ impl Cpu {
         } else {
             self.block(vp);
         }
-    }
-}
-
-/// The length of an instruction without prefixes: what nearly all are.
-#[inline]
-fn plain_length(expected: Instruction, bytes: &[u8; 16]) -> Option<u8> {
-    let [first, second, third, ..] = *bytes;
-    match (expected, first, second, third) {
-        (Instruction::Cpuid, 0x0F, 0xA2, _)
-        | (Instruction::Rdmsr, 0x0F, 0x32, _)
-        | (Instruction::Wrmsr, 0x0F, 0x30, _) => Some(2),
-        (Instruction::Vmmcall, 0x0F, 0x01, 0xD9) => Some(3),
-        (Instruction::Hlt, 0xF4, _, _) => Some(1),
-        _ => None,
     }
 }
 
