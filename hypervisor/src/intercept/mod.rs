@@ -7,6 +7,7 @@
 pub mod deliver;
 pub mod message;
 
+use arrayvec::ArrayVec;
 use tlfs::{HvInterceptAccessMask, HvInterceptParameters, HvInterceptType, HvStatus};
 
 use crate::arch::exit::Access;
@@ -22,22 +23,19 @@ pub const PORT_MAP_PAGES: usize = 4;
 
 /// A short list of numbers with an access mask each.
 #[derive(Clone, Debug)]
-struct List {
-    entries: [(u32, u8); MAX_LIST],
-    len: usize,
-}
+struct List(ArrayVec<(u32, u8), MAX_LIST>);
 
 impl List {
     const fn new() -> Self {
-        Self {
-            entries: [(0, 0); MAX_LIST],
-            len: 0,
-        }
+        Self(ArrayVec::new_const())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     fn mask(&self, number: u32) -> u8 {
-        let entries = self.entries.get(..self.len).unwrap_or(&[]);
-        entries
+        self.0
             .iter()
             .find(|entry| entry.0 == number)
             .map_or(0, |entry| entry.1)
@@ -45,25 +43,11 @@ impl List {
 
     /// Sets a number's mask; a mask of 0 removes it. False if the list is full.
     fn set(&mut self, number: u32, mask: u8) -> bool {
-        let entries = self.entries.get_mut(..self.len).unwrap_or(&mut []);
-        if let Some(at) = entries.iter().position(|entry| entry.0 == number) {
-            if mask != 0 {
-                self.entries[at].1 = mask;
-            } else {
-                self.len -= 1;
-                self.entries.swap(at, self.len);
-            }
-            return true;
+        let known = self.0.iter().position(|entry| entry.0 == number);
+        if let Some(at) = known {
+            self.0.swap_remove(at);
         }
-        if mask == 0 {
-            return true;
-        }
-        let Some(entry) = self.entries.get_mut(self.len) else {
-            return false;
-        };
-        *entry = (number, mask);
-        self.len += 1;
-        true
+        mask == 0 || self.0.try_push((number, mask)).is_ok()
     }
 }
 
@@ -159,12 +143,12 @@ impl Intercepts {
     #[inline]
     pub fn names_msr(&self, msr: u32, write: bool) -> bool {
         let wanted = if write { WRITE } else { READ };
-        self.msrs.len != 0 && self.msrs.mask(msr) & wanted != 0
+        !self.msrs.is_empty() && self.msrs.mask(msr) & wanted != 0
     }
 
     /// Whether CPUID with this EAX goes to the parent.
     pub fn wants_cpuid(&self, leaf: u32) -> bool {
-        self.all_cpuid || (self.cpuid.len != 0 && self.cpuid.mask(leaf) != 0)
+        self.all_cpuid || (!self.cpuid.is_empty() && self.cpuid.mask(leaf) != 0)
     }
 
     /// Whether an access to a port goes to the parent.

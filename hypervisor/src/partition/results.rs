@@ -2,6 +2,7 @@
 //!
 //! The lists lie in the partition itself, so registering needs no memory; they have a limit instead.
 
+use arrayvec::ArrayVec;
 use tlfs::{
     HvInterceptAccessMask, HvRegisterX64CpuidResultParameters, HvRegisterX64MsrResultParameters,
     HvStatus, HvUnimplementedMsrAction,
@@ -15,12 +16,10 @@ pub const MAX_CPUID: usize = 32;
 pub const MAX_MSRS: usize = 32;
 
 /// What is registered.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Results {
-    cpuid: [HvRegisterX64CpuidResultParameters; MAX_CPUID],
-    cpuid_len: usize,
-    msrs: [HvRegisterX64MsrResultParameters; MAX_MSRS],
-    msr_len: usize,
+    cpuid: ArrayVec<HvRegisterX64CpuidResultParameters, MAX_CPUID>,
+    msrs: ArrayVec<HvRegisterX64MsrResultParameters, MAX_MSRS>,
 }
 
 fn same_leaf(
@@ -32,23 +31,37 @@ fn same_leaf(
         && (a.subleaf_specific == 0 || a.ecx == b.ecx)
 }
 
+fn same_access(a: &HvRegisterX64MsrResultParameters, b: &HvRegisterX64MsrResultParameters) -> bool {
+    a.msr_index == b.msr_index && a.access_type == b.access_type
+}
+
+/// Puts a result in the place of the one that is the `same`, or adds it.
+fn put<T: Copy, const N: usize>(
+    list: &mut ArrayVec<T, N>,
+    result: &T,
+    same: impl Fn(&T) -> bool,
+) -> Result<(), HvStatus> {
+    match list.iter_mut().find(|known| same(known)) {
+        Some(known) => *known = *result,
+        None => list.try_push(*result).map_err(|_| HvStatus::NO_RESOURCES)?,
+    }
+    Ok(())
+}
+
+/// Forgets the one that is the `same`.
+fn remove<T, const N: usize>(
+    list: &mut ArrayVec<T, N>,
+    same: impl Fn(&T) -> bool,
+) -> Result<(), HvStatus> {
+    let at = list.iter().position(same).ok_or(HvStatus::NOT_FOUND)?;
+    list.swap_remove(at);
+    Ok(())
+}
+
 impl Results {
     /// Nothing is registered.
     pub fn new() -> Self {
-        Self {
-            cpuid: [HvRegisterX64CpuidResultParameters::default(); MAX_CPUID],
-            cpuid_len: 0,
-            msrs: [HvRegisterX64MsrResultParameters::default(); MAX_MSRS],
-            msr_len: 0,
-        }
-    }
-
-    fn cpuid(&self) -> &[HvRegisterX64CpuidResultParameters] {
-        self.cpuid.get(..self.cpuid_len).unwrap_or(&[])
-    }
-
-    fn msrs(&self) -> &[HvRegisterX64MsrResultParameters] {
-        self.msrs.get(..self.msr_len).unwrap_or(&[])
+        Self::default()
     }
 
     /// Registers a CPUID result, in place of one for the same leaf.
@@ -59,14 +72,7 @@ impl Results {
         &mut self,
         result: &HvRegisterX64CpuidResultParameters,
     ) -> Result<(), HvStatus> {
-        let at = self
-            .cpuid()
-            .iter()
-            .position(|known| same_leaf(known, result));
-        let at = at.unwrap_or(self.cpuid_len);
-        *self.cpuid.get_mut(at).ok_or(HvStatus::NO_RESOURCES)? = *result;
-        self.cpuid_len = self.cpuid_len.max(at + 1);
-        Ok(())
+        put(&mut self.cpuid, result, |known| same_leaf(known, result))
     }
 
     /// Forgets a CPUID result.
@@ -77,26 +83,19 @@ impl Results {
         &mut self,
         result: &HvRegisterX64CpuidResultParameters,
     ) -> Result<(), HvStatus> {
-        let at = self
-            .cpuid()
-            .iter()
-            .position(|known| same_leaf(known, result));
-        let at = at.ok_or(HvStatus::NOT_FOUND)?;
-        self.cpuid_len -= 1;
-        self.cpuid.swap(at, self.cpuid_len);
-        Ok(())
+        remove(&mut self.cpuid, |known| same_leaf(known, result))
     }
 
     /// What is registered for CPUID `eax`, `ecx`; a result for the subleaf goes before one for the whole leaf.
     fn cpuid_result(&self, eax: u32, ecx: u32) -> Option<&HvRegisterX64CpuidResultParameters> {
         let of_leaf = |known: &&HvRegisterX64CpuidResultParameters| known.eax == eax;
         let exact = self
-            .cpuid()
+            .cpuid
             .iter()
             .filter(of_leaf)
             .find(|known| known.subleaf_specific != 0 && known.ecx == ecx);
         let any = || {
-            self.cpuid()
+            self.cpuid
                 .iter()
                 .filter(of_leaf)
                 .find(|known| known.subleaf_specific == 0)
@@ -138,10 +137,7 @@ impl Results {
         if access == 0 || access & !both != 0 || !known.contains(&result.action) {
             return Err(HvStatus::INVALID_PARAMETER);
         }
-        let at = self.msr_place(result).unwrap_or(self.msr_len);
-        *self.msrs.get_mut(at).ok_or(HvStatus::NO_RESOURCES)? = *result;
-        self.msr_len = self.msr_len.max(at + 1);
-        Ok(())
+        put(&mut self.msrs, result, |known| same_access(known, result))
     }
 
     /// Forgets it.
@@ -152,16 +148,7 @@ impl Results {
         &mut self,
         result: &HvRegisterX64MsrResultParameters,
     ) -> Result<(), HvStatus> {
-        let at = self.msr_place(result).ok_or(HvStatus::NOT_FOUND)?;
-        self.msr_len -= 1;
-        self.msrs.swap(at, self.msr_len);
-        Ok(())
-    }
-
-    fn msr_place(&self, result: &HvRegisterX64MsrResultParameters) -> Option<usize> {
-        self.msrs().iter().position(|known| {
-            known.msr_index == result.msr_index && known.access_type == result.access_type
-        })
+        remove(&mut self.msrs, |known| same_access(known, result))
     }
 
     /// What is registered for an access to an MSR.
@@ -171,16 +158,10 @@ impl Results {
         } else {
             HvInterceptAccessMask::READ
         };
-        self.msrs()
+        self.msrs
             .iter()
             .find(|known| known.msr_index == msr && known.access_type.0 & access.0 != 0)
             .map(|known| known.action)
-    }
-}
-
-impl Default for Results {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
