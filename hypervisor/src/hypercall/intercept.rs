@@ -5,7 +5,7 @@ use tlfs::{
 };
 
 use super::Call;
-use crate::partition::{MAX_VPS, Partition, PartitionState, VpRef};
+use crate::partition::{Partition, PartitionState, VpRef};
 
 /// HvCallInstallIntercept.
 pub fn install(call: &mut Call<'_>) -> Result<(), HvStatus> {
@@ -24,9 +24,9 @@ pub fn install(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let (slot, vectors) = (child.slot, child.intercepts.exceptions);
     drop(child);
     if input.intercept_type == HvInterceptType::EXCEPTION {
-        for index in 0..MAX_VPS as u16 {
+        for who in VpRef::all(slot) {
             // Places without a VP are passed over.
-            let _ = call.with_vp(VpRef { slot, index }, |vp| {
+            let _ = call.with_vp(who, |vp| {
                 vp.hw.set_exception_intercepts(vectors);
             });
         }

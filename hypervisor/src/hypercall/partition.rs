@@ -19,7 +19,7 @@ use crate::mem::table::PageTable;
 use crate::partition::overlay::Overlays;
 use crate::partition::properties::PropertyEffect;
 use crate::partition::table::PartitionGuard;
-use crate::partition::{MAX_PARTITIONS, MAX_VPS, Partition, PartitionState, VpRef};
+use crate::partition::{MAX_PARTITIONS, Partition, PartitionState, VpRef};
 use crate::stats::StatsPage;
 
 /// Pages of the root's pool that a partition takes.
@@ -114,11 +114,7 @@ pub fn finalize(call: &mut Call<'_>) -> Result<(), HvStatus> {
             call.cpu.forget_notices(call.vp, child.slot);
             // What is left in the tables then is the root's memory. Taking the page away needs none.
             call.hv().place_hypercall_page(&mut child, None)?;
-            for index in 0..MAX_VPS as u16 {
-                let who = VpRef {
-                    slot: child.slot,
-                    index,
-                };
+            for who in VpRef::all(child.slot) {
                 remove_vp(call, &mut child, who);
             }
             call.again = true;
@@ -270,15 +266,14 @@ pub fn set_property(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let (slot, suspended) = (child.slot, child.suspended);
     drop(child);
     if effect == PropertyEffect::Suspend {
-        for index in 0..MAX_VPS as u16 {
-            let who = VpRef { slot, index };
+        for who in VpRef::all(slot) {
             let found = call.with_vp(who, |vp| {
                 vp.suspend.partition = suspended;
                 vp.queue_slot
             });
             match found {
                 Ok(place) if suspended => call.cpu.queue.block(place, hv.now()),
-                Ok(_) => call.cpu.wake_ref(call.vp, who),
+                Ok(_) => call.cpu.wake(call.vp, who),
                 Err(_) => {}
             }
         }

@@ -151,7 +151,7 @@ fn settle(call: &mut Call<'_>, hv: &Hypervisor, who: VpRef, after: &After) -> Re
             call.cpu.queue.block(place, hv.now());
             call.cpu.reschedule |= who == call.vp.who;
         } else {
-            call.cpu.wake_ref(call.vp, who);
+            call.cpu.wake(call.vp, who);
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ use crate::log::events::{Event, record};
 use crate::partition::table::VpPlace;
 use crate::partition::vp::VpPages;
 use crate::partition::{
-    MAX_VPS, Partition, PartitionState, Vp, VpRef, cpuid, register_page, translate as address,
+    MAX_VPS, Partition, PartitionState, Vp, VpRef, cpuid, translate as address,
 };
 use crate::time::RefTime;
 
@@ -64,7 +64,6 @@ pub fn create(call: &mut Call<'_>) -> Result<(), HvStatus> {
     vp.queue_slot = place;
     vp.suspend.partition = target.suspended;
     vp.hw.set_exception_intercepts(target.intercepts.exceptions);
-    register_page::publish(hv, &vp, &register_page::stored_xmm(&vp));
     *hv.partitions.vp(who).lock() = VpPlace::Home(vp);
     target.vp_count += 1;
     target

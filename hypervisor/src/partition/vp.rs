@@ -39,6 +39,11 @@ impl VpRef {
         self.slot.0 as usize * MAX_VPS + self.index as usize % MAX_VPS
     }
 
+    /// The VPs that a partition can have, whether they exist or not.
+    pub fn all(slot: PartitionSlot) -> impl Iterator<Item = Self> {
+        (0..MAX_VPS as u16).map(move |index| Self { slot, index })
+    }
+
     /// The reverse of [`key`](Self::key).
     pub const fn from_key(key: usize) -> Self {
         Self {
@@ -308,6 +313,11 @@ impl Vp {
         self.apic.has_unmaskable()
             || (self.hw.rflags() & rflags::IF != 0 && self.apic.has_interrupt())
             || self.hw.pending_event().is_some()
+    }
+
+    /// Its place in the queue, if it wants a processor.
+    pub fn wanted_slot(&self) -> Option<Slot> {
+        self.is_runnable().then_some(self.queue_slot)
     }
 
     /// Whether the VP wants a processor.

@@ -10,7 +10,7 @@ use crate::hypercall::Buffers;
 use crate::mem::tlb::{CpuMark, CpuTags};
 use crate::partition::table::{MAX_PARTITIONS, VpPlace};
 use crate::partition::{MAX_VPS, Vp, VpRef};
-use crate::sched::RunQueue;
+use crate::sched::{RunQueue, Slot};
 use crate::synic::NoticeQueue;
 use crate::time::RefTime;
 
@@ -70,19 +70,16 @@ impl Cpu {
         }
     }
 
-    /// The VP may run now: its turn comes.
-    pub fn wake(&mut self, vp: &Vp) {
-        if vp.is_runnable() && self.queue.wake(vp.queue_slot) {
-            self.reschedule = true;
+    /// The VP may run now: its turn comes, if it wants to.
+    pub fn wake(&mut self, hand: &mut Vp, who: VpRef) {
+        if let Some(slot) = self.with_vp(hand, who, |vp| vp.wanted_slot()) {
+            self.wake_slot(slot);
         }
     }
 
-    /// As [`wake`](Self::wake), for a VP by name.
-    pub fn wake_ref(&mut self, hand: &mut Vp, who: VpRef) {
-        let found = self.with_vp(hand, who, |vp| (vp.is_runnable(), vp.queue_slot));
-        if let Some((true, slot)) = found
-            && self.queue.wake(slot)
-        {
+    /// The VP in this place of the queue runs, if there is one that wants to.
+    pub(super) fn wake_slot(&mut self, wanted: Option<Slot>) {
+        if wanted.is_some_and(|slot| self.queue.wake(slot)) {
             self.reschedule = true;
         }
     }

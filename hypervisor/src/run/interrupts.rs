@@ -112,15 +112,13 @@ impl Cpu {
             if new {
                 vp.stats.count(counter::SYNTHETIC_INTERRUPTS);
             }
-            (new, vp.is_runnable(), vp.queue_slot)
+            new.then(|| vp.wanted_slot())
         });
-        let Some((new, runnable, slot)) = taken else {
+        let Some(wanted) = taken.flatten() else {
             return false;
         };
-        if new && runnable && self.queue.wake(slot) {
-            self.reschedule = true;
-        }
-        new
+        self.wake_slot(wanted);
+        true
     }
 
     /// Routes a message to the APICs of a partition that it is for.
@@ -132,7 +130,6 @@ impl Cpu {
         message: InterruptMessage,
     ) {
         let slot = to.slot;
-        let all = (0..MAX_VPS as u16).map(move |index| VpRef { slot, index });
         if let Some(id) = message.destination.single() {
             // APIC id = VP index.
             if let Ok(index) = u16::try_from(id)
@@ -158,7 +155,7 @@ impl Cpu {
         };
         if message.lowest_priority {
             let mut candidates = [None; MAX_VPS];
-            for (to, place) in all.zip(&mut candidates) {
+            for (to, place) in VpRef::all(slot).zip(&mut candidates) {
                 *place = priority(self, hand, to).flatten().map(|found| (to, found));
             }
             if let Some(to) = lowest_priority(candidates.into_iter().flatten()) {
@@ -166,7 +163,7 @@ impl Cpu {
             }
             return;
         }
-        for to in all {
+        for to in VpRef::all(slot) {
             if priority(self, hand, to).is_some() {
                 self.deliver(hand, to, message.delivery);
             }
@@ -238,10 +235,9 @@ impl Cpu {
                 // A deadline is rounded to a tick of the TSC; the timer goes by reference time.
                 let at = vp.apic.next_deadline().map_or(now, |due| due.max(now));
                 vp.apic.tick(at);
-                let next = vp.apic.next_deadline();
-                (next, vp.is_runnable(), vp.queue_slot)
+                (vp.apic.next_deadline(), vp.wanted_slot())
             });
-            let Some((next, runnable, slot)) = ticked else {
+            let Some((next, wanted)) = ticked else {
                 self.timers.set(key, None);
                 continue;
             };
@@ -250,9 +246,7 @@ impl Cpu {
             let soonest = tsc.saturating_add(self.hv.tsc_hz / MAX_TIMER_RATE);
             let next = next.map(|next| self.hv.clock.tsc_at(next).max(soonest));
             self.timers.set(key, next);
-            if runnable && self.queue.wake(slot) {
-                self.reschedule = true;
-            }
+            self.wake_slot(wanted);
         }
     }
 

@@ -12,7 +12,6 @@ use crate::arch::cpuid::ThisProcessor;
 use crate::arch::state::SystemRegister;
 use crate::insn::Instruction;
 use crate::intercept::message;
-use crate::partition::properties::Properties;
 use crate::partition::{Partition, Vp, cpuid, validate};
 use crate::synic::{SynicEffect, is_synic_msr};
 use crate::time::RefTime;
@@ -112,24 +111,30 @@ impl Cpu {
         }
     }
 
+    /// Whether the parent has asked for this very MSR.
+    fn is_named(&self, vp: &Vp, msr: u32, write: bool) -> bool {
+        !vp.is_root()
+            && self.partition(vp, |_, partition| {
+                partition.intercepts.names_msr(msr, write)
+            })
+    }
+
+    /// The time, for a register of the APIC that depends on it.
+    fn apic_time(&self, msr: u32) -> RefTime {
+        if APIC_TIMED.contains(&msr) {
+            self.hv.now()
+        } else {
+            RefTime::ZERO
+        }
+    }
+
     fn read_msr(&mut self, vp: &mut Vp, msr: u32) -> Outcome<u64> {
         let root = vp.is_root();
-        if !root
-            && self.partition(vp, |_, partition| {
-                partition.intercepts.names_msr(msr, false)
-            })
-        {
+        if self.is_named(vp, msr, false) {
             return Outcome::Intercept;
         }
         match msr {
-            _ if is_x2apic_msr(msr) => {
-                let now = if APIC_TIMED.contains(&msr) {
-                    self.hv.now()
-                } else {
-                    RefTime::ZERO
-                };
-                vp.apic.read(msr, now).into()
-            }
+            _ if is_x2apic_msr(msr) => vp.apic.read(msr, self.apic_time(msr)).into(),
             HV_X64_MSR_FIRST..=HV_X64_MSR_LAST => self.read_synthetic(vp, msr).into(),
             APIC_BASE => Outcome::Done(vp.apic.base().value()),
             TSC => Outcome::Done(crate::cpu::tsc()),
@@ -149,17 +154,13 @@ impl Cpu {
 
     fn write_msr(&mut self, vp: &mut Vp, msr: u32, value: u64) -> Outcome<After> {
         let root = vp.is_root();
-        if !root && self.partition(vp, |_, partition| partition.intercepts.names_msr(msr, true)) {
+        if self.is_named(vp, msr, true) {
             return Outcome::Intercept;
         }
         match msr {
             _ if is_x2apic_msr(msr) => {
-                let now = if APIC_TIMED.contains(&msr) {
-                    self.hv.now()
-                } else {
-                    RefTime::ZERO
-                };
-                vp.apic.write(msr, value, now).map(After::Apic).into()
+                let effect = vp.apic.write(msr, value, self.apic_time(msr));
+                effect.map(After::Apic).into()
             }
             HV_X64_MSR_FIRST..=HV_X64_MSR_LAST => self.write_synthetic(vp, msr, value).into(),
             APIC_BASE => vp.apic.write_base(value).map(After::Apic).into(),
@@ -204,14 +205,8 @@ impl Cpu {
             if partition.intercepts.wants_msr(msr, write, false) {
                 return Outcome::Intercept;
             }
-            let Properties {
-                unimplemented_msr, ..
-            } = partition.properties;
-            match partition
-                .results
-                .msr(msr, write)
-                .unwrap_or(unimplemented_msr)
-            {
+            let registered = partition.results.msr(msr, write);
+            match registered.unwrap_or(partition.properties.unimplemented_msr) {
                 Unimplemented::IGNORE_WRITE_READ_ZERO => Outcome::Done(T::default()),
                 _ => Outcome::Fault,
             }
@@ -312,17 +307,10 @@ fn register_ok(register: SystemRegister, value: u64) -> bool {
 
 /// Whether a VP has a register that the processor keeps for it.
 fn has_register(vp: &Vp, msr: u32) -> bool {
-    const PAT: u32 = 0x277;
-    const DEBUGCTL: u32 = 0x1D9;
     const SPEC_CTRL: u32 = 0x48;
     const TSC_AUX: u32 = 0xC000_0103;
-    match msr {
-        // A child's CPUID has neither RDTSCP nor speculation controls.
-        TSC_AUX | SPEC_CTRL => vp.is_root(),
-        PAT | DEBUGCTL => true,
-        // The others do not exit.
-        _ => true,
-    }
+    // A child's CPUID has neither RDTSCP nor speculation controls.
+    vp.is_root() || !matches!(msr, TSC_AUX | SPEC_CTRL)
 }
 
 /// The privilege that a synthetic MSR needs (guest sheet 2.4).

@@ -25,6 +25,7 @@ use crate::mem::page_box::{Frame, PageBox};
 use crate::mem::phys::PhysMap;
 use crate::mem::table::PageTable;
 use crate::mem::tlb::{CpuMark, CpuTags, TagKind};
+use crate::partition::overlay::HYPERCALL_CODE;
 use crate::partition::table::{MAX_PARTITIONS, PartitionTable, VpPlace};
 use crate::partition::vp::VpPages;
 use crate::partition::{Partition, PartitionState, Vp, VpRef};
@@ -53,8 +54,6 @@ pub const ROOT_PRIVILEGES: P = P::from_bits_retain(
 
 /// The root's address space: what one table of 1 GiB leaves translates.
 const ROOT_SPACE: u64 = 512 << 30;
-/// Code of the hypercall page.
-const HYPERCALL_CODE: [u8; 4] = crate::partition::overlay::HYPERCALL_CODE;
 
 static PARTITIONS: PartitionTable = PartitionTable::new();
 
