@@ -14,7 +14,7 @@ use crate::arch::maps::PermissionMaps;
 use crate::event_log::EventLog;
 use crate::mem::addr::{Gpfn, Spfn};
 use crate::mem::format::Npt;
-use crate::mem::frames::{FrameTable, PartitionSlot};
+use crate::mem::frames::{ChildSource, FrameTable, PartitionSlot};
 use crate::mem::page_box::{Frame, PageBox};
 use crate::mem::phys::PhysMap;
 use crate::mem::tlb::CpuMark;
@@ -138,6 +138,19 @@ impl Hypervisor {
         PageBox::new_in(self.phys, frame, value).map_err(|(frame, _)| {
             self.release(slot, frame);
             HvStatus::INSUFFICIENT_MEMORY
+        })
+    }
+
+    /// Calls `f` with what a child's tables take their frames from.
+    pub fn with_child_source<R>(
+        &self,
+        slot: PartitionSlot,
+        f: impl FnOnce(&mut ChildSource<'_, 'static>) -> R,
+    ) -> R {
+        let mut frames = self.frames.lock();
+        f(&mut ChildSource {
+            frames: &mut frames,
+            slot,
         })
     }
 

@@ -34,6 +34,7 @@ use tlfs::{HvHypercallInput, HvHypercallResult, HvMessageType, HvStatus};
 use crate::arch::exit::{Access, NestedFault};
 use crate::arch::state::{Gprs, efer};
 use crate::event_log::Event;
+use crate::hv::Hypervisor;
 use crate::insn::Instruction;
 use crate::intercept::message;
 use crate::mem::addr::{Gpa, PAGE_SIZE, Spa};
@@ -138,15 +139,16 @@ fn dispatch(cpu: &mut Cpu, vp: &mut Vp, registers: &Registers, length: u8) -> En
         Ok(request) => request,
         Err(status) => return status.into(),
     };
-    let (caller, privileges) =
-        cpu.partition(vp, |_, partition| (partition.id, partition.privileges));
-    if !privileges.contains(entry.privilege) {
-        return HvStatus::ACCESS_DENIED.into();
-    }
-    let places = match places(cpu, vp, &request) {
-        Ok(places) => places,
-        Err(Unreachable::Status(status)) => return status.into(),
-        Err(Unreachable::NoAccess(fault)) => {
+    let found = cpu.partition(vp, |hv, partition| {
+        if !partition.privileges.contains(entry.privilege) {
+            return Err(Refusal::Status(HvStatus::ACCESS_DENIED));
+        }
+        Ok((partition.id, places(hv, partition, &request)?))
+    });
+    let (caller, places) = match found {
+        Ok(found) => found,
+        Err(Refusal::Status(status)) => return status.into(),
+        Err(Refusal::NoAccess(fault)) => {
             cpu.memory_intercept(vp, &fault);
             return End::Intercepted;
         }
@@ -217,52 +219,49 @@ struct Places {
     output: Option<Spa>,
 }
 
-/// Why parameters cannot be reached.
-enum Unreachable {
+/// Why a call is not done.
+enum Refusal {
     /// The call fails.
     Status(HvStatus),
-    /// The parent has taken the access away: it is asked for it (root sheet A.3.3, NO_ACCESS).
+    /// The parent has taken the access to a parameter away: it is asked for it (root sheet A.3.3, NO_ACCESS).
     NoAccess(NestedFault),
 }
 
-fn places(cpu: &Cpu, vp: &Vp, request: &Request) -> Result<Places, Unreachable> {
-    let of = |gpa: u64, access: Access| {
-        cpu.partition(vp, |_, partition| {
-            place(partition, Gpa(gpa), access).and_then(|spa| {
-                // The root's address space has devices in it.
-                if partition.is_root() && !cpu.hv.is_ram(spa.page()) {
-                    return Err(Unreachable::Status(HvStatus::INVALID_PARAMETER));
-                }
-                Ok(spa)
-            })
-        })
+fn places(hv: &Hypervisor, partition: &Partition, request: &Request) -> Result<Places, Refusal> {
+    let of = |gpa: u64, bytes: usize, access: Access| {
+        let in_memory = !request.fast && bytes != 0;
+        let found = in_memory.then(|| place(hv, partition, Gpa(gpa), access));
+        found.transpose()
     };
-    let in_memory = |bytes: usize| !request.fast && bytes != 0;
-    let input = in_memory(request.input_bytes).then(|| of(request.input, Access::Read));
-    let output = in_memory(request.output_bytes).then(|| of(request.output, Access::Write));
     Ok(Places {
-        input: input.transpose()?,
-        output: output.transpose()?,
+        input: of(request.input, request.input_bytes, Access::Read)?,
+        output: of(request.output, request.output_bytes, Access::Write)?,
     })
 }
 
-fn place(partition: &Partition, gpa: Gpa, access: Access) -> Result<Spa, Unreachable> {
+fn place(hv: &Hypervisor, partition: &Partition, gpa: Gpa, access: Access) -> Result<Spa, Refusal> {
     let rights = match access {
         Access::Write => Rights::RW,
         _ => Rights::READ,
     };
-    partition.resolve(gpa, rights).map_err(|fault| {
-        let covered = partition.overlays.hypercall_page() == Some(gpa.page());
-        if fault == GpaFault::Unmapped || covered || partition.is_root() {
-            return Unreachable::Status(HvStatus::INVALID_PARAMETER);
+    let unusable = Refusal::Status(HvStatus::INVALID_PARAMETER);
+    match partition.resolve(gpa, rights) {
+        // The root's address space has devices in it.
+        Ok(spa) if partition.is_root() && !hv.is_ram(spa.page()) => Err(unusable),
+        Ok(spa) => Ok(spa),
+        Err(fault) => {
+            let covered = partition.overlays.hypercall_page() == Some(gpa.page());
+            if fault == GpaFault::Unmapped || covered || partition.is_root() {
+                return Err(unusable);
+            }
+            Err(Refusal::NoAccess(NestedFault {
+                gpa: Gpa(gpa.0 & !(PAGE_SIZE - 1)),
+                gva: None,
+                access,
+                table_walk: false,
+            }))
         }
-        Unreachable::NoAccess(NestedFault {
-            gpa: Gpa(gpa.0 & !(PAGE_SIZE - 1)),
-            gva: None,
-            access,
-            table_walk: false,
-        })
-    })
+    }
 }
 
 /// A call that the hypervisor does not have: its parent's, if that has asked for them (root sheet B.1).

@@ -13,7 +13,7 @@ use super::Call;
 use super::vp::remove_vp;
 use crate::intercept::{PORT_MAP_PAGES, PortMap};
 use crate::log::events::{Event, record};
-use crate::mem::frames::{ChildSource, PartitionSlot};
+use crate::mem::frames::PartitionSlot;
 use crate::mem::page_box::PageBox;
 use crate::mem::table::PageTable;
 use crate::partition::overlay::Overlays;
@@ -83,15 +83,10 @@ pub fn initialize(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let hv = call.hv();
     let slot = child.slot;
     hv.require(slot, 1 + PORT_MAP_PAGES as u64 + Overlays::PAGES)?;
-    let root = {
-        let mut frames = hv.frames.lock();
-        let mut source = ChildSource {
-            frames: &mut frames,
-            slot,
-        };
-        PageTable::new(hv.child_format, hv.phys, &mut source)
-    };
-    child.memory = Some(root.map_err(|_| HvStatus::INSUFFICIENT_MEMORY)?);
+    let table = hv.with_child_source(slot, |source| {
+        PageTable::new(hv.child_format, hv.phys, source)
+    });
+    child.memory = Some(table.map_err(|_| HvStatus::INSUFFICIENT_MEMORY)?);
     let ports = [
         hv.allocate(slot)?,
         hv.allocate(slot)?,
@@ -136,12 +131,7 @@ fn free_memory(call: &Call<'_>, child: &mut Partition) -> bool {
     let slot = child.slot;
     let done = match child.memory.as_mut() {
         Some(table) => {
-            let mut frames = hv.frames.lock();
-            let mut source = ChildSource {
-                frames: &mut frames,
-                slot,
-            };
-            table.free_some(&mut source, TEARDOWN_BUDGET)
+            hv.with_child_source(slot, |source| table.free_some(source, TEARDOWN_BUDGET))
         }
         None => true,
     };
@@ -153,12 +143,7 @@ fn free_memory(call: &Call<'_>, child: &mut Partition) -> bool {
             }
         }
         if let Some(table) = child.memory.take() {
-            let mut frames = hv.frames.lock();
-            let mut source = ChildSource {
-                frames: &mut frames,
-                slot,
-            };
-            table.release_root(&mut source);
+            hv.with_child_source(slot, |source| table.release_root(source));
         }
         child.state = PartitionState::Finalized;
     }

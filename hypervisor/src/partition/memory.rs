@@ -8,7 +8,7 @@ use super::table::PartitionGuard;
 use crate::hv::Hypervisor;
 use crate::mem::addr::{Gpa, Gpfn, Spa, Spfn};
 use crate::mem::format::{Leaf, LeafSize, MemoryType, Rights};
-use crate::mem::frames::{ChildSource, FrameError, PartitionSlot, RootSource};
+use crate::mem::frames::{FrameError, PartitionSlot, RootSource};
 use crate::mem::guest_walk::{GpaFault, GuestMemory, TranslateFlags};
 use crate::mem::table::{Found, Stopped, TableError};
 
@@ -120,19 +120,15 @@ impl Hypervisor {
         if let Some(source) = mapping.source {
             self.back(slot, source, pages)?;
         }
-        let mut frames = self.frames.lock();
-        let mut source = ChildSource {
-            frames: &mut frames,
-            slot,
-        };
-        let leaf = mapping.leaf();
-        let Err(Stopped { done, error }) =
-            table.map(&mut source, first, pages, leaf, LeafSize::Size2M)
-        else {
+        let mapped = self.with_child_source(slot, |source| {
+            table.map(source, first, pages, mapping.leaf(), LeafSize::Size2M)
+        });
+        let Err(Stopped { done, error }) = mapped else {
             return Ok(());
         };
         if let Some(Spfn(start)) = mapping.source {
-            let undone = frames.cancel_back(slot, Spfn(start + done), pages - done);
+            let rest = Spfn(start + done);
+            let undone = self.frames.lock().cancel_back(slot, rest, pages - done);
             debug_assert_eq!(undone, Ok(()), "backed above");
         }
         Err(table_status(error))
@@ -180,13 +176,7 @@ impl Hypervisor {
         let Some(table) = child.memory.as_mut() else {
             return Ok(());
         };
-        let mut frames = self.frames.lock();
-        let mut source = ChildSource {
-            frames: &mut frames,
-            slot,
-        };
-        table
-            .unmap(&mut source, first, pages)
+        self.with_child_source(slot, |source| table.unmap(source, first, pages))
             .map_err(|stopped| table_status(stopped.error))
     }
 
