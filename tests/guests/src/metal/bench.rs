@@ -4,12 +4,16 @@
 
 use core::arch::asm;
 
+use tlfs::{HvCallCode, HvHypercallInput, HvStatus};
+
+use super::cell::Pages;
 use super::time;
 use crate::println;
 use crate::statistics::Summary;
 
 /// Samples of a figure.
 pub const COUNT: usize = 1000;
+const APIC_ID: u32 = 0x802;
 /// Before the first sample: the first times fill caches and pools.
 const WARM_UP: usize = 50;
 
@@ -41,7 +45,62 @@ impl Meter {
         report(key, self.measure(work), format_args!(""));
     }
 
-    /// The same, with what `count` counted meanwhile: pairs of a name and a number, which are printed per round trip.
+    /// Measures CPUID leaf 1.
+    pub fn cpuid_row(&self, key: &str) {
+        self.row(key, || {
+            // SAFETY: changes the registers named; RBX is brought back.
+            unsafe {
+                asm!(
+                    "mov {saved}, rbx",
+                    "cpuid",
+                    "mov rbx, {saved}",
+                    saved = out(reg) _,
+                    inout("eax") 1 => _,
+                    inout("ecx") 0 => _,
+                    out("edx") _,
+                );
+            }
+        });
+    }
+
+    /// Measures RDMSR of the x2APIC's id.
+    pub fn apic_id_row(&self, key: &str) {
+        self.row(key, || {
+            // SAFETY: reads the APIC id.
+            unsafe { asm!("rdmsr", in("ecx") APIC_ID, out("eax") _, out("edx") _) };
+        });
+    }
+
+    /// Measures a simple hypercall, which has to end with `wanted`. The pages are the call's.
+    pub fn hypercall_row(
+        &self,
+        key: &str,
+        code: HvCallCode,
+        input: u64,
+        output: &Pages<4096>,
+        wanted: HvStatus,
+    ) {
+        let control = HvHypercallInput::simple(code).into_bits();
+        self.row(key, || {
+            let result: u64;
+            // SAFETY: changes the registers named (guest sheet 5.1) and the output page.
+            unsafe {
+                asm!(
+                    "vmmcall",
+                    inout("rcx") control => _,
+                    inout("rdx") input => _,
+                    inout("r8") output.gpa() => _,
+                    out("rax") result,
+                    out("r9") _,
+                    out("r10") _,
+                    out("r11") _,
+                );
+            }
+            assert_eq!(result, u64::from(wanted.0));
+        });
+    }
+
+    /// As [`row`](Self::row), with what `count` counted meanwhile: pairs of a name and a number, which are printed per round trip.
     #[inline(always)]
     pub fn counted_row<const N: usize>(
         &self,
