@@ -64,10 +64,11 @@ impl Inbox {
     /// The next thing to report, the most urgent first; each is reported once. `None` if there is nothing before the
     /// deadline.
     pub fn next(&mut self, now: u64, deadline: u64) -> Option<Event> {
-        let (kind, vp) = if core::mem::take(&mut self.stop) {
-            (event::STOP, 0)
-        } else if let Some(how) = self.misbehave.take() {
+        // A stop after the wish to misbehave must not hide it: a process that is to hang is to hang at the stop as well.
+        let (kind, vp) = if let Some(how) = self.misbehave.take() {
             (event::DEBUG, how)
+        } else if core::mem::take(&mut self.stop) {
+            (event::STOP, 0)
         } else if self.pending != 0 {
             let vp = self.pending.trailing_zeros();
             self.pending &= self.pending.wrapping_sub(1);
@@ -110,8 +111,8 @@ mod tests {
         inbox.stop();
         let reported: Vec<_> = core::iter::from_fn(|| kind(&mut inbox)).collect();
         let expected = [
-            (event::STOP, 0),
             (event::DEBUG, 3),
+            (event::STOP, 0),
             (event::INTERCEPT, 2),
             (event::INTERCEPT, 5),
             (event::CONSOLE, 0),
