@@ -4,6 +4,7 @@
 //! about = "a stock kernel reaches its shell"   # one line for the reader
 //! vendor = "svm"               # whose virtualization it runs on
 //! fast = true                  # part of `cargo xtask test --fast`
+//! exits = "boot_exits"         # bench only: a figure made of the last table that `counters NAME` printed
 //! root = "payload/NAME"        # optional: a payload root instead of the built-in root kernel
 //! forbid = ["PANIC"]           # optional: text that fails the scenario wherever it appears
 //!
@@ -68,6 +69,8 @@ pub struct Scenario {
     /// Whether `--fast` runs it.
     #[serde(default)]
     pub fast: bool,
+    /// For `cargo xtask bench`: key of the figure that adds up the exits in the last table of `counters`.
+    pub exits: Option<String>,
     /// Why it cannot pass yet: it is reported as skipped, with this reason.
     pub skip: Option<String>,
     /// Archive member that replaces the root kernel.

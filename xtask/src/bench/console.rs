@@ -1,0 +1,103 @@
+//! Figures from the tables that the root console's `counters` prints.
+//!
+//! A table begins with a line `COUNTER VALUE`, and has a line for each counter that is not zero: its name, which for a
+//! VP has `VP INDEX` before it, and its value.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use tlfs::stats::vp;
+
+use super::figure::{Figure, Figures};
+
+/// A table: values by the names of the counters, those of several VPs added up.
+pub type Table = BTreeMap<String, u64>;
+
+/// All tables of a transcript, in their order.
+pub fn tables(transcript: &str) -> Vec<Table> {
+    let mut tables = Vec::new();
+    let mut open: Option<Table> = None;
+    for line in transcript.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match (words.as_slice(), &mut open) {
+            (["COUNTER", "VALUE"], _) => tables.extend(open.replace(Table::new())),
+            ([name, value] | ["VP", _, name, value], Some(table))
+                if value.parse::<u64>().is_ok() =>
+            {
+                let value: u64 = value.parse().unwrap_or_default();
+                *table.entry((*name).to_owned()).or_default() += value;
+            }
+            _ => tables.extend(open.take()),
+        }
+    }
+    tables.extend(open);
+    tables
+}
+
+/// The exits of a VM by kind, from the last table of its counters: the figure `NAME` is their sum, and
+/// `NAME_without_port_io` is that without the accesses to ports.
+///
+/// # Errors
+/// If the transcript has no table with exits.
+pub fn exits(name: &str, transcript: &str, command: &str, figures: &mut Figures) -> Result<()> {
+    let table = tables(transcript).pop();
+    let table = table.context("the console printed no counters")?;
+    let kind = |index: &u32| {
+        let (_, counter, _) = vp::COUNTERS.iter().find(|(known, ..)| known == index)?;
+        Some((*index, (*counter).to_owned(), *table.get(*counter)?))
+    };
+    let kinds: Vec<(u32, String, u64)> = vp::TOTAL_INTERCEPTS_COUNTS
+        .iter()
+        .filter_map(kind)
+        .collect();
+    let mut add = |key: String, counted: &dyn Fn(u32) -> bool| {
+        let counters: BTreeMap<String, u64> = kinds
+            .iter()
+            .filter(|(index, ..)| counted(*index))
+            .map(|(_, counter, value)| (counter.clone(), *value))
+            .collect();
+        let mut figure = Figure::new(counters.values().sum(), "exits", command);
+        figure.counters = counters;
+        figures.insert(key, figure);
+    };
+    add(name.into(), &|_| true);
+    add(format!("{name}_without_port_io"), &|index| {
+        index != vp::IO_INSTRUCTIONS_COUNT
+    });
+    (!kinds.is_empty())
+        .then_some(())
+        .context("the console's counters have no exits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Figures, exits, tables};
+
+    const TEXT: &str = "partita> counters a\n\
+        COUNTER                            VALUE\n\
+        PtGpaPages                             3\n\
+        VP 0 VpIoInstructionsCount            30\n\
+        VP 1 VpIoInstructionsCount             4\n\
+        VP 0 VpMsrAccessesCount                7\n\
+        VP 0 VpVirtualInterrupts               9\n\
+        partita> counters b\n\
+        not VALUE 5\n";
+
+    #[test]
+    fn a_table_ends_with_the_prompt_and_adds_vps_up() {
+        let tables = tables(TEXT);
+        assert_eq!(tables.len(), 1);
+        assert_eq!(tables[0]["VpIoInstructionsCount"], 34);
+        assert_eq!(tables[0].len(), 4);
+    }
+
+    #[test]
+    fn exits_are_the_kinds_of_intercepts() {
+        let mut figures = Figures::new();
+        exits("boot_exits", TEXT, "x", &mut figures).unwrap();
+        assert_eq!(figures["boot_exits"].value, 41);
+        assert_eq!(figures["boot_exits_without_port_io"].value, 7);
+        assert_eq!(figures["boot_exits"].counters.len(), 2);
+        assert!(exits("boot_exits", "partita> ", "x", &mut figures).is_err());
+    }
+}

@@ -1,0 +1,78 @@
+//! `cargo xtask bench`: what the hot paths cost, in instructions.
+//!
+//! The machine runs with one instruction as one nanosecond of virtual time, so the figures repeat on a busy host. The
+//! scenarios in `tests/scenarios/bench` boot payloads that print lines
+//!
+//! ```text
+//! bench KEY VALUE UNIT [min=N] [max=N] [COUNTER=N ...]
+//! ```
+//!
+//! or type `counters` on the root console, which prints tables (`console`).
+
+mod console;
+mod figure;
+mod table;
+
+use anyhow::{Context, Result, bail};
+
+use crate::flat;
+use crate::paths;
+use crate::setup::apt;
+use crate::system::System;
+use crate::test::scenario::Scenario;
+use crate::test::{emulator, needs};
+use figure::{Figure, Figures};
+
+/// Runs the command; returns whether every bounded figure was measured and keeps its bound.
+///
+/// # Errors
+/// If a scenario cannot be built or does not end as it should.
+pub fn bench(filter: Option<&str>) -> Result<bool> {
+    let mut scenarios = Scenario::all(&paths::root().join("tests/scenarios/bench"))?;
+    scenarios.retain(|scenario| filter.is_none_or(|part| scenario.name.contains(part)));
+    match filter {
+        _ if !scenarios.is_empty() => {}
+        Some(part) => bail!("no scenario in tests/scenarios/bench has {part:?} in its name"),
+        None => bail!("tests/scenarios/bench has no scenarios yet: nothing can be measured"),
+    }
+    apt::require(&apt::EMULATOR)?;
+    let system = System::build(needs(&scenarios))?;
+    let mut figures = Figures::new();
+    for scenario in &scenarios {
+        run(&system, scenario, &mut figures)
+            .with_context(|| format!("bench scenario {}", scenario.name))?;
+    }
+    let image = flat::loaded_bytes(&paths::read(system.hypervisor())?)?;
+    figures.insert(
+        "hypervisor_image_bytes".into(),
+        Figure::new(image, "bytes", "cargo xtask bench"),
+    );
+    paths::write(
+        &paths::target("bench.json"),
+        &serde_json::to_vec_pretty(&figures)?,
+    )?;
+    Ok(table::print(&figures, filter.is_none()))
+}
+
+fn run(system: &System, scenario: &Scenario, figures: &mut Figures) -> Result<()> {
+    let image = emulator::prepare(system, scenario)?;
+    let mut line = emulator::boot(scenario, &image)?;
+    let result = emulator::play(&mut line, &scenario.steps);
+    if let Err(error) = result {
+        bail!("{error:#}\n{}", line.transcript().tail(40));
+    }
+    let mut command = format!("cargo xtask bench {}", scenario.name);
+    if !scenario.machine.icount {
+        command += " (no icount: differs a little each time)";
+    }
+    let transcript = line.transcript().text();
+    for text in transcript.lines() {
+        if let Some((key, figure)) = figure::parse(text, &command) {
+            figures.insert(key, figure);
+        }
+    }
+    if let Some(name) = &scenario.exits {
+        console::exits(name, &transcript, &command, figures)?;
+    }
+    Ok(())
+}
