@@ -96,6 +96,10 @@ pub mod vintr {
     pub const PRIORITY_HIGHEST: u64 = 0xF << 16;
     /// The virtual interrupt ignores the task priority.
     pub const IGNORE_TPR: u64 = 1 << 20;
+    /// Where the virtual interrupt's vector is.
+    pub const VECTOR_SHIFT: u32 = 32;
+    /// The virtual interrupt's vector.
+    pub const VECTOR_MASK: u64 = 0xFF << VECTOR_SHIFT;
     /// RFLAGS.IF and CR8 of the guest mask virtual interrupts only.
     pub const MASKING: u64 = 1 << 24;
 }

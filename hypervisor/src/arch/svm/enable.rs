@@ -39,7 +39,12 @@ pub struct Capabilities {
     pub spec_ctrl: bool,
     /// TSC_AUX exists (RDTSCP or RDPID).
     pub tsc_aux: bool,
+    /// An interrupt given to VMRUN as an event may be delivered twice, see `Vcpu::post_interrupt`.
+    pub repeats_interrupts: bool,
 }
+
+/// Name of QEMU's software CPU in CPUID leaf 0x4000_0000, EBX, ECX, EDX: "TCGTCGTCGTCG".
+const TCG: [u32; 3] = [0x5447_4354, 0x4354_4743, 0x4743_5447];
 
 /// What CPUID and VM_CR say about SVM.
 ///
@@ -63,6 +68,8 @@ pub fn probe(cpu: &impl CpuidSource, vm_cr: impl FnOnce() -> u64) -> Result<Capa
         return Err(Refusal::NoTlbTags);
     }
     let features = cpu.cpuid_checked(0x8000_0008, 0);
+    let below = cpu.cpuid_checked(0x4000_0000, 0);
+    let hypervisor_present = cpu.cpuid_checked(1, 0).ecx & (1 << 31) != 0;
     let rdpid = cpu.cpuid_checked(7, 0).ecx & (1 << 22) != 0;
     Ok(Capabilities {
         asids: svm.ebx,
@@ -77,6 +84,7 @@ pub fn probe(cpu: &impl CpuidSource, vm_cr: impl FnOnce() -> u64) -> Result<Capa
         spec_ctrl: features.ebx & (1 << 14 | 1 << 15 | 1 << 24) != 0
             || cpu.cpuid_checked(7, 0).edx & (1 << 26 | 1 << 27 | 1 << 31) != 0,
         tsc_aux: extended.edx & (1 << 27) != 0 || rdpid,
+        repeats_interrupts: hypervisor_present && [below.ebx, below.ecx, below.edx] == TCG,
     })
 }
 
@@ -170,6 +178,12 @@ mod tests {
     /// QEMU's `-cpu max` under TCG.
     const QEMU: Recorded = Recorded(&[
         (0, 0, [0x16, 0, 0, 0]),
+        (1, 0, [0x663, 0, 1 << 31, 0]),
+        (
+            0x4000_0000,
+            0,
+            [0x4000_0001, 0x5447_4354, 0x4354_4743, 0x4743_5447],
+        ),
         (0x8000_0000, 0, [0x8000_001F, 0, 0, 0]),
         (0x8000_0001, 0, [0x663, 0, 0x0000_01F7, 0x2C10_0800]),
         (0x8000_000A, 0, [1, 16, 0, 0x1001_0001]),
@@ -187,7 +201,7 @@ mod tests {
     fn the_software_processor_has_nested_paging_and_little_else() {
         let caps = probe(&QEMU, || 0).unwrap();
         assert_eq!(caps.asids, 16);
-        assert!(caps.vgif && caps.tsc_aux);
+        assert!(caps.vgif && caps.tsc_aux && caps.repeats_interrupts);
         assert!(
             !caps.nrip_save && !caps.decode_assists && !caps.flush_by_asid && !caps.pause_filter
         );
@@ -199,6 +213,7 @@ mod tests {
         assert_eq!(caps.asids, 0x8000);
         assert!(caps.nrip_save && caps.decode_assists && caps.flush_by_asid && caps.pause_filter);
         assert!(caps.clean_bits && caps.pause_threshold && caps.spec_ctrl);
+        assert!(!caps.repeats_interrupts);
     }
 
     #[test]

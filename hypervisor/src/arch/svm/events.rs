@@ -9,6 +9,10 @@ use super::vcpu::{NmiState, Vcpu};
 
 /// Bit of `interrupt_shadow`: the instruction after STI or MOV SS runs without interrupts.
 const SHADOW: u64 = 1;
+/// What a posted interrupt sets in `vintr`, but for its vector.
+const POST: u64 = vintr::IRQ | vintr::PRIORITY_HIGHEST | vintr::IGNORE_TPR;
+/// What a posted interrupt uses of `vintr`.
+const POSTED: u64 = POST | vintr::VECTOR_MASK;
 /// DR6: single step.
 pub(super) const DR6_BS: u64 = 1 << 14;
 /// DR6: an access to a debug register was refused.
@@ -184,6 +188,49 @@ impl Vcpu {
             } else {
                 self.save_mut().rip = next;
             }
+        }
+    }
+
+    /// Before entry, where an interrupt injected as an event may come twice: makes a virtual interrupt of it.
+    ///
+    /// QEMU (7.2, and others) delivers an injected interrupt inside VMRUN, and leaves a note of it that only the next
+    /// #VMEXIT takes away. If the emulator has to leave its loop before (for a timer, or for a byte on the serial line), it
+    /// finds the note and delivers the same interrupt again, whatever RFLAGS.IF says. A virtual interrupt takes another way.
+    /// It comes before the guest's next instruction just the same, because it is used only when the guest can take it; while
+    /// a window is asked for, which is a virtual interrupt too, the event stays an event.
+    pub(super) fn post_interrupt(&mut self) {
+        let event = self.control().event_inj;
+        if event & (event::VALID | event::TYPE_MASK) != event::VALID | event::TYPE_INTERRUPT
+            || self.save().rflags & rflags::IF == 0
+            || self.interrupt_shadow()
+            || self.window_requested()
+        {
+            return;
+        }
+        let vector = event & event::VECTOR_MASK;
+        let control = self.control_mut();
+        control.event_inj = 0;
+        control.vintr = control.vintr & !POSTED | POST | vector << vintr::VECTOR_SHIFT;
+        self.posted = Some(vector as u8);
+        self.dirty(clean::TPR);
+    }
+
+    /// After exit: if the virtual interrupt was not taken, because something else ended the run before, it is an event
+    /// again whose delivery was interrupted.
+    pub(super) fn settle_interrupt(&mut self, vector: u8) {
+        let ready = self.save().rflags & rflags::IF != 0 && !self.interrupt_shadow();
+        let control = self.control_mut();
+        let waits = control.vintr & vintr::IRQ != 0;
+        control.vintr &= !POSTED;
+        self.dirty(clean::TPR);
+        // QEMU: when a nested page fault ends the delivery, the virtual interrupt is still there, and the event is called an
+        // exception. When a fault of the guest's ends it, the guest goes on without the interrupt, as on any processor.
+        let interrupted = event::VALID | event::TYPE_EXCEPTION | u64::from(vector);
+        let info = self.control().exit_int_info;
+        let same = info & (event::VALID | event::TYPE_MASK | event::VECTOR_MASK) == interrupted;
+        if waits && (same || ready && info & event::VALID == 0) {
+            self.control_mut().exit_int_info =
+                event::VALID | event::TYPE_INTERRUPT | u64::from(vector);
         }
     }
 

@@ -51,6 +51,9 @@ impl Vcpu {
         if self.software_rip.is_some() {
             self.prepare_software_event();
         }
+        if self.caps.repeats_interrupts {
+            self.post_interrupt();
+        }
         if self.save().dr7 & DR7_ENABLED != 0 && !self.debug_loaded {
             self.debug_loaded = true;
             self.refresh_intercepts();
@@ -94,6 +97,9 @@ impl Vcpu {
                 self.debug_loaded = false;
                 self.refresh_intercepts();
             }
+        }
+        if let Some(vector) = self.posted.take() {
+            self.settle_interrupt(vector);
         }
         self.requeue_interrupted_event();
         self.observe_iret();

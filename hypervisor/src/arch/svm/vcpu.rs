@@ -52,6 +52,8 @@ pub struct Vcpu {
     pub(super) nmi_window: bool,
     /// RIP before and after a software interrupt injected at this entry.
     pub(super) software_rip: Option<(u64, u64)>,
+    /// The event of this entry is a virtual interrupt with this vector, see [`Self::post_interrupt`].
+    pub(super) posted: Option<u8>,
     pub(super) tsc_aux: u64,
     pub(super) spec_ctrl: u64,
     pub(super) debugctl: u64,
@@ -77,6 +79,7 @@ impl Vcpu {
             nmi: NmiState::Open,
             nmi_window: false,
             software_rip: None,
+            posted: None,
             tsc_aux: 0,
             spec_ctrl: 0,
             debugctl: 0,

@@ -169,3 +169,114 @@ fn a_late_request_steps_over_an_iret_that_has_not_executed() {
     v.set_nmi_window(true);
     assert_ne!(v.rflags() & rflags::TF, 0);
 }
+
+/// A VP with interrupts on and one injected, on a processor that may deliver it twice, about to be entered.
+fn posting() -> Vcpu {
+    let caps = Capabilities {
+        repeats_interrupts: true,
+        ..BARE
+    };
+    let mut v = vcpu(caps, VcpuKind::Child);
+    v.set_rflags(rflags::FIXED | rflags::IF);
+    v.set_cr8(7);
+    assert!(v.inject(Event::Interrupt(0x24)));
+    v
+}
+
+/// What an exit does about events.
+fn settle(v: &mut Vcpu) {
+    if let Some(vector) = v.posted.take() {
+        v.settle_interrupt(vector);
+    }
+    v.requeue_interrupted_event();
+}
+
+#[test]
+fn a_posted_interrupt_is_a_virtual_one_above_every_priority_and_without_a_window() {
+    let mut v = posting();
+    v.post_interrupt();
+    let c = v.control();
+    assert_eq!(c.event_inj, 0, "not also an event");
+    assert_eq!(c.vintr >> 32 & 0xFF, 0x24);
+    let bits = vintr::IRQ | vintr::IGNORE_TPR;
+    assert_eq!(c.vintr & bits, bits);
+    assert_eq!(c.intercept_misc1 & misc1::VINTR, 0);
+    // The processor takes it.
+    v.control_mut().vintr &= !vintr::IRQ;
+    v.set_rflags(rflags::FIXED);
+    settle(&mut v);
+    assert_eq!(v.pending_event(), None);
+    assert_eq!(
+        v.control().vintr,
+        vintr::MASKING | 7,
+        "nothing stays behind"
+    );
+    assert_eq!(v.cr8(), 7);
+}
+
+#[test]
+fn a_posted_interrupt_that_was_not_taken_is_pending_again() {
+    let mut v = posting();
+    v.post_interrupt();
+    settle(&mut v);
+    assert_eq!(v.pending_event(), Some(Event::Interrupt(0x24)));
+    assert!(!v.can_take_interrupt(), "it comes before any other");
+    assert_eq!(v.control().vintr, vintr::MASKING | 7);
+}
+
+#[test]
+fn a_posted_interrupt_whose_delivery_faults_is_what_was_in_delivery() {
+    // A nested page fault, as QEMU reports it; and as a processor does.
+    let vector = 0x24;
+    for (taken, kind) in [
+        (false, event::TYPE_EXCEPTION),
+        (true, event::TYPE_INTERRUPT),
+    ] {
+        let mut v = posting();
+        v.post_interrupt();
+        v.control_mut().exit_int_info = event::VALID | kind | vector;
+        if taken {
+            v.control_mut().vintr &= !vintr::IRQ;
+        }
+        settle(&mut v);
+        assert_eq!(v.pending_event(), Some(Event::Interrupt(0x24)));
+    }
+}
+
+#[test]
+fn a_posted_interrupt_never_hides_an_exception_in_delivery() {
+    let mut v = posting();
+    v.post_interrupt();
+    v.control_mut().exit_int_info = event::VALID | event::TYPE_EXCEPTION | u64::from(vector::PF);
+    settle(&mut v);
+    assert!(matches!(
+        v.pending_event(),
+        Some(Event::Exception { vector: 14, .. })
+    ));
+}
+
+#[test]
+fn an_event_that_must_not_wait_is_not_posted() {
+    let unchanged = |v: &mut Vcpu| {
+        let before = (v.control().event_inj, v.control().vintr);
+        v.post_interrupt();
+        assert_eq!((v.control().event_inj, v.control().vintr), before);
+        assert_eq!(v.posted, None);
+    };
+    // Set by the parent although the VP does not take interrupts.
+    let mut v = posting();
+    v.set_rflags(rflags::FIXED);
+    unchanged(&mut v);
+    let mut v = posting();
+    v.set_interrupt_shadow(true);
+    unchanged(&mut v);
+    // The virtual interrupt is in use.
+    let mut v = posting();
+    v.set_interrupt_window(true);
+    unchanged(&mut v);
+    let mut v = posting();
+    v.set_pending_event(Some(Event::Nmi));
+    unchanged(&mut v);
+    v.set_pending_event(None);
+    unchanged(&mut v);
+}

@@ -25,6 +25,7 @@ const BARE: Capabilities = Capabilities {
     vgif: true,
     spec_ctrl: false,
     tsc_aux: true,
+    repeats_interrupts: false,
 };
 const RICH: Capabilities = Capabilities {
     asids: 0x8000,
@@ -37,6 +38,7 @@ const RICH: Capabilities = Capabilities {
     vgif: true,
     spec_ctrl: true,
     tsc_aux: true,
+    repeats_interrupts: false,
 };
 
 fn vcpu(caps: Capabilities, kind: VcpuKind) -> Vcpu {
