@@ -33,7 +33,7 @@ pub fn halt_forever() -> ! {
 pub fn take_interrupts(local: &local::Local, each: &mut dyn FnMut(u8)) {
     // SAFETY: the handlers only set bits in the per-processor block, on the current stack. SVM leaves GIF on outside
     // `run`, so IF alone decides; the NOP is the instruction that STI's shadow covers.
-    unsafe { core::arch::asm!("sti", "nop", "cli", options(nomem)) };
+    unsafe { core::arch::asm!("sti", "nop", "cli") };
     local.drain(each);
 }
 
@@ -41,6 +41,6 @@ pub fn take_interrupts(local: &local::Local, each: &mut dyn FnMut(u8)) {
 /// off; none can slip in before the halt, because STI takes effect after it.
 pub fn idle(local: &local::Local, each: &mut dyn FnMut(u8)) {
     // SAFETY: as in `take_interrupts`.
-    unsafe { core::arch::asm!("sti", "hlt", "cli", options(nomem)) };
+    unsafe { core::arch::asm!("sti", "hlt", "cli") };
     local.drain(each);
 }

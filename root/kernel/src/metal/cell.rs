@@ -1,11 +1,13 @@
 //! State of the whole kernel.
 
 use core::cell::{Cell, UnsafeCell};
+use core::panic::Location;
 
 /// One thing that exists once. Kernel code runs on one processor with interrupts off, so that taking it is never a
 /// wait; taking it while it is taken is a bug, and found.
 pub struct Global<T> {
-    taken: Cell<bool>,
+    /// Who has taken it.
+    taken: Cell<Option<&'static Location<'static>>>,
     value: UnsafeCell<Option<T>>,
 }
 
@@ -17,7 +19,7 @@ impl<T> Global<T> {
     /// A value from the start.
     pub const fn new(value: T) -> Self {
         Self {
-            taken: Cell::new(false),
+            taken: Cell::new(None),
             value: UnsafeCell::new(Some(value)),
         }
     }
@@ -25,7 +27,7 @@ impl<T> Global<T> {
     /// To be [`set`](Self::set) during the start.
     pub const fn empty() -> Self {
         Self {
-            taken: Cell::new(false),
+            taken: Cell::new(None),
             value: UnsafeCell::new(None),
         }
     }
@@ -45,8 +47,9 @@ impl<T> Global<T> {
     }
 
     /// Works on the value unless it is taken or not set.
+    #[track_caller]
     pub fn try_with<R>(&self, work: impl FnOnce(&mut T) -> R) -> Option<R> {
-        if self.taken.get() {
+        if self.taken.get().is_some() {
             return None;
         }
         self.access(|place| place.as_mut().map(work))
@@ -54,11 +57,13 @@ impl<T> Global<T> {
 
     #[track_caller]
     fn access<R>(&self, work: impl FnOnce(&mut Option<T>) -> R) -> R {
-        assert!(!self.taken.replace(true), "taken twice");
+        if let Some(holder) = self.taken.replace(Some(Location::caller())) {
+            panic!("taken twice, first at {holder}");
+        }
         // SAFETY: `taken` was clear, so no other reference exists, and none is made until it is cleared below. A panic
         // in between ends the kernel.
         let result = work(unsafe { &mut *self.value.get() });
-        self.taken.set(false);
+        self.taken.set(None);
         result
     }
 }

@@ -310,7 +310,7 @@ pub fn tsc() -> u64 {
 pub fn interrupt_window() {
     // SAFETY: handlers preserve all registers; the caller holds nothing that they use. `sti` takes effect after the
     // instruction that follows it.
-    unsafe { asm!("sti", "nop", "cli", options(nomem, nostack)) };
+    unsafe { asm!("sti", "nop", "cli", options(nostack)) };
 }
 
 /// Halts until an interrupt has been handled; comes back with interrupts off. Nothing may be taken.
