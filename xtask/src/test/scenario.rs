@@ -199,6 +199,7 @@ fn last_words() -> Vec<String> {
         "Partita stopped",
         "the root cannot be started",
         "panicked at",
+        "root kernel: ",
     ]
     .map(str::to_owned)
     .to_vec()
