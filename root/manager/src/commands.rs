@@ -118,9 +118,7 @@ impl Manager {
             return Err(format!("{name} is {state} already; see \"vm list\""));
         }
         if let Some(vm) = self.vm_mut(id) {
-            vm.life.forget_resets();
-            // What is shown at an attach is of this life. A reset goes on in the same one.
-            vm.output.clear();
+            vm.new_life();
         }
         self.start(host, id)
             .map_err(|problem| format!("{name} cannot be started: {problem}"))?;

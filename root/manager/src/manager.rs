@@ -159,7 +159,11 @@ impl Manager {
     pub fn worker_ended(&mut self, host: &mut impl Host, id: VmId, end: &WorkerEnd) {
         let now = host.now();
         let Some(vm) = self.vm_mut(id) else { return };
+        let commanded = *vm.life.state() == State::Stopping;
         let next = vm.life.ended(now, end);
+        if next == Next::Start && commanded {
+            vm.new_life();
+        }
         let (word, reason) = (vm.life.state().word(), printable(vm.life.state().reason()));
         self.notice(
             host,

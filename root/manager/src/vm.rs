@@ -59,6 +59,13 @@ impl Vm {
         }
     }
 
+    /// A person starts it, which begins another life than a reset does: earlier resets do not count, and what is shown at
+    /// an attach is of this life.
+    pub fn new_life(&mut self) {
+        self.life.forget_resets();
+        self.output.clear();
+    }
+
     /// Makes the definition invalid because `other` has the same name.
     pub fn same_name_as(&mut self, other: &Vm) {
         let problem = format!(

@@ -163,6 +163,22 @@ fn restart_starts_again_after_the_end() {
 }
 
 #[test]
+fn a_restart_forgets_what_the_vm_wrote_and_a_reset_does_not() {
+    for (end, kept) in [(ExitReason::Stopped, false), (ExitReason::Reset, true)] {
+        let (mut manager, mut host) = two();
+        start(&mut manager, &mut host, A);
+        manager.guest_output(&mut host, A, b"old words\r\n");
+        if !kept {
+            typed(&mut manager, &mut host, "vm restart a");
+        }
+        manager.worker_ended(&mut host, A, &exited(end));
+        host.seen();
+        let answer = typed(&mut manager, &mut host, "vm attach a");
+        assert_eq!(answer.contains("old words"), kept, "{answer}");
+    }
+}
+
+#[test]
 fn new_start_that_fails_is_told() {
     let (mut manager, mut host) = two();
     start(&mut manager, &mut host, A);
