@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use board::device::ioapic::InterruptRequest;
-use board::exit::{Access, Guest, TranslateError};
+use board::exit::{Access, Completion, Guest, TranslateError};
 use board::layout::RamLayout;
 use board::ram::{GuestRam, OutOfRam};
 use board::{Board, Exception, Outcome, Registers};
@@ -18,11 +18,16 @@ use tlfs::{
 use zerocopy::IntoBytes;
 
 use crate::exit::Exit;
-use crate::setup::set_registers;
+use crate::setup::{get_register, set_registers};
 use crate::system::{CallError, System, VpState};
 
 /// Exceptions that push an error code: #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP, #VC, #SX.
 const WITH_ERROR_CODE: u32 = 0x6022_7D00;
+
+/// Vector of #DB, whose parameter is what DR6 becomes.
+const DEBUG: u8 = 1;
+/// DR6.BS.
+const DR6_SINGLE_STEP: u64 = 1 << 14;
 
 /// A VM that is set up.
 pub struct Worker<S: System> {
@@ -115,6 +120,7 @@ impl<S: System> Worker<S> {
         };
         match self.board.handle(message, &mut registers, &mut guest, now) {
             Outcome::Resume => {}
+            Outcome::Complete(completion) => complete(&mut self.system, vp, &completion)?,
             Outcome::Inject(exception) => inject(&mut self.system, vp, &exception)?,
             end => {
                 if let Some(exit) = Exit::from_outcome(end) {
@@ -174,6 +180,25 @@ fn inject<S: System>(system: &mut S, vp: u32, exception: &Exception) -> Result<(
         .with_exception_parameter(exception.parameter);
     let register = HvRegisterAssoc::new(HvRegisterName::PENDING_EVENT0, event);
     set_registers(system, vp, &[register])
+}
+
+/// Does what an instruction of a suspended VP brings about beside its registers.
+#[cold]
+fn complete<S: System>(system: &mut S, vp: u32, completion: &Completion) -> Result<(), CallError> {
+    if let Some(state) = completion.interrupt_state {
+        let register = HvRegisterAssoc::new(HvRegisterName::INTERRUPT_STATE, state);
+        set_registers(system, vp, &[register])?;
+    }
+    if completion.single_step {
+        let dr6 = get_register(system, vp, HvRegisterName::DR6)?.low;
+        let exception = Exception {
+            vector: DEBUG,
+            error_code: 0,
+            parameter: dr6 | DR6_SINGLE_STEP,
+        };
+        inject(system, vp, &exception)?;
+    }
+    Ok(())
 }
 
 /// Guest memory as one VP sees it: its page tables are walked by the hypervisor.

@@ -11,7 +11,7 @@ use manager::{Boot, Definition, DefinitionError};
 use tlfs::{
     HvCallCode, HvInputInstallIntercept, HvInputVpRegisters, HvInterceptAccessMask,
     HvInterceptParameters, HvInterceptType, HvPartitionCreationFlags as Flags, HvRegisterAssoc,
-    HvVpIndex,
+    HvRegisterName, HvRegisterValue, HvVpIndex,
 };
 use zerocopy::IntoBytes;
 
@@ -125,6 +125,25 @@ pub fn set_registers<S: System>(
         system.hypercall(HvCallCode::SET_VP_REGISTERS, reps, &mut input, &mut [])?;
     }
     Ok(())
+}
+
+/// Reads a register of a suspended VP (GetVpRegisters).
+pub fn get_register<S: System>(
+    system: &mut S,
+    vp: u32,
+    name: HvRegisterName,
+) -> Result<HvRegisterValue, CallError> {
+    let header = HvInputVpRegisters {
+        vp_index: HvVpIndex(vp),
+        ..Default::default()
+    };
+    let mut input = vec![];
+    input.extend_from_slice(header.as_bytes());
+    input.extend_from_slice(name.as_bytes());
+    let mut value = HvRegisterValue::default();
+    let code = HvCallCode::GET_VP_REGISTERS;
+    system.hypercall(code, 1, &mut input, value.as_mut_bytes())?;
+    Ok(value)
 }
 
 /// Every port, and the end of level interrupts. Memory without RAM behind it is intercepted anyway.

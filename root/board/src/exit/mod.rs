@@ -4,6 +4,7 @@
 //! an intercepted instruction: that is done here, together with the instruction's effect on registers and memory.
 
 mod alu;
+mod completion;
 mod error;
 mod fetch;
 mod linear;
@@ -20,6 +21,7 @@ use tlfs::{
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
+pub use completion::Completion;
 pub use error::{Fault, InstructionBytes};
 pub use registers::Registers;
 
@@ -77,6 +79,8 @@ pub enum TranslateError {
 pub enum Outcome {
     /// Let the VP run on.
     Resume,
+    /// Let the VP run on, after what its instruction brings about beside its registers.
+    Complete(Completion),
     /// Let the VP run on with an exception in the intercepted instruction.
     Inject(Exception),
     /// The guest switched its machine off.
@@ -141,6 +145,7 @@ struct Machine<'a, 'r, B, G> {
     guest: &'a mut G,
     registers: &'a mut Registers<'r>,
     now: u64,
+    completion: Completion,
 }
 
 /// Result of handling an intercept in parts.
@@ -159,9 +164,14 @@ pub fn handle<B: Bus, G: Guest>(
         guest,
         registers,
         now,
+        completion: Completion::NOTHING,
     };
     match machine.dispatch(message) {
-        Ok(()) => machine.bus.take_end().unwrap_or(Outcome::Resume),
+        Ok(()) => match machine.bus.take_end() {
+            Some(end) => end,
+            None if machine.completion == Completion::NOTHING => Outcome::Resume,
+            None => Outcome::Complete(machine.completion),
+        },
         Err(outcome) => outcome,
     }
 }
@@ -205,7 +215,7 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
         )
     }
 
-    /// Moves RIP behind the intercepted instruction.
+    /// Moves RIP behind the intercepted instruction, which ends with that.
     #[inline]
     fn advance(&mut self, header: &HvX64InterceptMessageHeader, length: usize) -> Handled {
         if length == 0 {
@@ -218,6 +228,9 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
         // Outside of 64-bit mode there is no address beyond 4 GiB to go on at.
         self.registers
             .set_rip(if long { next } else { next & 0xFFFF_FFFF });
+        if completion::matters(header) {
+            self.complete(header);
+        }
         Ok(())
     }
 }

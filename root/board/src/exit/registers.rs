@@ -1,6 +1,9 @@
 //! The registers of a suspended VP, in its register page.
 
-use tlfs::{HvX64RegisterPage, HvX64RegisterPageDirtyFlags as Dirty, HvX64SegmentRegister};
+use tlfs::{
+    HvX64InterruptStateRegister, HvX64RegisterPage, HvX64RegisterPageDirtyFlags as Dirty,
+    HvX64SegmentRegister,
+};
 
 /// CR0.PG.
 const CR0_PG: u64 = 1 << 31;
@@ -107,6 +110,11 @@ impl<'a> Registers<'a> {
     pub fn set_flags(&mut self, flags: u64) {
         self.page.rflags = flags;
         self.page.dirty |= Dirty::FLAGS;
+    }
+
+    /// InterruptState: whether interrupts or NMIs wait for an instruction to end.
+    pub fn interrupt_state(&self) -> HvX64InterruptStateRegister {
+        self.page.interrupt_state
     }
 
     fn segment(&self, segment: Segment) -> &HvX64SegmentRegister {

@@ -6,6 +6,7 @@
 use iced_x86::{Code, Mnemonic, OpKind, Register};
 use tlfs::{HvX64InterceptMessageHeader, HvX64IoPortInterceptMessage};
 
+use super::completion::single_stepped;
 use super::fetch::Fetched;
 use super::linear::PageCache;
 use super::port::truncate;
@@ -149,7 +150,13 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
         let mut sources = PageCache::default();
         let mut destinations = PageCache::default();
         let mut failed = None;
-        for _ in 0..left.min(MAX_ELEMENTS) {
+        // A guest that single-steps sees each element.
+        let most = if single_stepped(header) {
+            1
+        } else {
+            MAX_ELEMENTS
+        };
+        for _ in 0..left.min(most) {
             if let Err(outcome) = self.element(&string, &mut sources, &mut destinations) {
                 failed = Some(outcome);
                 break;
@@ -163,7 +170,10 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
             // What is done is done; the guest sees the fault at the element that failed.
             Some(outcome) => Err(outcome),
             None if left == 0 => self.advance(header, fetched.len()),
-            None => Ok(()),
+            None => {
+                self.end_part(header);
+                Ok(())
+            }
         }
     }
 

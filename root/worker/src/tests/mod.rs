@@ -10,10 +10,11 @@ use root_abi::{Event, ExitReason, event};
 use tlfs::{
     HvCallCode, HvInputAssertVirtualInterrupt, HvInputInstallIntercept, HvInterceptAccessType,
     HvInterceptType, HvMessage, HvMessageType, HvOutputTranslateVirtualAddress,
-    HvPartitionCreationFlags as Flags, HvRegisterAssoc, HvRegisterName, HvStatus,
+    HvPartitionCreationFlags as Flags, HvRegisterAssoc, HvRegisterName, HvRegisterValue, HvStatus,
     HvTranslateGvaResultCode, HvX64InstructionLengthAndCr8, HvX64InterceptMessageHeader,
-    HvX64IoPortAccessInfo, HvX64IoPortInterceptMessage, HvX64MemoryInterceptMessage,
-    HvX64RegisterPage,
+    HvX64InterruptStateRegister, HvX64IoPortAccessInfo, HvX64IoPortInterceptMessage,
+    HvX64MemoryInterceptMessage, HvX64PendingExceptionEvent, HvX64RegisterPage,
+    HvX64VpExecutionState,
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -21,6 +22,9 @@ use super::*;
 
 mod running;
 mod starting;
+
+/// What every register reads as; a value for DR6.
+const DR6: u64 = 0xFFFF_0FF1;
 
 /// What the system was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +117,9 @@ impl System for Fake {
         if shared.refuse == Some(code) {
             let status = HvStatus::INVALID_PARAMETER;
             return Err(CallError::Hypercall { code, status });
+        }
+        if code == HvCallCode::GET_VP_REGISTERS {
+            output.copy_from_slice(HvRegisterValue::from(DR6).as_bytes());
         }
         if code == HvCallCode::TRANSLATE_VIRTUAL_ADDRESS {
             output.copy_from_slice(shared.translation.as_bytes());

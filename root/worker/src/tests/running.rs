@@ -189,3 +189,34 @@ fn a_flood_of_input_is_taken_completely() {
         "or it would be reported for ever"
     );
 }
+
+#[test]
+fn a_single_stepping_vp_gets_its_trap_with_the_cause_added_to_dr6() {
+    let mut page = registers();
+    page.rflags = 1 << 8;
+    page.interrupt_state = HvX64InterruptStateRegister::new().with_interrupt_shadow(true);
+    let intercept = HvX64IoPortInterceptMessage {
+        header: HvX64InterceptMessageHeader {
+            rflags: page.rflags,
+            execution_state: HvX64VpExecutionState::new().with_interrupt_shadow(true),
+            ..header()
+        },
+        port_number: 0x80,
+        access_info: HvX64IoPortAccessInfo::new().with_access_size(1),
+        ..Default::default()
+    };
+    let kind = HvMessageType::X64_IO_PORT_INTERCEPT;
+    let (_, asked) = play([Step::Intercept(page, message(kind, &intercept))]);
+    let set = inputs(&asked, HvCallCode::SET_VP_REGISTERS);
+    let last: Vec<_> = set[set.len() - 2..]
+        .iter()
+        .map(|input| HvRegisterAssoc::read_from_bytes(&input[16..]).unwrap())
+        .collect();
+    assert_eq!(last[0].name, HvRegisterName::INTERRUPT_STATE);
+    assert_eq!(last[0].value.low, 0, "no shadow any more");
+    assert_eq!(last[1].name, HvRegisterName::PENDING_EVENT0);
+    let event = HvX64PendingExceptionEvent::from_bits(last[1].value.as_u128());
+    assert!(event.event_pending() && !event.deliver_error_code());
+    assert_eq!(event.vector(), 1);
+    assert_eq!(event.exception_parameter(), DR6 | 1 << 14);
+}

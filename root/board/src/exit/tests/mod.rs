@@ -13,6 +13,7 @@ use crate::direct::DirectBoard;
 use crate::layout::{PAGE, RamLayout};
 use crate::ram::{OutOfRam, VecRam};
 
+mod completion;
 mod devices;
 mod outcomes;
 mod ports;
@@ -149,7 +150,8 @@ impl Vp {
                 .with_instruction_length(length),
             intercept_access_type: access,
             execution_state: HvX64VpExecutionState::new()
-                .with_efer_lma(self.page.efer & 0x400 != 0),
+                .with_efer_lma(self.page.efer & 0x400 != 0)
+                .with_interrupt_shadow(self.page.interrupt_state.interrupt_shadow()),
             cs_segment: self.page.segment[1],
             rip: self.page.rip,
             rflags: self.page.rflags,

@@ -268,18 +268,25 @@ fn debug_registers() {
     probe!("mov dr7, {off}", off = in(reg) off).expect("off");
 }
 
-/// With the trap flag set, #DB comes right behind each instruction that the hypervisor completes. (One that the root
-/// completes, as OUT, traps one instruction late: the root's board does not look at the trap flag.)
+/// With the trap flag set, #DB comes right behind each instruction: one that the processor executes, one that the
+/// hypervisor completes, and one that the root completes; behind a repeated one after each element. DR6 tells the reason, and
+/// keeps what it said before.
 fn single_step(bare: bool) {
-    let all: [(&str, &[u8], bool); 5] = [
-        ("nop", &[0x90], true),
-        ("cpuid", &[0x0F, 0xA2], true),
-        ("rdmsr", &[0x0F, 0x32], false),
-        ("wrmsr", &[0x0F, 0x30], false),
-        ("vmmcall", &[0x0F, 0x01, 0xD9], false),
+    // Name, bytes, where #DB comes from the instruction's first byte on, and whether it needs no hypervisor.
+    let all: [(&str, &[u8], &[u64], bool); 9] = [
+        ("nop", &[0x90], &[1, 2], true),
+        ("cpuid", &[0x0F, 0xA2], &[2, 3], true),
+        ("rdmsr", &[0x0F, 0x32], &[2, 3], false),
+        ("wrmsr", &[0x0F, 0x30], &[2, 3], false),
+        ("vmmcall", &[0x0F, 0x01, 0xD9], &[3, 4], false),
+        ("out", &[0xE6, 0x80], &[2, 3], true),
+        ("in", &[0x66, 0xED], &[2, 3], true),
+        ("outsb", &[0x6E], &[1, 2], true),
+        ("rep outsb", &[0xF3, 0x6E], &[0, 0, 2, 3], true),
     ];
     set_handler(vector::DEBUG, Some(traced as Handler));
-    for (name, bytes, _) in all.into_iter().filter(|(_, _, native)| *native || !bare) {
+    let native = |(_, _, _, native): &(&str, &[u8], &[u64], bool)| *native || !bare;
+    for (name, bytes, traps, _) in all.into_iter().filter(native) {
         // PUSHFQ; OR QWORD [RSP], TF; POPFQ; the instruction; NOP; NOP; RET
         let head = [0x9C, 0x48, 0x81, 0x0C, 0x24, 0x00, 0x01, 0x00, 0x00, 0x9D];
         let mut code = [0x90; 24];
@@ -288,19 +295,28 @@ fn single_step(bare: bool) {
         code[head.len() + bytes.len() + 2] = 0xC3;
         let pages = CodePages::new();
         let address = pages.place(&code, 60);
-        let behind = address + (head.len() + bytes.len()) as u64;
-        LIMIT.set(2);
+        let first = address + head.len() as u64;
+        LIMIT.set(traps.len());
         let mut registers = Registers {
             // For RDMSR and WRMSR; for VMMCALL it is a call with a rep count, which is refused.
             rcx: u64::from(HV_X64_MSR_GUEST_OS_ID),
             ..Registers::default()
         };
+        if matches!(name, "in" | "outsb" | "rep outsb") {
+            // A port where nothing is, what is written there, and how often.
+            (registers.rdx, registers.rsi, registers.rcx) = (0x80, DATA.gpa(), 3);
+        }
         call(address, &mut registers).unwrap_or_else(|fault| panic!("{name}: {fault:x?}"));
         let (trace, count) = take_trace();
         println!("{name}: {count} traps");
-        assert_eq!(count, 2, "{name}: {trace:x?}");
-        assert_eq!([trace[0].0, trace[1].0], [behind, behind + 1], "{name}");
-        assert_ne!(trace[0].1 & DR6_BS, 0, "{name}: DR6.BS");
+        assert_eq!(count, traps.len(), "{name}: {trace:x?}");
+        for (at, (rip, dr6)) in traps.iter().zip(trace) {
+            assert_eq!(rip, first + at, "{name}: {trace:x?}");
+            assert_eq!(dr6, 0xFFFF_0FF0 | DR6_BS, "{name}: DR6");
+        }
+        if name == "rep outsb" {
+            assert_eq!(registers.rsi, DATA.gpa() + 3);
+        }
     }
     set_handler(vector::DEBUG, None);
 }
