@@ -1,6 +1,6 @@
 //! Counter indexes against the ones that root sheet E.2 quotes.
 
-use tlfs::stats::{CounterName, hypervisor, logical_processor, partition, vp};
+use tlfs::stats::{CounterName, hypervisor, logical_processor, partita, partition, vp};
 use tlfs::*;
 
 fn find(table: &[CounterName], index: u32) -> (&'static str, &'static str) {
@@ -18,6 +18,7 @@ fn indexes_ascend_and_fit_a_page() {
         logical_processor::COUNTERS,
         partition::COUNTERS,
         vp::COUNTERS,
+        partita::COUNTERS,
     ] {
         assert!(table.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert!(
@@ -25,6 +26,14 @@ fn indexes_ascend_and_fit_a_page() {
                 .iter()
                 .all(|(index, _, _)| *index > 0 && (*index as usize) < HV_STATS_COUNTERS_PER_PAGE)
         );
+    }
+}
+
+#[test]
+fn counters_of_our_own_stand_beyond_those_of_every_object() {
+    let first = partita::COUNTERS[0].0;
+    for table in [logical_processor::COUNTERS, vp::COUNTERS] {
+        assert!(table.iter().all(|(index, _, _)| *index < first));
     }
 }
 

@@ -91,7 +91,7 @@ pub struct Counters {
     pub xrstors: u64,
     /// TLB flushes asked of the processor.
     pub tlb_flushes: u64,
-    /// MSR writes for a VP switch.
+    /// MSR writes for VPs; the local APIC counts its own.
     pub msr_writes: u64,
     /// Writes to extended control registers.
     pub xcr_writes: u64,

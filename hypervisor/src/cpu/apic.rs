@@ -94,6 +94,8 @@ pub struct LocalApic {
     timer: Timer,
     /// Below a hypervisor or in an emulator, see [`Self::look_again`].
     forgetful: bool,
+    /// MSR writes that went to it, for the statistics.
+    msr_writes: u64,
 }
 
 impl LocalApic {
@@ -125,6 +127,7 @@ impl LocalApic {
             access,
             timer: Timer::Deadline,
             forgetful: cpu.cpuid_checked(1, 0).ecx & tlfs::HV_CPUID_HYPERVISOR_PRESENT != 0,
+            msr_writes: 0,
         };
         apic.write(SPURIOUS, SPURIOUS_ENABLED | u32::from(VECTOR_SPURIOUS));
         apic.write(TPR, 0);
@@ -162,7 +165,13 @@ impl LocalApic {
             access: Access::Memory(NonNull::from_mut(registers).cast()),
             timer: Timer::Count { ratio: 1 << 32 },
             forgetful: false,
+            msr_writes: 0,
         }
+    }
+
+    /// How many MSR writes went to it.
+    pub const fn msr_writes(&self) -> u64 {
+        self.msr_writes
     }
 
     /// Ticks of the counting timer in 2^32 ticks of the TSC.
@@ -208,6 +217,7 @@ impl LocalApic {
     pub fn set_timer(&mut self, deadline: u64) {
         match self.timer {
             Timer::Deadline => {
+                self.msr_writes += 1;
                 // SAFETY: CPUID tells of the MSR; 0 would stop the timer, and no deadline is that early.
                 unsafe { Msr::new(MSR_TSC_DEADLINE).write(deadline.max(1)) };
             }
@@ -233,8 +243,11 @@ impl LocalApic {
     /// Stops the timer. An interrupt that is already pending still comes.
     pub fn stop_timer(&mut self) {
         match self.timer {
-            // SAFETY: CPUID tells of the MSR.
-            Timer::Deadline => unsafe { Msr::new(MSR_TSC_DEADLINE).write(0) },
+            Timer::Deadline => {
+                self.msr_writes += 1;
+                // SAFETY: CPUID tells of the MSR.
+                unsafe { Msr::new(MSR_TSC_DEADLINE).write(0) }
+            }
             Timer::Count { .. } => self.write(TIMER_INITIAL, 0),
         }
     }
@@ -267,6 +280,7 @@ impl LocalApic {
                 self.write(ICR_LOW, low);
             }
             Access::Msr => {
+                self.msr_writes += 1;
                 // SAFETY: x2APIC mode is on. Unlike memory, an MSR write does not wait for earlier stores.
                 unsafe {
                     core::arch::asm!("mfence", "lfence", options(nostack, preserves_flags));
@@ -292,10 +306,11 @@ impl LocalApic {
             Access::Memory(base) => unsafe {
                 base.byte_add(register as usize).write_volatile(value)
             },
-            // SAFETY: as in `read`.
-            Access::Msr => unsafe {
-                Msr::new(MSR_X2APIC + (register >> 4)).write(u64::from(value))
-            },
+            Access::Msr => {
+                self.msr_writes += 1;
+                // SAFETY: as in `read`.
+                unsafe { Msr::new(MSR_X2APIC + (register >> 4)).write(u64::from(value)) }
+            }
         }
     }
 }

@@ -42,6 +42,7 @@ pub fn get(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let hv = call.hv();
     if who == call.vp.who {
         call.cpu.store_fpu(call.vp);
+        call.cpu.show_run_time(call.vp, hv.now());
     }
     load_page(call, hv, who)?;
     for index in call.reps().take(CHUNK) {

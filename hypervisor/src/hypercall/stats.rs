@@ -76,6 +76,9 @@ pub fn map(call: &mut Call<'_>) -> Result<(), HvStatus> {
         return Err(HvStatus::ACCESS_DENIED);
     }
     let page = change(call, true)?;
+    let now = call.hv().now();
+    call.cpu.show_processor(now);
+    call.cpu.show_run_time(call.vp, now);
     share(call.hv(), page.pool, page.frame, SharedAccess::ReadOnly)?;
     call.put(&HvOutputMapStatsPage {
         map_location: page.frame.0,

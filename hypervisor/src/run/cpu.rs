@@ -50,6 +50,8 @@ pub struct Cpu {
     pub(super) slice_end: RefTime,
     /// TSC value at which the physical timer fires; `u64::MAX` if it does not.
     pub(super) armed: u64,
+    /// For how long there was nothing to do.
+    pub(super) idle_time: RefTime,
     /// Somebody else may have to run now.
     pub reschedule: bool,
     /// Copies of a hypercall's parameters, while none is under way.

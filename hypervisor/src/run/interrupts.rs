@@ -78,6 +78,8 @@ impl Cpu {
             self.deliver(hand, self.root_vp(), Delivery::Nmi);
         }
         let now = self.hv.now();
+        self.show_run_time(hand, now);
+        self.show_processor(now);
         self.expire_timers(hand, now);
         if now >= self.slice_end || self.queue.should_preempt(now) {
             self.reschedule = true;

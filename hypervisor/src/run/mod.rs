@@ -12,6 +12,7 @@
 //! | `control` | control registers and XCR0 |
 //! | `msr` | RDMSR and WRMSR |
 //! | `fault` | second-level translation faults |
+//! | `figures` | counters that are shown later than they are counted |
 //! | `trace` | exits as entries of the event log |
 
 mod control;
@@ -20,6 +21,7 @@ mod enter;
 mod events;
 mod exits;
 mod fault;
+mod figures;
 pub mod instruction;
 pub mod interrupts;
 pub mod msr;

@@ -198,6 +198,7 @@ fn new_cpu(hv: &'static Hypervisor, machine: &mut Machine) -> Option<&'static mu
         notices: NoticeQueue::new(),
         slice_end: RefTime::MAX,
         armed: u64::MAX,
+        idle_time: RefTime::ZERO,
         reschedule: false,
         buffers: Some(buffers),
     })

@@ -65,7 +65,10 @@ impl Cpu {
                 return hand;
             }
             match self.take(turn.vp) {
-                Some(next) => return self.switch(hand, next),
+                Some(next) => {
+                    self.show_run_time(&hand, now);
+                    return self.switch(hand, next);
+                }
                 // It went away with its place in the queue: nobody takes one without the other.
                 None => self.queue.block(turn.slot, now),
             }
@@ -100,7 +103,11 @@ impl Cpu {
     fn idle(&mut self, hand: &mut Vp) {
         self.arm_timer();
         self.hv.lp_stats.count(lp::PROCESSOR_HALTS);
+        let since = self.hv.now();
+        self.show_run_time(hand, since);
         let arrived = self.halt();
+        let idle = self.hv.now().saturating_sub(since);
+        self.idle_time = self.idle_time.saturating_add(idle);
         self.serve(hand, arrived);
     }
 }

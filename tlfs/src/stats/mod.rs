@@ -6,6 +6,7 @@
 
 pub mod hypervisor;
 pub mod logical_processor;
+pub mod partita;
 pub mod partition;
 pub mod vp;
 

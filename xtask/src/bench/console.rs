@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
-use tlfs::stats::vp;
+use anyhow::{Context, Result, bail};
+use tlfs::stats::{partita, vp};
 
-use super::figure::{Figure, Figures};
+use super::figure::{Counters, Figure, Figures};
+use crate::test::scenario::Work;
 
 /// A table: values by the names of the counters, those of several VPs added up.
 pub type Table = BTreeMap<String, u64>;
@@ -51,13 +52,12 @@ pub fn exits(name: &str, transcript: &str, command: &str, figures: &mut Figures)
         .filter_map(kind)
         .collect();
     let mut add = |key: String, counted: &dyn Fn(u32) -> bool| {
-        let counters: BTreeMap<String, u64> = kinds
-            .iter()
-            .filter(|(index, ..)| counted(*index))
-            .map(|(_, counter, value)| (counter.clone(), *value))
+        let counted = kinds.iter().filter(|(index, ..)| counted(*index));
+        let sum = counted.clone().map(|(.., value)| value).sum();
+        let mut figure = Figure::new(sum, "exits", command);
+        figure.counters = counted
+            .map(|(_, counter, value)| (counter.clone(), *value as f64))
             .collect();
-        let mut figure = Figure::new(counters.values().sum(), "exits", command);
-        figure.counters = counters;
         figures.insert(key, figure);
     };
     add(name.into(), &|_| true);
@@ -69,9 +69,43 @@ pub fn exits(name: &str, transcript: &str, command: &str, figures: &mut Figures)
         .context("the console's counters have no exits")
 }
 
+/// What the processor does for a round trip, from the last three tables of the machine's counters: what came between the
+/// second and the third, without what came between the first and the second, in which no round trips were made.
+///
+/// # Errors
+/// If there are fewer tables, or without these counters.
+pub fn work(work: &Work, transcript: &str) -> Result<Counters> {
+    let tables = tables(transcript);
+    let [.., first, second, third] = tables.as_slice() else {
+        bail!("the console did not print counters three times");
+    };
+    let names = [
+        ("vmload", partita::VMLOADS),
+        ("vmsave", partita::VMSAVES),
+        ("xsave", partita::XSAVES),
+        ("xrstor", partita::XRSTORS),
+        ("tlb_flush", partita::TLB_FLUSH_REQUESTS),
+        ("msr_write", partita::MSR_WRITES),
+        ("cr_write", partita::CONTROL_REGISTER_WRITES),
+    ];
+    if !third.contains_key("PartitaLpVmloads") {
+        bail!("the console's counters are not the machine's");
+    }
+    let per_trip = names.map(|(name, index)| {
+        let known = partita::COUNTERS.iter().find(|(known, ..)| *known == index);
+        let counter = known.map_or("", |(_, counter, _)| counter);
+        // The table leaves zeros out.
+        let of = |table: &Table| table.get(counter).copied().unwrap_or(0) as f64;
+        let trips = of(third) - of(second) - (of(second) - of(first));
+        let thousandths = (1000.0 * trips / f64::from(work.trips)).round();
+        (name.to_owned(), thousandths / 1000.0)
+    });
+    Ok(per_trip.into())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Figures, exits, tables};
+    use super::{Figures, Work, exits, tables, work};
 
     const TEXT: &str = "partita> counters a\n\
         COUNTER                            VALUE\n\
@@ -99,5 +133,19 @@ mod tests {
         assert_eq!(figures["boot_exits_without_port_io"].value, 7);
         assert_eq!(figures["boot_exits"].counters.len(), 2);
         assert!(exits("boot_exits", "partita> ", "x", &mut figures).is_err());
+    }
+
+    #[test]
+    fn a_round_trip_does_not_pay_for_the_typing() {
+        let table = |loads: u32| format!("COUNTER VALUE\nPartitaLpVmloads {loads}\npartita> \n");
+        let text = [100, 130, 2164].map(table).concat();
+        let asked = Work {
+            figure: "a".into(),
+            trips: 1000,
+        };
+        let counters = work(&asked, &text).unwrap();
+        assert_eq!(counters["vmload"], 2.004);
+        assert_eq!(counters["xsave"], 0.0);
+        assert!(work(&asked, &table(1)).is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 /// One figure.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figure {
     /// The median, the sum or the size.
     pub value: u64,
@@ -21,8 +21,11 @@ pub struct Figure {
     pub max: Option<u64>,
     /// What else was counted during the measurement.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub counters: BTreeMap<String, u64>,
+    pub counters: Counters,
 }
+
+/// What was counted, by name: sums, or numbers per round trip.
+pub type Counters = BTreeMap<String, f64>;
 
 /// Figures by their keys.
 pub type Figures = BTreeMap<String, Figure>;
@@ -36,7 +39,7 @@ impl Figure {
             command: command.into(),
             min: None,
             max: None,
-            counters: BTreeMap::new(),
+            counters: Counters::new(),
         }
     }
 }
@@ -51,18 +54,37 @@ pub fn parse(line: &str, command: &str) -> Option<(String, Figure)> {
     let value = words.next()?.parse().ok()?;
     let unit = words.next()?;
     let mut figure = Figure::new(value, unit, command);
-    figure.counters = words
-        .filter_map(|word| word.split_once('='))
-        .filter_map(|(name, number)| Some((name.to_owned(), number.parse().ok()?)))
-        .collect();
-    figure.min = figure.counters.remove("min");
-    figure.max = figure.counters.remove("max");
+    for (name, number) in words.filter_map(|word| word.split_once('=')) {
+        match name {
+            "min" => figure.min = Some(number.parse().ok()?),
+            "max" => figure.max = Some(number.parse().ok()?),
+            _ => {
+                figure.counters.insert(name.into(), number.parse().ok()?);
+            }
+        }
+    }
     Some((key, figure))
+}
+
+/// Reads a line `counts KEY NAME=N.NNN ...`.
+pub fn parse_counts(line: &str) -> Option<(String, Counters)> {
+    let mut words = line.split_whitespace();
+    if words.next()? != "counts" {
+        return None;
+    }
+    let key = words.next()?.to_owned();
+    let counters = words
+        .map(|word| {
+            let (name, number) = word.split_once('=')?;
+            Some((name.to_owned(), number.parse().ok()?))
+        })
+        .collect::<Option<Counters>>()?;
+    Some((key, counters))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{parse, parse_counts};
 
     #[test]
     fn a_figure_has_bounds_and_counters() {
@@ -76,7 +98,16 @@ mod tests {
             (figure.value, figure.min, figure.max),
             (250, Some(240), Some(300))
         );
-        assert_eq!(figure.counters["exits"], 1000);
+        assert_eq!(figure.counters["exits"], 1000.0);
+    }
+
+    #[test]
+    fn counts_are_whole_or_thousandths() {
+        let (key, counters) = parse_counts("counts msr_exit vmload=2.001 xsave=0.000").unwrap();
+        assert_eq!(key, "msr_exit");
+        assert_eq!(counters["vmload"], 2.001);
+        assert_eq!(counters["xsave"], 0.0);
+        assert!(parse_counts("counts msr_exit vmload=many").is_none());
     }
 
     #[test]

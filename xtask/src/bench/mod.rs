@@ -5,7 +5,10 @@
 //!
 //! ```text
 //! bench KEY VALUE UNIT [min=N] [max=N] [COUNTER=N ...]
+//! counts KEY COUNTER=N ...
 //! ```
+//!
+//! of which the second adds what was counted per round trip to a figure that may come from another scenario,
 //!
 //! or type `counters` on the root console, which prints tables (`console`).
 
@@ -21,7 +24,7 @@ use crate::setup::apt;
 use crate::system::System;
 use crate::test::scenario::Scenario;
 use crate::test::{emulator, needs};
-use figure::{Figure, Figures};
+use figure::{Counters, Figure, Figures};
 
 /// Runs the command; returns whether every bounded figure was measured and keeps its bound.
 ///
@@ -37,10 +40,16 @@ pub fn bench(filter: Option<&str>) -> Result<bool> {
     }
     apt::require(&apt::EMULATOR)?;
     let system = System::build(needs(&scenarios))?;
-    let mut figures = Figures::new();
+    let (mut figures, mut counted) = (Figures::new(), Vec::new());
     for scenario in &scenarios {
-        run(&system, scenario, &mut figures)
+        run(&system, scenario, &mut figures, &mut counted)
             .with_context(|| format!("bench scenario {}", scenario.name))?;
+    }
+    for (key, counters) in counted {
+        match figures.get_mut(&key) {
+            Some(figure) => figure.counters.extend(counters),
+            None => println!("{key}, which is not measured: {counters:?}"),
+        }
     }
     let image = flat::loaded_bytes(&paths::read(system.hypervisor())?)?;
     figures.insert(
@@ -54,7 +63,12 @@ pub fn bench(filter: Option<&str>) -> Result<bool> {
     Ok(table::print(&figures, filter.is_none()))
 }
 
-fn run(system: &System, scenario: &Scenario, figures: &mut Figures) -> Result<()> {
+fn run(
+    system: &System,
+    scenario: &Scenario,
+    figures: &mut Figures,
+    counted: &mut Vec<(String, Counters)>,
+) -> Result<()> {
     let image = emulator::prepare(system, scenario)?;
     let mut line = emulator::boot(scenario, &image)?;
     let result = emulator::play(&mut line, &scenario.steps);
@@ -70,9 +84,13 @@ fn run(system: &System, scenario: &Scenario, figures: &mut Figures) -> Result<()
         if let Some((key, figure)) = figure::parse(text, &command) {
             figures.insert(key, figure);
         }
+        counted.extend(figure::parse_counts(text));
     }
     if let Some(name) = &scenario.exits {
         console::exits(name, &transcript, &command, figures)?;
+    }
+    if let Some(work) = &scenario.work {
+        counted.push((work.figure.clone(), console::work(work, &transcript)?));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! vendor = "svm"               # whose virtualization it runs on
 //! fast = true                  # part of `cargo xtask test --fast`
 //! exits = "boot_exits"         # bench only: a figure made of the last table that `counters NAME` printed
+//! work = { figure = "KEY", trips = 10000 } # bench only: what a round trip takes, from three tables of `counters`
 //! root = "payload/NAME"        # optional: a payload root instead of the built-in root kernel
 //! forbid = ["PANIC"]           # optional: text that fails the scenario wherever it appears
 //!
@@ -71,6 +72,8 @@ pub struct Scenario {
     pub fast: bool,
     /// For `cargo xtask bench`: key of the figure that adds up the exits in the last table of `counters`.
     pub exits: Option<String>,
+    /// For `cargo xtask bench`: the figure whose round trips the last tables of `counters` are about.
+    pub work: Option<Work>,
     /// Why it cannot pass yet: it is reported as skipped, with this reason.
     pub skip: Option<String>,
     /// Archive member that replaces the root kernel.
@@ -99,6 +102,16 @@ pub struct Scenario {
     /// Steps of a cycle.
     #[serde(default)]
     pub cycle: Vec<Step>,
+}
+
+/// Which round trips a scenario of the bench lets the console count.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Work {
+    /// Key of the figure that they belong to.
+    pub figure: String,
+    /// How many are made between the last table but one and the last.
+    pub trips: u32,
 }
 
 /// A further archive member.

@@ -82,6 +82,7 @@ impl Vcpu {
 
     fn after_exit(&mut self, processor: &mut Processor) {
         if self.caps.spec_ctrl && self.spec_ctrl != processor.host_spec_ctrl {
+            processor.counters.msr_writes += 1;
             // SAFETY: the MSR exists, and this is the value the host found there.
             unsafe { hardware::wrmsr(hardware::MSR_SPEC_CTRL, processor.host_spec_ctrl) };
         }

@@ -355,6 +355,7 @@ fn new_cpu(hv: &'static Hypervisor) -> Cpu {
         notices: NoticeQueue::new(),
         slice_end: RefTime::MAX,
         armed: u64::MAX,
+        idle_time: RefTime::ZERO,
         reschedule: false,
         buffers: Some(Box::leak(Box::new(Buffers::new()))),
     }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use root_kernel::addr::Pfn;
 use root_kernel::frames::Slot;
 use root_kernel::hv::{Hv, Retry, simple};
-use tlfs::stats::{CounterName, hypervisor, logical_processor, partition, vp};
+use tlfs::stats::{CounterName, hypervisor, logical_processor, partita, partition, vp};
 use tlfs::{
     HvCallCode, HvInputStatsPage, HvOutputMapStatsPage, HvPartitionId, HvStatsAreaType,
     HvStatsObjectIdentity, HvStatsObjectType, HvVpIndex,
@@ -34,6 +34,11 @@ pub fn machine() -> Vec<Value> {
             HvStatsObjectType::LOGICAL_PROCESSOR,
             HvStatsObjectIdentity::logical_processor(0, area),
             logical_processor::COUNTERS,
+        ),
+        (
+            HvStatsObjectType::LOGICAL_PROCESSOR,
+            HvStatsObjectIdentity::logical_processor(0, area),
+            partita::COUNTERS,
         ),
         (
             HvStatsObjectType::PARTITION,

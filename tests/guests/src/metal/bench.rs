@@ -32,7 +32,7 @@ impl Meter {
             nothing: 0,
         };
         let nothing = raw.measure(|| {});
-        report("empty_loop", nothing, format_args!(""));
+        report("empty_loop", nothing);
         Self {
             nothing: nothing.median,
             ..raw
@@ -42,84 +42,7 @@ impl Meter {
     /// Measures `work`, and prints the figure under `key`.
     #[inline(always)]
     pub fn row(&self, key: &str, work: impl FnMut()) {
-        report(key, self.measure(work), format_args!(""));
-    }
-
-    /// Measures CPUID leaf 1.
-    pub fn cpuid_row(&self, key: &str) {
-        self.row(key, || {
-            // SAFETY: changes the registers named; RBX is brought back.
-            unsafe {
-                asm!(
-                    "mov {saved}, rbx",
-                    "cpuid",
-                    "mov rbx, {saved}",
-                    saved = out(reg) _,
-                    inout("eax") 1 => _,
-                    inout("ecx") 0 => _,
-                    out("edx") _,
-                );
-            }
-        });
-    }
-
-    /// Measures RDMSR of the x2APIC's id.
-    pub fn apic_id_row(&self, key: &str) {
-        self.row(key, || {
-            // SAFETY: reads the APIC id.
-            unsafe { asm!("rdmsr", in("ecx") APIC_ID, out("eax") _, out("edx") _) };
-        });
-    }
-
-    /// Measures a simple hypercall, which has to end with `wanted`. The pages are the call's.
-    pub fn hypercall_row(
-        &self,
-        key: &str,
-        code: HvCallCode,
-        input: u64,
-        output: &Pages<4096>,
-        wanted: HvStatus,
-    ) {
-        let control = HvHypercallInput::simple(code).into_bits();
-        self.row(key, || {
-            let result: u64;
-            // SAFETY: changes the registers named (guest sheet 5.1) and the output page.
-            unsafe {
-                asm!(
-                    "vmmcall",
-                    inout("rcx") control => _,
-                    inout("rdx") input => _,
-                    inout("r8") output.gpa() => _,
-                    out("rax") result,
-                    out("r9") _,
-                    out("r10") _,
-                    out("r11") _,
-                );
-            }
-            assert_eq!(result, u64::from(wanted.0));
-        });
-    }
-
-    /// As [`row`](Self::row), with what `count` counted meanwhile: pairs of a name and a number, which are printed per round trip.
-    #[inline(always)]
-    pub fn counted_row<const N: usize>(
-        &self,
-        key: &str,
-        names: [&str; N],
-        count: impl Fn() -> [u64; N],
-        work: impl FnMut(),
-    ) {
-        let before = count();
-        let summary = self.measure(work);
-        let after = count();
-        let trips = (COUNT + WARM_UP) as u64;
-        let per_trip: [u64; N] =
-            core::array::from_fn(|index| (after[index] - before[index] + trips / 2) / trips);
-        report(
-            key,
-            summary,
-            format_args!("{}", Counters(&names, &per_trip)),
-        );
+        report(key, self.measure(work));
     }
 
     #[inline(always)]
@@ -154,23 +77,56 @@ impl Default for Meter {
     }
 }
 
-fn report(key: &str, cost: Summary, counters: core::fmt::Arguments<'_>) {
+fn report(key: &str, cost: Summary) {
     println!(
-        "bench {key} {} instructions min={} max={}{counters}",
+        "bench {key} {} instructions min={} max={}",
         cost.median, cost.min, cost.max
     );
 }
 
-/// ` NAME=N` for each.
-struct Counters<'a>(&'a [&'a str], &'a [u64]);
-
-impl core::fmt::Display for Counters<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        self.0
-            .iter()
-            .zip(self.1)
-            .try_for_each(|(name, count)| write!(f, " {name}={count}"))
+/// CPUID leaf 1.
+#[inline(always)]
+pub fn cpuid() {
+    // SAFETY: changes the registers named; RBX is brought back.
+    unsafe {
+        asm!(
+            "mov {saved}, rbx",
+            "cpuid",
+            "mov rbx, {saved}",
+            saved = out(reg) _,
+            inout("eax") 1 => _,
+            inout("ecx") 0 => _,
+            out("edx") _,
+        );
     }
+}
+
+/// RDMSR of the x2APIC's id.
+#[inline(always)]
+pub fn apic_id() {
+    // SAFETY: reads the APIC id.
+    unsafe { asm!("rdmsr", in("ecx") APIC_ID, out("eax") _, out("edx") _) };
+}
+
+/// A simple hypercall, which has to end with `wanted`. The pages are the call's.
+#[inline(always)]
+pub fn hypercall(code: HvCallCode, input: u64, output: &Pages<4096>, wanted: HvStatus) {
+    let control = HvHypercallInput::simple(code).into_bits();
+    let result: u64;
+    // SAFETY: changes the registers named (guest sheet 5.1) and the output page.
+    unsafe {
+        asm!(
+            "vmmcall",
+            inout("rcx") control => _,
+            inout("rdx") input => _,
+            inout("r8") output.gpa() => _,
+            out("rax") result,
+            out("r9") _,
+            out("r10") _,
+            out("r11") _,
+        );
+    }
+    assert_eq!(result, u64::from(wanted.0));
 }
 
 /// The TSC, with nothing moved across.

@@ -13,6 +13,7 @@ pub mod memory;
 pub mod pool;
 pub mod stats;
 pub mod vp;
+pub mod work;
 
 pub use call::Calls;
 pub use child::Child;

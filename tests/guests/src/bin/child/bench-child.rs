@@ -7,7 +7,7 @@
 use core::arch::asm;
 
 use guests::metal::Boot;
-use guests::metal::bench::Meter;
+use guests::metal::bench::{self, Meter};
 use guests::metal::cell::Pages;
 use guests::{child, println};
 use tlfs::{
@@ -34,11 +34,15 @@ fn main(_: &Boot) {
     // The call with the least to do, GetPartitionId, is not for children: a payload root measures it.
     let (input, code) = (INPUT.gpa(), HvCallCode::GET_PARTITION_ID);
     let refused = HvStatus::ACCESS_DENIED;
-    meter.hypercall_row("refused_hypercall", code, input, &OUTPUT, refused);
+    meter.row("refused_hypercall", || {
+        bench::hypercall(code, input, &OUTPUT, refused);
+    });
     let (done, code) = (HvStatus::SUCCESS, HvCallCode::GET_PARTITION_PROPERTY);
-    meter.hypercall_row("child_hypercall", code, input, &OUTPUT, done);
-    meter.cpuid_row("cpuid_exit");
-    meter.apic_id_row("msr_exit");
+    meter.row("child_hypercall", || {
+        bench::hypercall(code, input, &OUTPUT, done);
+    });
+    meter.row("cpuid_exit", bench::cpuid);
+    meter.row("msr_exit", bench::apic_id);
     meter.row("io_intercept_round_trip", || {
         // SAFETY: nothing is there.
         unsafe { asm!("out dx, al", in("dx") OPEN_PORT, in("al") 0u8) };

@@ -11,6 +11,7 @@ mod msrs;
 mod ports;
 mod processor;
 mod results;
+mod run_time;
 mod state;
 mod translate;
 
@@ -47,6 +48,7 @@ fn main(start: &Boot) {
         translate::results,
         translate::flags,
         state::local_apic,
+        run_time::counts,
     ] {
         test(&mut root);
     }

@@ -1,0 +1,46 @@
+//! Counters that are shown later than they are counted.
+//!
+//! What is counted on every exit is counted where that costs least, and VPs' times are kept by the run queue. Both come
+//! into the stats pages when a VP's turn ends, when the processor has nothing to do, when a physical interrupt is served,
+//! and when the root maps a page.
+
+use tlfs::stats::{logical_processor as lp, partita, vp as counter};
+
+use super::Cpu;
+use crate::partition::Vp;
+use crate::time::RefTime;
+
+impl Cpu {
+    /// Brings the processor's page up to date.
+    pub fn show_processor(&self, now: RefTime) {
+        let counted = self.processor.counters();
+        let page = &self.hv.lp_stats;
+        for (index, value) in [
+            (lp::GLOBAL_TIME, now.units()),
+            (
+                lp::TOTAL_RUN_TIME,
+                now.saturating_sub(self.idle_time).units(),
+            ),
+            (partita::GUEST_ENTRIES, counted.runs),
+            (partita::VMLOADS, counted.vmloads),
+            (partita::VMSAVES, counted.vmsaves),
+            (partita::XSAVES, counted.xsaves),
+            (partita::XRSTORS, counted.xrstors),
+            (partita::TLB_FLUSH_REQUESTS, counted.tlb_flushes),
+            (
+                partita::MSR_WRITES,
+                counted.msr_writes + self.apic.msr_writes(),
+            ),
+            (partita::CONTROL_REGISTER_WRITES, counted.xcr_writes),
+        ] {
+            page.set(index, value);
+        }
+    }
+
+    /// Brings the time that a VP has run into its page.
+    pub fn show_run_time(&self, vp: &Vp, now: RefTime) {
+        if let Some(time) = self.queue.run_time(vp.queue_slot, now) {
+            vp.stats.set(counter::TOTAL_RUN_TIME, time.units());
+        }
+    }
+}
