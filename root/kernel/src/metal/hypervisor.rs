@@ -9,10 +9,9 @@ use root_kernel::hv::{Hypercalls, simple};
 use root_kernel::paging::{Attributes, Rights};
 use tlfs::{
     HV_X64_MSR_CRASH_CTL, HV_X64_MSR_CRASH_P0, HV_X64_MSR_EOM, HV_X64_MSR_GUEST_OS_ID,
-    HV_X64_MSR_HYPERCALL, HV_X64_MSR_SCONTROL, HV_X64_MSR_SIMP, HV_X64_MSR_SINT0,
-    HV_X64_MSR_VP_ASSIST_PAGE, HvCallCode, HvCrashCtl, HvHypercallInput, HvHypercallMsr,
-    HvHypercallResult, HvMessageType, HvOutputPartitionId, HvPageMsr, HvPartitionId, HvStatus,
-    HvSynicScontrol, HvSynicSint,
+    HV_X64_MSR_HYPERCALL, HV_X64_MSR_SCONTROL, HV_X64_MSR_SIMP, HV_X64_MSR_SINT0, HvCallCode,
+    HvCrashCtl, HvHypercallInput, HvHypercallMsr, HvHypercallResult, HvMessageType,
+    HvOutputPartitionId, HvPageMsr, HvPartitionId, HvStatus, HvSynicScontrol, HvSynicSint,
 };
 
 use super::cell::Global;
@@ -38,12 +37,8 @@ pub struct Features {
     pub reference_tsc: bool,
     /// Frequency MSRs.
     pub frequencies: bool,
-    /// VP assist page.
-    pub assist_page: bool,
     /// Crash MSRs.
     pub crash: bool,
-    /// Do not use automatic end of interrupt.
-    pub no_auto_eoi: bool,
     /// May create partitions.
     pub root: bool,
 }
@@ -57,10 +52,6 @@ struct Pages {
     output: Pfn,
     /// The SIM page.
     messages: u64,
-    /// The VP assist page, 0 if unused.
-    assist: u64,
-    /// SINT0 needs an end of interrupt.
-    explicit_eoi: bool,
 }
 
 static FEATURES: Global<Features> = Global::empty();
@@ -76,7 +67,6 @@ pub fn features() -> Features {
         return Features::default();
     }
     let features = __cpuid(0x4000_0003);
-    let hints = __cpuid(0x4000_0004);
     let bit = |word: u32, bit: u32| word & (1 << bit) != 0;
     Features {
         present: true,
@@ -85,9 +75,7 @@ pub fn features() -> Features {
         reference_counter: bit(features.eax, 1),
         reference_tsc: bit(features.eax, 9),
         frequencies: bit(features.eax, 11) && bit(features.edx, 8),
-        assist_page: bit(features.eax, 4),
         crash: bit(features.edx, 10),
-        no_auto_eoi: bit(hints.eax, 9),
         root: bit(features.ebx, 0),
     }
 }
@@ -118,7 +106,7 @@ pub fn init(features: &Features) {
         Err(error) => console::line(format_args!("own partition id not known: {error}")),
     }
     if features.synic {
-        init_synic(features);
+        init_synic();
     }
 }
 
@@ -157,29 +145,22 @@ fn init_hypercalls() {
     PAGES.with(|pages| pages.code = code);
 }
 
-fn init_synic(features: &Features) {
+fn init_synic() {
     // SAFETY: the features say that these MSRs exist. Pages are where the hypervisor says.
     unsafe {
         let simp = HvPageMsr::from_bits(read_msr(HV_X64_MSR_SIMP)).with_enabled(true);
         write_msr(HV_X64_MSR_SIMP, simp.into_bits());
+        // An EOI of its own would be an exit for each intercept. The hint against this is for handlers that let others of
+        // their priority in: ours runs with interrupts off to its end.
         let sint = HvSynicSint::new()
             .with_vector(apic::SYNIC_VECTOR)
-            .with_auto_eoi(!features.no_auto_eoi);
+            .with_auto_eoi(true);
         write_msr(HV_X64_MSR_SINT0, sint.into_bits());
         write_msr(
             HV_X64_MSR_SCONTROL,
             HvSynicScontrol::new().with_enabled(true).into_bits(),
         );
-        PAGES.with(|pages| {
-            pages.messages = provided(simp);
-            pages.explicit_eoi = features.no_auto_eoi;
-        });
-        if features.assist_page {
-            let assist =
-                HvPageMsr::from_bits(read_msr(HV_X64_MSR_VP_ASSIST_PAGE)).with_enabled(true);
-            write_msr(HV_X64_MSR_VP_ASSIST_PAGE, assist.into_bits());
-            PAGES.with(|pages| pages.assist = provided(assist));
-        }
+        PAGES.with(|pages| pages.messages = provided(simp));
     }
 }
 
@@ -249,11 +230,7 @@ const MORE_PENDING: u8 = 1;
 
 /// SINT0's interrupt: hands each message to whom it concerns. This is on the path of every intercept.
 pub fn messages() {
-    let (slot, explicit_eoi, assist) =
-        PAGES.with(|pages| (pages.messages, pages.explicit_eoi, pages.assist));
-    if explicit_eoi && !eoi_done(assist) {
-        apic::end_of_interrupt();
-    }
+    let slot = PAGES.with(|pages| pages.messages);
     if slot == 0 {
         return;
     }
@@ -282,17 +259,6 @@ pub fn messages() {
             other => process::note_unknown_message(other),
         }
     }
-}
-
-/// Whether the hypervisor says that the interrupt in service needs no EOI.
-fn eoi_done(assist: u64) -> bool {
-    if assist == 0 {
-        return false;
-    }
-    // SAFETY: the first word of the VP assist page, in the direct map. The hypervisor changes it only while this VP
-    // does not run, so an exchange without a lock prefix would do; the atomic one costs little.
-    let word = unsafe { core::sync::atomic::AtomicU32::from_ptr(assist as *mut u32) };
-    word.swap(0, core::sync::atomic::Ordering::SeqCst) & 1 != 0
 }
 
 /// Tells the hypervisor that the root ends in a panic, if it wants to know.
