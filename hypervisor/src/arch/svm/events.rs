@@ -179,6 +179,17 @@ impl Vcpu {
             .map_or(0, |(rip, next)| next.wrapping_sub(rip) as u8)
     }
 
+    /// Before entry with an event: how this processor takes it.
+    #[inline(never)]
+    pub(super) fn prepare_event(&mut self) {
+        if self.software_rip.is_some() {
+            self.prepare_software_event();
+        }
+        if self.caps.repeats_interrupts {
+            self.post_interrupt();
+        }
+    }
+
     /// Before entry: a software interrupt returns behind its instruction. With next-RIP the processor takes it from there,
     /// without it RIP itself is what is pushed.
     pub(super) fn prepare_software_event(&mut self) {
@@ -217,7 +228,11 @@ impl Vcpu {
 
     /// After exit: if the virtual interrupt was not taken, because something else ended the run before, it is an event
     /// again whose delivery was interrupted.
-    pub(super) fn settle_interrupt(&mut self, vector: u8) {
+    #[inline(never)]
+    pub(super) fn settle_interrupt(&mut self) {
+        let Some(vector) = self.posted.take() else {
+            return;
+        };
         let ready = self.save().rflags & rflags::IF != 0 && !self.interrupt_shadow();
         let control = self.control_mut();
         let waits = control.vintr & vintr::IRQ != 0;

@@ -48,11 +48,8 @@ impl Vcpu {
         let save = self.save_mut();
         save.rax = rax;
         save.rsp = rsp;
-        if self.software_rip.is_some() {
-            self.prepare_software_event();
-        }
-        if self.caps.repeats_interrupts {
-            self.post_interrupt();
+        if self.control().event_inj != 0 {
+            self.prepare_event();
         }
         if self.save().dr7 & DR7_ENABLED != 0 && !self.debug_loaded {
             self.debug_loaded = true;
@@ -99,8 +96,8 @@ impl Vcpu {
                 self.refresh_intercepts();
             }
         }
-        if let Some(vector) = self.posted.take() {
-            self.settle_interrupt(vector);
+        if self.posted.is_some() {
+            self.settle_interrupt();
         }
         self.requeue_interrupted_event();
         self.observe_iret();

@@ -185,9 +185,7 @@ fn posting() -> Vcpu {
 
 /// What an exit does about events.
 fn settle(v: &mut Vcpu) {
-    if let Some(vector) = v.posted.take() {
-        v.settle_interrupt(vector);
-    }
+    v.settle_interrupt();
     v.requeue_interrupted_event();
 }
 
