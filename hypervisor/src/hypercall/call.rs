@@ -34,6 +34,18 @@ impl Default for Buffers {
     }
 }
 
+/// The input list of a rep call.
+#[derive(Clone, Copy, Debug)]
+pub struct List<'a>(&'a [u8]);
+
+impl List<'_> {
+    /// Element `index`; zeros if there is none.
+    pub fn element<T: FromBytes + Immutable>(&self, index: usize) -> T {
+        let bytes = self.0.get(index * size_of::<T>()..).unwrap_or(&[]);
+        T::read_from_prefix(bytes).map_or_else(|_| T::new_zeroed(), |(value, _)| value)
+    }
+}
+
 /// A call: who calls, with what, and what comes of it.
 pub struct Call<'a> {
     /// The processor.
@@ -98,9 +110,13 @@ impl<'a> Call<'a> {
 
     /// Element `index` of the input list.
     pub fn element<T: FromBytes + Immutable>(&self, index: usize) -> T {
-        let start = self.request.header_bytes + index * size_of::<T>();
-        let bytes = self.input.get(start..).unwrap_or(&[]);
-        T::read_from_prefix(bytes).map_or_else(|_| T::new_zeroed(), |(value, _)| value)
+        self.list().element(index)
+    }
+
+    /// The input list, to be read while the call is in use otherwise.
+    pub fn list(&self) -> List<'a> {
+        let start = self.request.header_bytes;
+        List(self.input.get(start..).unwrap_or(&[]))
     }
 
     /// Sets the output of a simple call.

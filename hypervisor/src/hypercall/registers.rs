@@ -1,14 +1,18 @@
 //! Registers of VPs (root sheet A.3.4, B.4).
 
+use core::ops::Range;
+
 use tlfs::{
     HvInputVpRegisters, HvPartitionPrivilegeMask, HvRegisterAssoc, HvRegisterName, HvStatus,
 };
 
 use super::Call;
+use super::call::List;
 use crate::hv::Hypervisor;
 use crate::partition::registers::{self, SetEffect};
 use crate::partition::table::PartitionGuard;
 use crate::partition::{Partition, PartitionState, Vp, VpRef, register_page};
+use crate::sched::Slot;
 use crate::synic::SynicEffect;
 
 /// Registers that one execution of a call does.
@@ -75,7 +79,21 @@ struct After {
     synic: Option<SynicEffect>,
 }
 
-/// HvCallSetVpRegisters: in the order of the list, up to the first that is refused.
+/// What came of a list, and how the VP is then.
+struct Outcome {
+    result: Result<(), HvStatus>,
+    done: usize,
+    after: After,
+    suspended: bool,
+    /// Its place in the queue.
+    place: Slot,
+    /// The same, if it wants to run.
+    wanted: Option<Slot>,
+}
+
+/// HvCallSetVpRegisters: in the order of the list, up to the first that is refused. A VP that may run then goes on.
+///
+/// This is how every intercept ends, so the VP is looked up once.
 pub fn set(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let input: HvInputVpRegisters = call.input();
     let (mut target, who) = target(call, &input)?;
@@ -84,20 +102,11 @@ pub fn set(call: &mut Call<'_>) -> Result<(), HvStatus> {
     if live {
         call.cpu.store_fpu(call.vp);
     }
-    load_page(call, hv, who)?;
-    let mut after = After::default();
-    let mut result = Ok(());
-    for index in call.reps().take(CHUNK) {
-        let assoc: HvRegisterAssoc = call.element(index);
-        result = call
-            .with_vp(who, |vp| set_one(hv, &mut target, vp, &assoc, &mut after))
-            .and_then(|result| result);
-        if result.is_err() {
-            break;
-        }
-        call.done += 1;
-    }
+    let (list, reps) = (call.list(), call.reps());
+    let outcome = call.with_vp(who, |vp| set_all(hv, &mut target, vp, list, reps))??;
     drop(target);
+    call.done = outcome.done;
+    let after = outcome.after;
     if after.fpu && live {
         call.cpu.reload_fpu(call.vp);
     }
@@ -109,8 +118,51 @@ pub fn set(call: &mut Call<'_>) -> Result<(), HvStatus> {
     if after.timer {
         call.cpu.set_timer_of(call.vp, who);
     }
-    settle(call, hv, who, &after)?;
-    result
+    if after.suspend {
+        if outcome.suspended {
+            call.cpu.queue.block(outcome.place, hv.now());
+            call.cpu.reschedule |= live;
+        } else {
+            call.cpu.wake_slot(outcome.wanted);
+        }
+    }
+    outcome.result
+}
+
+/// Sets a part of the list in a VP; the page of one that stays suspended shows it.
+///
+/// # Errors
+/// What the worker left in the register page is refused; nothing of the list is set then.
+fn set_all(
+    hv: &Hypervisor,
+    target: &mut Partition,
+    vp: &mut Vp,
+    list: List<'_>,
+    reps: Range<usize>,
+) -> Result<Outcome, HvStatus> {
+    if vp.is_suspended() {
+        register_page::load(hv, vp)?;
+    }
+    let (mut after, mut done, mut result) = (After::default(), reps.start, Ok(()));
+    for index in reps.take(CHUNK) {
+        result = set_one(hv, target, vp, &list.element(index), &mut after);
+        if result.is_err() {
+            break;
+        }
+        done += 1;
+    }
+    let suspended = vp.is_suspended();
+    if suspended && !vp.is_root() {
+        register_page::publish(hv, vp, &register_page::stored_xmm(vp));
+    }
+    Ok(Outcome {
+        result,
+        done,
+        after,
+        suspended,
+        place: vp.queue_slot,
+        wanted: vp.wanted_slot(),
+    })
 }
 
 fn set_one(
@@ -135,25 +187,5 @@ fn set_one(
     }
     // Any register may be a floating point one; that of the VP in hand goes back into the processor.
     after.fpu |= assoc.name.0 >> 16 == 3;
-    Ok(())
-}
-
-/// A VP that may run goes on; of one that may not, the page shows what was set.
-fn settle(call: &mut Call<'_>, hv: &Hypervisor, who: VpRef, after: &After) -> Result<(), HvStatus> {
-    let (suspended, place) = call.with_vp(who, |vp| {
-        let suspended = vp.is_suspended();
-        if suspended && !vp.is_root() {
-            register_page::publish(hv, vp, &register_page::stored_xmm(vp));
-        }
-        (suspended, vp.queue_slot)
-    })?;
-    if after.suspend {
-        if suspended {
-            call.cpu.queue.block(place, hv.now());
-            call.cpu.reschedule |= who == call.vp.who;
-        } else {
-            call.cpu.wake(call.vp, who);
-        }
-    }
     Ok(())
 }

@@ -80,7 +80,7 @@ impl Cpu {
     }
 
     /// The VP in this place of the queue runs, if there is one that wants to.
-    pub(super) fn wake_slot(&mut self, wanted: Option<Slot>) {
+    pub fn wake_slot(&mut self, wanted: Option<Slot>) {
         if wanted.is_some_and(|slot| self.queue.wake(slot)) {
             self.reschedule = true;
         }
