@@ -190,11 +190,11 @@ impl<'a> Call<'a> {
         self.target(id)
     }
 
-    /// Names a VP of a partition that exists.
+    /// Names a VP of a partition that exists, for [`with_vp`](Self::with_vp) to find out whether it does.
     ///
     /// # Errors
-    /// INVALID_VP_INDEX.
-    pub fn vp_of(
+    /// INVALID_VP_INDEX for an index that no VP has.
+    pub fn vp_named(
         &self,
         partition: &crate::partition::Partition,
         index: HvVpIndex,
@@ -208,9 +208,23 @@ impl<'a> Call<'a> {
             slot: partition.slot,
             index,
         };
-        if usize::from(index) >= MAX_VPS {
-            return Err(HvStatus::INVALID_VP_INDEX);
+        if usize::from(index) < MAX_VPS {
+            Ok(who)
+        } else {
+            Err(HvStatus::INVALID_VP_INDEX)
         }
+    }
+
+    /// Names a VP that exists.
+    ///
+    /// # Errors
+    /// INVALID_VP_INDEX.
+    pub fn vp_of(
+        &self,
+        partition: &crate::partition::Partition,
+        index: HvVpIndex,
+    ) -> Result<VpRef, HvStatus> {
+        let who = self.vp_named(partition, index)?;
         if who == self.vp.who {
             return Ok(who);
         }

@@ -35,7 +35,7 @@ fn target(
     if !input.input_vtl.is_vtl0() {
         return Err(HvStatus::INVALID_PARAMETER);
     }
-    let who = call.vp_of(&target, input.vp_index)?;
+    let who = call.vp_named(&target, input.vp_index)?;
     Ok((target, who))
 }
 

@@ -20,6 +20,7 @@ use super::validate::{canonical, rflags_ok, segment_ok};
 use crate::arch::state::{Gprs, Segment, SegmentName, rflags};
 use crate::hv::Hypervisor;
 use crate::mem::addr::Spa;
+use crate::mem::phys::PhysMap;
 
 /// Words that [`publish`] writes: all but what is zero for ever.
 const WORDS: usize = offset_of!(Page, reserved_432) / 8;
@@ -37,8 +38,6 @@ macro_rules! word {
 const GPRS: usize = word!(gp_registers);
 const XMM: usize = word!(xmm);
 const SEGMENTS: usize = word!(segment);
-/// What the worker may change ends before this word.
-const WRITABLE_END: usize = word!(cr0);
 
 /// Version, validity and dirty bits of a page that is as it was published.
 const CLEAN: u64 = HV_VP_REGISTER_PAGE_VERSION_1 as u64 | 1 << (8 * offset_of!(Page, is_valid));
@@ -153,54 +152,74 @@ pub fn load(hypervisor: &Hypervisor, vp: &mut Vp) -> Result<(), HvStatus> {
         }
         head = found;
     }
-    let mut words = [0_u64; WRITABLE_END];
-    if phys.copy_from(at, words.as_mut_bytes()).is_err() {
-        return Ok(());
-    }
-    apply(vp, dirty_of(head), &words)
+    apply(phys, at, vp, dirty_of(head))
 }
 
-/// Loads the marked groups of a copy of the page: all or none.
-fn apply(vp: &mut Vp, dirty: Dirty, words: &[u64; WRITABLE_END]) -> Result<(), HvStatus> {
-    let segments: [Segment; 6] = core::array::from_fn(|number| {
-        let rest = words[SEGMENTS + 2 * number + 1];
-        Segment {
-            base: words[SEGMENTS + 2 * number],
-            limit: rest as u32,
-            selector: (rest >> 32) as u16,
-            attributes: (rest >> 48) as u16,
-        }
-    });
-    let (rip, flags) = (words[word!(rip)], words[word!(rflags)]);
-    let bad = (dirty.contains(Dirty::INSTRUCTION_POINTER) && !canonical(rip))
-        || (dirty.contains(Dirty::FLAGS) && !rflags_ok(flags))
-        || (dirty.contains(Dirty::SEGMENTS) && !segments.iter().all(segment_ok));
+/// Loads the marked groups of the page: all or none. Each word is read once.
+fn apply(phys: PhysMap, page: Spa, vp: &mut Vp, dirty: Dirty) -> Result<(), HvStatus> {
+    let word = |group, number| {
+        let marked = dirty.contains(group);
+        marked.then(|| phys.read_u64(place(page, number)).unwrap_or(0))
+    };
+    let rip = word(Dirty::INSTRUCTION_POINTER, word!(rip));
+    let flags = word(Dirty::FLAGS, word!(rflags));
+    let segments = dirty
+        .contains(Dirty::SEGMENTS)
+        .then(|| segments_of(&words(phys, page, SEGMENTS)));
+    let bad = rip.is_some_and(|rip| !canonical(rip))
+        || flags.is_some_and(|flags| !rflags_ok(flags))
+        || segments
+            .as_ref()
+            .is_some_and(|segments| !segments.iter().all(segment_ok));
     if bad {
         return Err(HvStatus::INVALID_REGISTER_VALUE);
     }
     if dirty.contains(Dirty::GENERAL_PURPOSE) {
-        let gprs = core::array::from_fn(|number| words[GPRS + number]);
-        *vp.hw.gprs_mut() = Gprs::from_array(gprs);
+        *vp.hw.gprs_mut() = Gprs::from_array(words(phys, page, GPRS));
     }
-    if dirty.contains(Dirty::INSTRUCTION_POINTER) {
+    if let Some(rip) = rip {
         set_rip(&mut vp.hw, rip);
     }
-    if dirty.contains(Dirty::FLAGS) {
+    if let Some(flags) = flags {
         vp.hw.set_rflags(flags | rflags::FIXED);
     }
     if dirty.contains(Dirty::XMM) {
-        for number in 0..6 {
-            let half = |offset: usize| u128::from(words[XMM + 2 * number + offset]);
+        let halves: [u64; 12] = words(phys, page, XMM);
+        for (number, half) in halves.as_chunks::<2>().0.iter().enumerate() {
             // There are sixteen registers.
-            let _ = vp.fpu.set_xmm(number, half(1) << 64 | half(0));
+            let value = u128::from(half[1]) << 64 | u128::from(half[0]);
+            let _ = vp.fpu.set_xmm(number, value);
         }
     }
-    if dirty.contains(Dirty::SEGMENTS) {
+    if let Some(segments) = segments {
         for (name, segment) in SEGMENT_NAMES.into_iter().zip(&segments) {
             vp.hw.set_segment(name, segment);
         }
     }
     Ok(())
+}
+
+const fn place(page: Spa, word: usize) -> Spa {
+    Spa(page.0 + 8 * word as u64)
+}
+
+/// Words of the page from `first` on. It is a frame of a pool, which the direct map covers.
+fn words<const COUNT: usize>(phys: PhysMap, page: Spa, first: usize) -> [u64; COUNT] {
+    let mut words = [0; COUNT];
+    let _ = phys.copy_from(place(page, first), words.as_mut_bytes());
+    words
+}
+
+fn segments_of(words: &[u64; 12]) -> [Segment; 6] {
+    core::array::from_fn(|number| {
+        let rest = words[2 * number + 1];
+        Segment {
+            base: words[2 * number],
+            limit: rest as u32,
+            selector: (rest >> 32) as u16,
+            attributes: (rest >> 48) as u16,
+        }
+    })
 }
 
 /// The page as the root sees it, for tests.
