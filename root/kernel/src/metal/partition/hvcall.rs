@@ -5,7 +5,7 @@ use alloc::vec;
 use root_abi::{Error, Hvcall};
 use root_kernel::addr::UserRange;
 use root_kernel::hv::{Hv, HvError, MAX_BLOCK, Request, Retry};
-use tlfs::HvStatus;
+use tlfs::{HvCallCode, HvStatus};
 
 use crate::metal::heap;
 use crate::metal::hypervisor::Metal;
@@ -58,6 +58,9 @@ pub fn hvcall(arguments: &mut Hvcall) -> Result<(), Error> {
             )
         })
     })?;
+    if request.code == HvCallCode::SET_VP_REGISTERS {
+        TABLE.with(|table| table.current().registers_set());
+    }
     arguments.status = status.0;
     arguments.reps = done as u16;
     match output_range {

@@ -10,7 +10,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use root_abi::{CreatePartition, Error, VpPages};
-use root_kernel::addr::{PAGE_SIZE, Pfn};
+use root_kernel::addr::PAGE_SIZE;
 use root_kernel::frames::{Class, Owner};
 use root_kernel::hv::{Hv, HvError, Partition, VpFrames, simple};
 use root_kernel::paging::Rights;
@@ -21,7 +21,7 @@ use tlfs::{
 use zerocopy::IntoBytes;
 
 use super::hypervisor::{self, Metal};
-use super::process::{Process, TABLE};
+use super::process::{Process, Resume, TABLE};
 use super::space::Space;
 use super::{heap, layout, root_task};
 use crate::metal::memory::{self, FRAMES};
@@ -143,23 +143,35 @@ fn show_pages(space: &Space, index: u32, frames: &VpFrames) -> Result<VpPages, E
     Ok(pages)
 }
 
-/// Lets a VP run on, by the call prepared in `block`. On the path of every intercept.
+/// Lets a VP run on, by its prepared call. On the path of every intercept.
 ///
 /// # Errors
 /// [`Error::Hypercall`].
-pub fn resume(block: Pfn, vp: u64) -> Result<(), Error> {
-    const CONTROL: HvHypercallInput = HvHypercallInput::new()
+#[inline]
+pub fn resume(resume: &Resume) -> Result<(), Error> {
+    const BOTH: HvHypercallInput = HvHypercallInput::new()
         .with_call_code(HvCallCode::SET_VP_REGISTERS)
         .with_rep_count(2);
-    let status = hypervisor::prepared(CONTROL, block.address());
+    const INTERCEPT_SUSPEND: HvHypercallInput = BOTH.with_rep_count(1);
+    let control = if resume.explicit {
+        BOTH
+    } else {
+        INTERCEPT_SUSPEND
+    };
+    let status = hypervisor::prepared(control, resume.block.address());
     if status == HvStatus::SUCCESS {
         return Ok(());
     }
+    not_resumed(resume.vp, status)
+}
+
+#[cold]
+fn not_resumed(vp: u32, status: HvStatus) -> Result<(), Error> {
     let error = HvError::Status {
         call: HvCallCode::SET_VP_REGISTERS,
         status,
     };
-    TABLE.with(|table| table.current().stopped(vp as u32, false));
+    TABLE.with(|table| table.current().stopped(vp, false));
     Err(refuse("resume VP", &error))
 }
 

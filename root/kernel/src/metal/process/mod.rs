@@ -1,7 +1,8 @@
 //! Processes: the table, who runs, what wakes whom, how they end.
 //!
 //! There is one kernel stack for each process and one for the root task, which is the hub: a process that blocks or is
-//! preempted switches to the root task, and that runs the next one or halts.
+//! preempted switches to the root task, and that runs the next one or halts. A process that blocks while nobody else has
+//! anything to do halts by itself.
 
 mod end;
 mod run;
@@ -63,6 +64,8 @@ pub struct Process {
     pub guest: GuestMemory,
     /// Block of the prepared resume call of each VP.
     resume_blocks: [Option<Pfn>; MAX_VPS],
+    /// VPs that may be suspended explicitly, which resuming has to end as well: one bit each.
+    explicit: u64,
     /// What it has to hear of.
     inbox: Inbox,
     /// Typed input for it.
@@ -73,6 +76,19 @@ pub struct Process {
     has_run: bool,
     event_place: Option<EventPlace>,
     end: Option<End>,
+}
+
+/// How a VP is let run on.
+#[derive(Clone, Copy, Debug)]
+pub struct Resume {
+    /// Block of the prepared call.
+    pub block: Pfn,
+    /// Which one.
+    pub vp: u32,
+    /// It may be suspended explicitly.
+    pub explicit: bool,
+    /// No VP of the process has run yet.
+    pub first: bool,
 }
 
 /// The table and what changes with it.
@@ -166,27 +182,43 @@ impl Table {
 }
 
 impl Process {
-    /// The block of the prepared call that lets a VP run on, when it may.
+    /// How a VP is let run on, when it may.
     ///
     /// # Errors
     /// [`Error::State`] if there is no such VP, or an intercept of it has not been reported yet.
-    fn resume(&mut self, vp: u64) -> Result<Pfn, Error> {
+    fn resume(&mut self, vp: u64) -> Result<Resume, Error> {
         let vp = u32::try_from(vp).map_err(|_| Error::State)?;
         let block = self.resume_blocks.get(vp as usize).copied().flatten();
         let block = block.ok_or(Error::State)?;
         self.inbox.resume(vp)?;
-        Ok(block)
+        let explicit = self.explicit & 1 << vp != 0;
+        self.explicit &= !(1 << vp);
+        Ok(Resume {
+            block,
+            vp,
+            explicit,
+            first: !self.has_run,
+        })
     }
 
-    /// Remembers the prepared call of a new VP.
+    /// Remembers the prepared call of a new VP, which is suspended explicitly.
     pub fn set_resume_block(&mut self, vp: u32, block: Pfn) {
         if let Some(place) = self.resume_blocks.get_mut(vp as usize) {
             *place = Some(block);
+            self.explicit |= 1 << vp;
         }
+    }
+
+    /// The process has set registers of its VPs, and may have suspended them explicitly.
+    pub fn registers_set(&mut self) {
+        self.explicit = u64::MAX;
     }
 
     /// A VP was stopped, see [`Inbox::stopped`].
     pub fn stopped(&mut self, vp: u32, suspended: bool) -> bool {
+        if let Some(bit) = 1_u64.checked_shl(vp) {
+            self.explicit |= bit;
+        }
         self.inbox.stopped(vp, suspended)
     }
 }
@@ -236,6 +268,7 @@ pub fn start(new: &New<'_>) -> Result<(), SpaceError> {
         partition: None,
         guest: GuestMemory::default(),
         resume_blocks: [None; MAX_VPS],
+        explicit: 0,
         inbox: Inbox::default(),
         input: ByteRing::new(),
         state: State::Ready,

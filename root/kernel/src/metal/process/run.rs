@@ -128,27 +128,59 @@ pub fn event_place(address: u64) -> Option<EventPlace> {
 /// [`Error::State`] or [`Error::Hypercall`] if the VP cannot be resumed; then nothing was waited for.
 pub fn wait(deadline: u64, resume: u64) -> Result<Event, Error> {
     if resume != NO_VP {
-        let block = TABLE.with(|table| table.current().resume(resume))?;
-        partition::resume(block, resume)?;
-        if TABLE.with(|table| !core::mem::replace(&mut table.current().has_run, true)) {
+        let resume = TABLE.with(|table| table.current().resume(resume))?;
+        partition::resume(&resume)?;
+        if resume.first {
+            TABLE.with(|table| table.current().has_run = true);
             root_task::worker_running();
         }
     }
     loop {
-        let now = time::now();
-        let found = TABLE.with(|table| {
+        let next = TABLE.with(|table| {
+            let others = table.root_task_wanted || !table.queue.is_empty();
             let process = table.current();
-            let found = process.inbox.next(now, deadline);
-            if found.is_none() {
-                process.deadline = deadline;
-                process.state = State::Waiting;
+            if process.inbox.has_news() {
+                return Next::Event;
             }
-            found
+            process.deadline = deadline;
+            if others {
+                process.state = State::Waiting;
+                Next::Others
+            } else {
+                Next::Nobody
+            }
         });
-        if let Some(event) = found {
-            return Ok(event);
+        if next == Next::Event || deadline != NEVER {
+            let now = time::now();
+            let event = TABLE.with(|table| {
+                let process = table.current();
+                let event = process.inbox.next(now, deadline);
+                if event.is_some() {
+                    process.state = State::Ready;
+                }
+                event
+            });
+            if let Some(event) = event {
+                return Ok(event);
+            }
+            time::wake_at(deadline);
         }
-        time::wake_at(deadline);
-        yield_to_root_task();
+        if next == Next::Nobody {
+            // The root task would do no more than this, after two switches.
+            cpu::wait_for_interrupt();
+        } else {
+            yield_to_root_task();
+        }
     }
+}
+
+/// What a process that waits finds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// There is something to report.
+    Event,
+    /// Somebody else can run.
+    Others,
+    /// The processor has nothing to do.
+    Nobody,
 }
