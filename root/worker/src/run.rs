@@ -1,6 +1,5 @@
 //! The life of a running VM: events in, VPs resumed.
 
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use board::device::ioapic::InterruptRequest;
@@ -35,21 +34,24 @@ pub struct Worker<S: System> {
     ram: S::Ram,
     board: Board,
     vps: Vec<S::Vp>,
-    /// VPs to let run on. Normally at most one; all of them at the start.
-    resume: VecDeque<u32>,
+    /// VPs to let run on, one bit each. Normally at most one; all of them at the start.
+    resume: u64,
+    /// The last that was.
+    resumed: u32,
 }
 
 impl<S: System> Worker<S> {
     /// A VM whose VPs have not run yet.
     pub(crate) fn new(system: S, ram: S::Ram, board: Board, vps: Vec<S::Vp>) -> Self {
         // Each VP is resumed once: VP 0 starts, the others then wait for their SIPI in the hypervisor.
-        let resume = (0..vps.len() as u32).collect();
+        let resume = (0..vps.len() as u32).fold(0, |all, vp| all | bit(vp));
         Self {
             system,
             ram,
             board,
             vps,
             resume,
+            resumed: u32::MAX,
         }
     }
 
@@ -69,8 +71,8 @@ impl<S: System> Worker<S> {
 
     /// Resumes a VP, waits for an event and serves it.
     fn step(&mut self) -> Result<(), Exit> {
-        let resume = self.resume.pop_front();
-        let deadline = if self.resume.is_empty() {
+        let resume = self.next_to_resume();
+        let deadline = if self.resume == 0 {
             self.board.next_deadline().unwrap_or(u64::MAX)
         } else {
             // More VPs wait: look for events, but do not wait for them.
@@ -97,6 +99,17 @@ impl<S: System> Worker<S> {
         self.board
             .due_output(event.now, |bytes| system.console_write(bytes));
         Ok(())
+    }
+
+    /// The VP whose turn it is to be resumed: the one behind the last, so that none is left behind for ever.
+    #[inline]
+    fn next_to_resume(&mut self) -> Option<u32> {
+        let behind = self.resume & u64::MAX.wrapping_shl(self.resumed).wrapping_shl(1);
+        let next = if behind == 0 { self.resume } else { behind };
+        let vp = (next != 0).then(|| next.trailing_zeros())?;
+        self.resume &= !bit(vp);
+        self.resumed = vp;
+        Some(vp)
     }
 
     fn intercept(&mut self, vp: u32, now: u64) -> Result<(), Exit> {
@@ -128,7 +141,7 @@ impl<S: System> Worker<S> {
                 }
             }
         }
-        self.resume.push_back(vp);
+        self.resume |= bit(vp);
         Ok(())
     }
 
@@ -180,6 +193,11 @@ fn inject<S: System>(system: &mut S, vp: u32, exception: &Exception) -> Result<(
         .with_exception_parameter(exception.parameter);
     let register = HvRegisterAssoc::new(HvRegisterName::PENDING_EVENT0, event);
     set_registers(system, vp, &[register])
+}
+
+/// The bit of a VP; none for an index that no VP has.
+fn bit(vp: u32) -> u64 {
+    1_u64.checked_shl(vp).unwrap_or(0)
 }
 
 /// Does what an instruction of a suspended VP brings about beside its registers.
