@@ -96,6 +96,7 @@ pub fn default_image(definitions: &[PathBuf]) -> Result<PathBuf> {
         payloads: definitions
             .iter()
             .any(|definition| definition.text.contains("payload/")),
+        ..Needs::default()
     })?;
     let archive = system.archive(&Contents {
         definitions,

@@ -46,6 +46,14 @@ impl Metal {
     /// # Errors
     /// If it does not compile, with the compiler's messages.
     pub fn program(&self, package: &str) -> Result<PathBuf> {
+        self.program_with(package, "metal")
+    }
+
+    /// As [`Self::program`], with these features. The next build of the program replaces the file.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn program_with(&self, package: &str, features: &str) -> Result<PathBuf> {
         let (_, program) = PROGRAMS
             .iter()
             .find(|(name, _)| *name == package)
@@ -59,7 +67,7 @@ impl Metal {
                 "--bin",
                 program,
                 "--features",
-                "metal",
+                features,
             ])
             .current_dir(paths::root());
         Step::start(format!("Building {package}")).run(&mut command)?;

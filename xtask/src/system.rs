@@ -18,6 +18,7 @@ const PAYLOAD: &str = "payload/";
 /// Everything built that images are put together from.
 pub struct System {
     hypervisor: PathBuf,
+    metered: Option<PathBuf>,
     loader: Vec<u8>,
     root: Vec<u8>,
     worker: Vec<u8>,
@@ -33,6 +34,8 @@ pub struct Needs {
     pub linux: bool,
     /// The payload guests and roots.
     pub payloads: bool,
+    /// The hypervisor that measures how long interrupts are off, besides the usual one.
+    pub section_meter: bool,
 }
 
 /// What one archive holds beside the built programs.
@@ -91,11 +94,16 @@ impl System {
     /// If a part does not compile or a package cannot be had.
     pub fn build(needs: Needs) -> Result<Self> {
         let metal = Metal::new()?;
+        let metered = needs
+            .section_meter
+            .then(|| Self::metered(&metal))
+            .transpose()?;
         let hypervisor = metal.program("hypervisor")?;
         let loader = paths::read(&metal.program("root-loader")?)?;
         let loader = flat::flatten(&loader).context("root-loader cannot be flattened")?;
         Ok(Self {
             hypervisor,
+            metered,
             loader,
             root: paths::read(&metal.program("root-kernel")?)?,
             worker: paths::read(&metal.program("worker")?)?,
@@ -103,6 +111,13 @@ impl System {
             payloads: needs.payloads.then(|| metal.payloads()).transpose()?,
             tool: ImageTool::build(&metal)?,
         })
+    }
+
+    fn metered(metal: &Metal) -> Result<PathBuf> {
+        let program = metal.program_with("hypervisor", "metal,section-meter")?;
+        let file = program.with_extension("section-meter");
+        paths::write(&file, &paths::read(&program)?)?;
+        Ok(file)
     }
 
     /// The hypervisor's ELF file.
@@ -116,6 +131,16 @@ impl System {
     /// If it cannot be written.
     pub fn write_image(&self, archive: &[u8], file: &Path) -> Result<()> {
         self.tool.write(&self.hypervisor, archive, file)
+    }
+
+    /// As [`Self::write_image`], with the hypervisor that measures how long interrupts are off.
+    ///
+    /// # Errors
+    /// As there, and if that hypervisor was not built.
+    pub fn write_metered_image(&self, archive: &[u8], file: &Path) -> Result<()> {
+        let metered = self.metered.as_deref();
+        let hypervisor = metered.context("the hypervisor with the meter was not built")?;
+        self.tool.write(hypervisor, archive, file)
     }
 
     /// Puts a boot archive together.

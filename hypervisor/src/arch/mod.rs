@@ -9,6 +9,7 @@ pub mod exit;
 pub mod fpu;
 pub mod maps;
 pub mod page;
+pub mod section;
 pub mod state;
 pub mod svm;
 mod vp;
@@ -95,4 +96,6 @@ pub struct Counters {
     pub msr_writes: u64,
     /// Writes to extended control registers.
     pub xcr_writes: u64,
+    /// The longest stretch with interrupts off.
+    pub section: section::Section,
 }

@@ -35,6 +35,13 @@ impl Cpu {
         ] {
             page.set(index, value);
         }
+        let longest = counted.section.longest();
+        if longest.ticks != 0 {
+            let ns = u128::from(longest.ticks) * 1_000_000_000 / u128::from(self.hv.tsc_hz);
+            page.set(partita::LONGEST_SECTION, ns as u64);
+            page.set(partita::LONGEST_SECTION_EXIT, longest.exit);
+            page.set(partita::LONGEST_SECTION_RCX, longest.rcx);
+        }
     }
 
     /// Brings the time that a VP has run into its page.

@@ -4,6 +4,7 @@ use tlfs::stats::{logical_processor as lp, vp as counter};
 
 use super::Cpu;
 use crate::apic::{Delivery, Effect, InterruptMessage, Trigger, lowest_priority};
+use crate::arch::section::AFTER_WINDOW;
 use crate::cpu::{self, VECTOR_TIMER, VECTOR_WAKE};
 use crate::log::events::{Event, record};
 use crate::partition::table::MAX_VPS;
@@ -40,7 +41,9 @@ impl Cpu {
     /// Lets pending physical interrupts in, and serves them.
     pub(super) fn take_interrupts(&mut self, hand: &mut Vp) {
         let mut arrived = Arrived::default();
+        self.processor.counters_mut().section.end();
         cpu::take_interrupts(self.local, &mut |vector| arrived.add(vector));
+        self.section_after_window();
         self.serve(hand, arrived);
     }
 
@@ -48,8 +51,15 @@ impl Cpu {
     pub(super) fn halt(&mut self) -> Arrived {
         self.apic.look_again();
         let mut arrived = Arrived::default();
+        self.processor.counters_mut().section.end();
         cpu::idle(self.local, &mut |vector| arrived.add(vector));
+        self.section_after_window();
         arrived
+    }
+
+    fn section_after_window(&mut self) {
+        let section = &mut self.processor.counters_mut().section;
+        section.begin(|| (AFTER_WINDOW, 0));
     }
 
     /// Deals with what arrived.

@@ -13,4 +13,7 @@ counters! {
     TLB_FLUSH_REQUESTS = 261, "PartitaLpTlbFlushRequests", "";
     MSR_WRITES = 262, "PartitaLpMsrWrites", "";
     CONTROL_REGISTER_WRITES = 263, "PartitaLpControlRegisterWrites", "";
+    LONGEST_SECTION = 264, "PartitaLpLongestSection", "", gauge;
+    LONGEST_SECTION_EXIT = 265, "PartitaLpLongestSectionExit", "", gauge;
+    LONGEST_SECTION_RCX = 266, "PartitaLpLongestSectionRcx", "", gauge;
 }

@@ -69,6 +69,21 @@ pub fn exits(name: &str, transcript: &str, command: &str, figures: &mut Figures)
         .context("the console's counters have no exits")
 }
 
+/// The longest stretch with interrupts off, from the last table of the machine's counters, if that has one.
+pub fn section(transcript: &str, command: &str) -> Option<Figure> {
+    let table = tables(transcript).pop()?;
+    let value = *table.get("PartitaLpLongestSection")?;
+    let mut figure = Figure::new(value, "instructions", command);
+    for (name, counter) in [
+        ("exit", "PartitaLpLongestSectionExit"),
+        ("rcx", "PartitaLpLongestSectionRcx"),
+    ] {
+        let value = table.get(counter).copied().unwrap_or(0);
+        figure.counters.insert(name.into(), value as f64);
+    }
+    Some(figure)
+}
+
 /// What the processor does for a round trip, from the last three tables of the machine's counters: what came between the
 /// second and the third, without what came between the first and the second, in which no round trips were made.
 ///

@@ -106,7 +106,11 @@ pub fn prepare(system: &System, scenario: &Scenario) -> Result<PathBuf> {
     let mut archive = system.archive(&contents)?;
     damage(&mut archive, &scenario.damage)?;
     let image = paths::target_dir("scenarios")?.join(format!("{}.img", scenario.name));
-    system.write_image(&archive, &image)?;
+    if scenario.section_meter {
+        system.write_metered_image(&archive, &image)?;
+    } else {
+        system.write_image(&archive, &image)?;
+    }
     Ok(image)
 }
 

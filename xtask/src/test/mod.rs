@@ -144,5 +144,6 @@ pub fn needs(scenarios: &[Scenario]) -> Needs {
     Needs {
         linux: names.iter().any(|name| name.starts_with("guest/")),
         payloads: names.iter().any(|name| name.starts_with("payload/")),
+        section_meter: scenarios.iter().any(|scenario| scenario.section_meter),
     }
 }

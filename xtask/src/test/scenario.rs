@@ -5,6 +5,7 @@
 //! vendor = "svm"               # whose virtualization it runs on
 //! fast = true                  # part of `cargo xtask test --fast`
 //! exits = "boot_exits"         # bench only: a figure made of the last table that `counters NAME` printed
+//! section_meter = true         # with the hypervisor that measures how long interrupts are off
 //! work = { figure = "KEY", trips = 10000 } # bench only: what a round trip takes, from three tables of `counters`
 //! root = "payload/NAME"        # optional: a payload root instead of the built-in root kernel
 //! forbid = ["PANIC"]           # optional: text that fails the scenario wherever it appears
@@ -72,6 +73,9 @@ pub struct Scenario {
     pub fast: bool,
     /// For `cargo xtask bench`: key of the figure that adds up the exits in the last table of `counters`.
     pub exits: Option<String>,
+    /// Whether the hypervisor is the one that measures how long interrupts are off.
+    #[serde(default)]
+    pub section_meter: bool,
     /// For `cargo xtask bench`: the figure whose round trips the last tables of `counters` are about.
     pub work: Option<Work>,
     /// Why it cannot pass yet: it is reported as skipped, with this reason.

@@ -25,6 +25,7 @@ impl Vcpu {
     ///   and stay as they are during the run but for what `set_tlb` flushes.
     pub unsafe fn run(&mut self, processor: &mut Processor) -> Exit {
         self.before_entry(processor);
+        processor.counters.section.end();
         // SAFETY: `Processor::enable` set up SVM and the host page; the VMCB is ours, and the caller vouches for the
         // tables and maps in it; `gprs` is ours and writable.
         unsafe {
@@ -34,6 +35,8 @@ impl Vcpu {
                 processor.host_state.spa().0,
             );
         }
+        let section = &mut processor.counters.section;
+        section.begin(|| (self.control().exit_code, self.gprs.rcx));
         self.after_exit(processor);
         let exit = exits::decode(self.control(), self.save(), self.caps.decode_assists);
         self.own_exit(&exit).unwrap_or(exit)

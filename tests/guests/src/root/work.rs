@@ -41,6 +41,21 @@ pub fn row(root: &mut Root, key: &str, mut task: impl FnMut(&mut Root, u64)) {
     };
 }
 
+/// Prints the longest stretch of the hypervisor with interrupts off, if this is a hypervisor that measures it.
+pub fn longest_section(root: &mut Root) {
+    let [length, exit, rcx] = read(
+        root,
+        [
+            partita::LONGEST_SECTION,
+            partita::LONGEST_SECTION_EXIT,
+            partita::LONGEST_SECTION_RCX,
+        ],
+    );
+    if length != 0 {
+        say!("bench max_hypervisor_section {length} instructions exit={exit} rcx={rcx}");
+    }
+}
+
 fn during(root: &mut Root, task: impl FnOnce(&mut Root)) -> Work {
     let before = look(root);
     task(root);
@@ -48,14 +63,18 @@ fn during(root: &mut Root, task: impl FnOnce(&mut Root)) -> Work {
     core::array::from_fn(|index| after[index] - before[index])
 }
 
-/// The counters: the page is brought up to date when it is mapped.
 fn look(root: &mut Root) -> Work {
+    read(root, COUNTED.map(|(_, index)| index))
+}
+
+/// Counters of the processor: the page is brought up to date when it is mapped.
+fn read<const N: usize>(root: &mut Root, indexes: [u32; N]) -> [u64; N] {
     let identity = HvStatsObjectIdentity::logical_processor(0, HvStatsAreaType::SELF);
     let input = stats::object(HvStatsObjectType::LOGICAL_PROCESSOR, identity);
     let page = stats::map(root, &input);
-    let work = COUNTED.map(|(_, index)| memory::read(page + 8 * u64::from(index)));
+    let values = indexes.map(|index| memory::read(page + 8 * u64::from(index)));
     stats::unmap(root, &input);
-    work
+    values
 }
 
 /// ` NAME=N.NNN` for each, of counts of a thousand round trips.

@@ -11,7 +11,7 @@ mod world;
 use guests::metal::Boot;
 use guests::root;
 use guests::root::stats::Holdings;
-use guests::root::{Root, report};
+use guests::root::{Root, report, work};
 use guests::{check, ok};
 
 root!(main);
@@ -38,5 +38,6 @@ fn main(start: &Boot) {
     let after = Holdings::look(&mut root);
     report::same(after, before, "partitions, VPs, pages and frames");
     ok!("everything is as before: {after:?}");
+    work::longest_section(&mut root);
     report::done()
 }
