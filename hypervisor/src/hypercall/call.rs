@@ -62,6 +62,8 @@ pub struct Call<'a> {
     pub done: usize,
     /// A simple call that is not finished: it is executed again.
     pub again: bool,
+    /// When this execution began, by the TSC.
+    started: u64,
 }
 
 impl<'a> Call<'a> {
@@ -83,12 +85,20 @@ impl<'a> Call<'a> {
             written: 0..0,
             done: request.reps.start,
             again: false,
+            started: crate::cpu::tsc(),
         }
     }
 
     /// What all processors share.
     pub fn hv(&self) -> &'static Hypervisor {
         self.cpu.hv
+    }
+
+    /// Whether this execution may do one part more of a call that takes long: it has lasted less than 20 microseconds. A
+    /// part, which may be begun at the last moment, has to be a fraction of the bound on all.
+    pub fn has_time(&self) -> bool {
+        const EXECUTIONS_PER_SECOND: u64 = 50_000;
+        crate::cpu::tsc().wrapping_sub(self.started) < self.cpu.hv.tsc_hz / EXECUTIONS_PER_SECOND
     }
 
     /// The fixed header. Zeros if `T` is larger than the call's input, which it is not.

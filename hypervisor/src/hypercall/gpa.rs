@@ -12,9 +12,6 @@ use crate::mem::format::{MemoryType, Rights};
 use crate::partition::memory::Mapping;
 use crate::partition::{Partition, PartitionState};
 
-/// Small pages that one execution of a call does.
-const CHUNK: usize = 24;
-
 /// Flags that have a meaning here. ADJUSTABLE is a promise that needs no keeping: rights can always change.
 const KNOWN: u32 = Flags::PERMISSIONS_MASK.0
     | Flags::ADJUSTABLE.0
@@ -47,13 +44,9 @@ fn decode(flags: Flags) -> Result<Option<(Rights, MemoryType)>, HvStatus> {
     Ok(Some((rights, memory_type)))
 }
 
-/// Pages of an element, and elements of one execution.
-fn step(large: bool) -> (u64, usize) {
-    if large {
-        (HV_LARGE_PAGE_PAGES, 1)
-    } else {
-        (1, CHUNK)
-    }
+/// Pages of an element.
+fn step(large: bool) -> u64 {
+    if large { HV_LARGE_PAGE_PAGES } else { 1 }
 }
 
 /// Element `index` of a range that starts at `base`.
@@ -74,7 +67,7 @@ pub fn map(call: &mut Call<'_>) -> Result<(), HvStatus> {
     }
     let access = decode(input.map_flags)?;
     let large = input.map_flags.contains(Flags::LARGE_PAGE);
-    let (pages, chunk) = step(large);
+    let pages = step(large);
     let allowed = child
         .flags
         .contains(HvPartitionCreationFlags::GPA_SUPER_PAGES_ENABLED);
@@ -82,12 +75,15 @@ pub fn map(call: &mut Call<'_>) -> Result<(), HvStatus> {
         return Err(HvStatus::INVALID_PARAMETER);
     }
     let mut result = Ok(());
-    for index in call.reps().take(chunk) {
+    for index in call.reps() {
         result = map_element(call, &mut child, &input, access, index, pages);
         if result.is_err() {
             break;
         }
         call.done += 1;
+        if !call.has_time() {
+            break;
+        }
     }
     call.hv().shoot_down(child.slot);
     child.stats.count(counter::GPA_SPACE_MODIFICATIONS);
@@ -132,7 +128,7 @@ pub fn unmap(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let mut child = call.child(input.target_partition_id)?;
     let known = HvUnmapGpaFlags::KEEP_PRECOMMITTED.0 | HvUnmapGpaFlags::LARGE_PAGE.0;
     let large = input.unmap_flags.contains(HvUnmapGpaFlags::LARGE_PAGE);
-    let (pages, chunk) = step(large);
+    let pages = step(large);
     let aligned = !large || input.target_gpa_base.is_multiple_of(pages);
     if input.unmap_flags.0 & !known != 0 || !aligned {
         return Err(HvStatus::INVALID_PARAMETER);
@@ -142,13 +138,16 @@ pub fn unmap(call: &mut Call<'_>) -> Result<(), HvStatus> {
     }
     let hv = call.hv();
     let mut result = Ok(());
-    for index in call.reps().take(chunk) {
+    for index in call.reps() {
         let first = place(input.target_gpa_base, index, pages);
         result = first.and_then(|first| hv.unmap_child(&mut child, first, pages));
         if result.is_err() {
             break;
         }
         call.done += 1;
+        if !call.has_time() {
+            break;
+        }
     }
     hv.shoot_down(child.slot);
     child.stats.count(counter::GPA_SPACE_MODIFICATIONS);

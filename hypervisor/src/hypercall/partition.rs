@@ -24,8 +24,8 @@ use crate::stats::StatsPage;
 
 /// Pages of the root's pool that a partition takes.
 const PARTITION_PAGES: u64 = 2;
-/// Table entries that one execution of FinalizePartition looks at.
-const TEARDOWN_BUDGET: u64 = 2048;
+/// Table entries that FinalizePartition looks at before it looks at the clock: each may be a page whose owner has to be told.
+const TEARDOWN_STEP: u64 = 128;
 
 /// Flags that a partition can be created with.
 const OFFERED: Flags = Flags::SMT_ENABLED_GUEST
@@ -130,9 +130,14 @@ fn free_memory(call: &Call<'_>, child: &mut Partition) -> bool {
     let hv = call.hv();
     let slot = child.slot;
     let done = match child.memory.as_mut() {
-        Some(table) => {
-            hv.with_child_source(slot, |source| table.free_some(source, TEARDOWN_BUDGET))
-        }
+        Some(table) => hv.with_child_source(slot, |source| {
+            loop {
+                let done = table.free_some(source, TEARDOWN_STEP);
+                if done || !call.has_time() {
+                    return done;
+                }
+            }
+        }),
         None => true,
     };
     if done {

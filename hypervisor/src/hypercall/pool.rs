@@ -14,9 +14,6 @@ use crate::partition::memory::frame_status;
 
 /// Most pages of one deposit: what fits in the input page.
 const MAX_PAGES: usize = 511;
-/// Pages that one execution of the call moves: each may cut a large page of the root's, or empty tables of it, which
-/// costs some 11,000 instructions.
-const CHUNK: usize = 6;
 
 /// The slot of a pool and whether it takes deposits.
 fn pool(call: &Call<'_>, id: tlfs::HvPartitionId) -> Result<(PartitionSlot, bool), HvStatus> {
@@ -53,21 +50,32 @@ pub fn deposit(call: &mut Call<'_>) -> Result<(), HvStatus> {
         let undone = frames.cancel_deposit(slot, all);
         debug_assert_eq!(undone, Ok(()), "deposited a moment ago");
     }
-    let chunk = all.get(call.done..).unwrap_or(&[]);
-    let chunk = chunk.get(..CHUNK).unwrap_or(chunk);
-    hv.frames
-        .lock()
-        .begin_deposit(slot, chunk)
-        .map_err(frame_status)?;
-    for &page in chunk {
-        hv.set_root_rights(page, 1, None)?;
+    let first = call.done;
+    let mut result = Ok(());
+    for &page in all.get(first..).unwrap_or(&[]) {
+        result = take_away(call, slot, page);
+        if result.is_err() {
+            break;
+        }
+        call.done += 1;
+        if !call.has_time() {
+            break;
+        }
     }
     hv.shoot_down(PartitionSlot::ROOT);
-    let finished = hv.frames.lock().finish_deposit(slot, chunk);
-    assert_eq!(finished, Ok(()), "begun above");
-    call.done += chunk.len();
+    let taken = all.get(first..call.done).unwrap_or(&[]);
+    let finished = hv.frames.lock().finish_deposit(slot, taken);
+    assert_eq!(finished, Ok(()), "begun by `take_away`");
     count_pool(call, slot);
-    Ok(())
+    result
+}
+
+/// Takes a page from the root, for a pool that has it after the shootdown.
+fn take_away(call: &Call<'_>, slot: PartitionSlot, page: Spfn) -> Result<(), HvStatus> {
+    let hv = call.hv();
+    let begun = hv.frames.lock().begin_deposit(slot, &[page]);
+    begun.map_err(frame_status)?;
+    hv.set_root_rights(page, 1, None)
 }
 
 /// HvCallWithdrawMemory.
@@ -78,7 +86,7 @@ pub fn withdraw(call: &mut Call<'_>) -> Result<(), HvStatus> {
         return Err(HvStatus::ACCESS_DENIED);
     }
     let hv = call.hv();
-    for index in call.reps().take(CHUNK) {
+    for index in call.reps() {
         let withdrawn = hv.frames.lock().withdraw(slot).map_err(frame_status)?;
         let Some(page) = withdrawn else {
             count_pool(call, slot);
@@ -89,6 +97,9 @@ pub fn withdraw(call: &mut Call<'_>) -> Result<(), HvStatus> {
         hv.set_root_rights(page, 1, Some(Rights::RWX))?;
         call.put_element(index, &page.0);
         call.done += 1;
+        if !call.has_time() {
+            break;
+        }
     }
     hv.shoot_down(PartitionSlot::ROOT);
     count_pool(call, slot);

@@ -86,13 +86,19 @@ impl PortMap {
             .is_ok_and(|bits| bits >> (port % 64) & 1 != 0)
     }
 
-    fn set(&mut self, phys: PhysMap, port: u16, write: bool, intercept: bool) {
-        let at = self.word(port, write);
-        let bit = 1 << (port % 64);
-        let old = phys.read_u64(at).unwrap_or(0);
-        let new = if intercept { old | bit } else { old & !bit };
-        // As in `new`.
-        let _ = phys.write_u64(at, new);
+    /// Sets the ports from `first` to `last`, a word at a time: all of them are a part of a call.
+    fn set(&mut self, phys: PhysMap, first: u16, last: u16, write: bool, intercept: bool) {
+        for word in first / 64..=last / 64 {
+            let start = word * 64;
+            let from = first.saturating_sub(start);
+            let to = (last - start).min(63);
+            let bits = u64::MAX >> (63 - (to - from)) << from;
+            let at = self.word(start, write);
+            let old = phys.read_u64(at).unwrap_or(0);
+            let new = if intercept { old | bits } else { old & !bits };
+            // As in `new`.
+            let _ = phys.write_u64(at, new);
+        }
     }
 }
 
@@ -220,14 +226,8 @@ impl Intercepts {
             .ports
             .as_mut()
             .ok_or(HvStatus::INVALID_PARTITION_STATE)?;
-        if first == 0 && last == u16::MAX {
-            ports.set_all(phys, mask);
-            return Ok(());
-        }
-        for port in first..=last {
-            ports.set(phys, port, false, mask & READ != 0);
-            ports.set(phys, port, true, mask & WRITE != 0);
-        }
+        ports.set(phys, first, last, false, mask & READ != 0);
+        ports.set(phys, first, last, true, mask & WRITE != 0);
         Ok(())
     }
 
@@ -239,20 +239,6 @@ impl Intercepts {
         let bit = 1 << vector;
         self.exceptions = self.exceptions & !bit | if wanted { bit } else { 0 };
         Ok(())
-    }
-}
-
-impl PortMap {
-    /// All ports at once, a word at a time.
-    fn set_all(&mut self, phys: PhysMap, mask: u8) {
-        for (page, frame) in self.0.iter().enumerate() {
-            let wanted = if page < 2 { READ } else { WRITE };
-            let bits = if mask & wanted != 0 { u64::MAX } else { 0 };
-            for word in 0..512 {
-                // As in `new`.
-                let _ = phys.write_u64(Spa(frame.spfn().address().0 + word * 8), bits);
-            }
-        }
     }
 }
 
@@ -293,5 +279,52 @@ pub const fn access_bit(access: Access) -> u8 {
         Access::Read => READ,
         Access::Write => WRITE,
         Access::Execute => EXECUTE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::addr::Spfn;
+    use crate::mem::testing::TestMemory;
+    use proptest::prelude::*;
+
+    fn map(phys: PhysMap) -> Intercepts {
+        // SAFETY: frames of the test's memory, each named once.
+        let frames = [4, 9, 7, 1].map(|number| unsafe { Frame::from_spfn(Spfn(number)) });
+        Intercepts {
+            ports: Some(PortMap::new(phys, frames)),
+            ..Intercepts::new()
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn a_range_of_ports_changes_the_ports_in_it(
+            ranges in proptest::collection::vec((any::<u16>(), any::<u16>(), 0u8..4), 1..6),
+        ) {
+            let memory = TestMemory::new(2);
+            let phys = memory.phys();
+            let mut intercepts = map(phys);
+            let mut model = vec![READ | WRITE; 1 << 16];
+            for (first, last, mask) in ranges {
+                let done = intercepts.install(
+                    phys,
+                    HvInterceptType::X64_IO_PORT_RANGE,
+                    HvInterceptAccessMask(mask.into()),
+                    HvInterceptParameters::io_port_range(first, last),
+                );
+                prop_assert_eq!(done.is_ok(), first <= last);
+                if done.is_ok() {
+                    model[first.into()..=last.into()].fill(mask);
+                }
+            }
+            for (port, mask) in (0..=u16::MAX).zip(model) {
+                prop_assert_eq!(intercepts.wants_port(phys, port, false), mask & READ != 0);
+                prop_assert_eq!(intercepts.wants_port(phys, port, true), mask & WRITE != 0);
+            }
+        }
     }
 }

@@ -48,6 +48,33 @@ impl FrameTable<'_> {
         self.drop_mappings(slot, first, count, true)
     }
 
+    /// [`FrameTable::unback`] of one frame, in fewer instructions: a large page that replaces small ones has 512 of them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`FrameTable::unback`].
+    pub fn unback_page(&mut self, slot: PartitionSlot, frame: Spfn) -> Result<(), FrameError> {
+        let index = usize::try_from(frame.0).map_err(|_| FrameError::NotRam)?;
+        let place = self.slots.get_mut(usize::from(slot.0));
+        let place = place.ok_or(FrameError::NoSlot)?;
+        let entry = self.entries.get_mut(index).ok_or(FrameError::NotRam)?;
+        match entry.state() {
+            State::ChildRam if entry.slot() == slot => {}
+            State::NotRam => return Err(FrameError::NotRam),
+            _ => return Err(FrameError::WrongState),
+        }
+        if entry.number() > 1 {
+            *entry = entry.without_mapping();
+            return Ok(());
+        }
+        *entry = FrameEntry::new(State::RetiredRam, slot, place.retired.0);
+        place.retired = List(frame.0 + 1);
+        // Both states are a partition's: no count of the machine changes.
+        place.counts.child_ram -= 1;
+        place.counts.retired_ram += 1;
+        Ok(())
+    }
+
     /// Undoes [`FrameTable::back`] for frames whose translation was never made: no shootdown is needed.
     ///
     /// # Errors

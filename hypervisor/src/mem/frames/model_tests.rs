@@ -115,7 +115,11 @@ impl Model {
             Step::Unback(slot, first, count) => {
                 let slot = PartitionSlot(slot);
                 let good = self.unmap(slot, first, count, Owner::RetiredRam(slot));
-                assert_eq!(table.unback(slot, Spfn(first), count).is_ok(), good);
+                let done = match count {
+                    1 => table.unback_page(slot, Spfn(first)),
+                    _ => table.unback(slot, Spfn(first), count),
+                };
+                assert_eq!(done.is_ok(), good);
             }
             Step::CancelBack(slot, first, count) => {
                 let slot = PartitionSlot(slot);

@@ -2,7 +2,7 @@
 
 use super::super::page_box::Frame;
 use super::super::table::{FrameSource, Leaf, LeafSize};
-use super::{FrameTable, Owner, PartitionSlot};
+use super::{FrameError, FrameTable, Owner, PartitionSlot};
 
 /// For a child's second-level table: tables from the child's pool; frames that are no longer mapped stop backing it.
 /// Both retire: call [`FrameTable::detach_retired`] for the child, shoot down its domain, [`FrameTable::reclaim`].
@@ -25,11 +25,16 @@ impl FrameSource for ChildSource<'_, '_> {
 
     fn removed(&mut self, size: LeafSize, leaf: Leaf) {
         let Some(first) = leaf.frame else { return };
+        let done = if size == LeafSize::Size4K {
+            self.frames.unback_page(self.slot, first)
+        } else if self.frames.owner(first) == Owner::NotRam {
+            Err(FrameError::NotRam)
+        } else {
+            self.frames.unback(self.slot, first, size.pages())
+        };
         // Device memory has no owner to tell.
-        if self.frames.owner(first) != Owner::NotRam {
-            let done = self.frames.unback(self.slot, first, size.pages());
-            assert_eq!(done, Ok(()), "a mapped frame backs its partition");
-        }
+        let told = matches!(done, Ok(()) | Err(FrameError::NotRam));
+        assert!(told, "a mapped frame backs its partition: {done:?}");
     }
 }
 

@@ -111,6 +111,10 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         table: Spfn,
         level: u8,
     ) -> Result<(), TableError> {
+        if level == 1 && matches!(job.change, Change::Unmap) {
+            self.unmap_leaves(source, job, table);
+            return Ok(());
+        }
         loop {
             let slot = slot_of(table, job.page, level);
             let found = self.read(slot, level);
@@ -133,6 +137,24 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             }
             if job.page >= job.end || starts_table(job.page, level) {
                 return Ok(());
+            }
+        }
+    }
+
+    /// What [`Self::change_table`] does at the lowest level for [`Change::Unmap`], in fewer instructions: a call may do 512
+    /// pages at a time. Whatever an entry is, it goes.
+    #[inline(never)]
+    fn unmap_leaves<S: FrameSource>(&self, source: &mut S, job: &mut Job, table: Spfn) {
+        loop {
+            let slot = slot_of(table, job.page, 1);
+            if self.memory.read(slot) != 0
+                && let Entry::Leaf(leaf) = self.replace(slot, 1, 0)
+            {
+                source.removed(LeafSize::Size4K, leaf);
+            }
+            job.page += 1;
+            if job.page >= job.end || starts_table(job.page, 1) {
+                return;
             }
         }
     }

@@ -36,14 +36,20 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     }
 
     fn fill(&self, table: Spfn, leaf: Leaf, level: u8) {
+        let (mut raw, step) = self
+            .pieces(leaf, level)
+            .expect("a format has the parts of each of its leaves");
         for index in 0..ENTRIES {
-            let piece = leaf.advanced(index * level_pages(level));
-            let raw = self
-                .format
-                .leaf(piece, level)
-                .expect("a format has the parts of each of its leaves");
             self.memory.write(entry_of(table, index), raw);
+            raw = raw.wrapping_add(step);
         }
+    }
+
+    /// The entry of `level` for a leaf, and what is added for each that follows it: the frame is a field of an entry.
+    fn pieces(&self, leaf: Leaf, level: u8) -> Option<(u64, u64)> {
+        let first = self.format.leaf(leaf, level)?;
+        let second = self.format.leaf(leaf.advanced(level_pages(level)), level)?;
+        Some((first, second.wrapping_sub(first)))
     }
 
     /// Makes a leaf of `table`, which lies below an entry, if its 512 leaves are contiguous and equal.
@@ -70,26 +76,32 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     #[inline(never)]
     fn joined(&self, table: Spfn, level: u8) -> Option<Leaf> {
         let below = level - 1;
-        let piece = |index| match self.read(entry_of(table, index), below) {
-            Entry::Leaf(leaf) => Some(leaf),
-            _ => None,
+        let Entry::Leaf(first) = self.read(entry_of(table, 0), below) else {
+            return None;
         };
-        let first = piece(0)?;
-        let fits = |index: u64, leaf: Leaf| {
-            leaf.untouched() == first.untouched().advanced(index * level_pages(below))
+        let (plain, step) = self.pieces(first.untouched(), below)?;
+        let touched = Leaf {
+            accessed: true,
+            dirty: true,
+            ..first
         };
-        if !fits(ENTRIES - 1, piece(ENTRIES - 1)?) {
+        let marks = self.format.leaf(touched, below)? ^ plain;
+        let raw = |index| self.memory.read(entry_of(table, index));
+        let fits = |index: u64, raw: u64| raw & !marks == plain.wrapping_add(index * step);
+        if !fits(ENTRIES - 1, raw(ENTRIES - 1)) {
             return None;
         }
-        let mut joined = first;
-        for index in 1..ENTRIES {
-            let leaf = piece(index)?;
-            if !fits(index, leaf) {
+        let mut all = plain;
+        for index in 0..ENTRIES {
+            let raw = raw(index);
+            if !fits(index, raw) {
                 return None;
             }
-            joined.accessed |= leaf.accessed;
-            joined.dirty |= leaf.dirty;
+            all |= raw & marks;
         }
+        let Entry::Leaf(mut joined) = self.format.decode(all, below) else {
+            return None;
+        };
         if joined.rights.contains(Rights::WRITE) {
             (joined.accessed, joined.dirty) = (true, true);
         }
@@ -107,7 +119,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         // Ranges are mostly removed in ascending order, so what is left is found soonest from the end.
         if (0..ENTRIES)
             .rev()
-            .all(|index| self.read(entry_of(table, index), level - 1) == Entry::Empty)
+            .map(|index| self.memory.read(entry_of(table, index)))
+            .all(|raw| raw == 0 || self.format.decode(raw, level - 1) == Entry::Empty)
         {
             self.replace(slot, level, 0);
             release_table(table, source);
