@@ -11,7 +11,7 @@ use super::call::List;
 use crate::hv::Hypervisor;
 use crate::partition::registers::{self, SetEffect};
 use crate::partition::table::PartitionGuard;
-use crate::partition::{Partition, PartitionState, Vp, VpRef, register_page};
+use crate::partition::{PartitionState, Vp, VpRef, register_page};
 use crate::sched::Slot;
 use crate::synic::SynicEffect;
 
@@ -77,17 +77,9 @@ struct After {
     timer: bool,
     fpu: bool,
     synic: Option<SynicEffect>,
-}
-
-/// What came of a list, and how the VP is then.
-struct Outcome {
-    result: Result<(), HvStatus>,
-    done: usize,
-    after: After,
+    /// The VP does not run on.
     suspended: bool,
-    /// Its place in the queue.
-    place: Slot,
-    /// The same, if it wants to run.
+    /// Its place in the queue, if it wants to run.
     wanted: Option<Slot>,
 }
 
@@ -103,10 +95,14 @@ pub fn set(call: &mut Call<'_>) -> Result<(), HvStatus> {
         call.cpu.store_fpu(call.vp);
     }
     let (list, reps) = (call.list(), call.reps());
-    let outcome = call.with_vp(who, |vp| set_all(hv, &mut target, vp, list, reps))??;
+    let (mut after, mut done) = (After::default(), reps.start);
+    let result = call
+        .with_vp(who, |vp| {
+            set_all(hv, &mut target, vp, list, reps, &mut done, &mut after)
+        })
+        .flatten();
     drop(target);
-    call.done = outcome.done;
-    let after = outcome.after;
+    call.done = done;
     if after.fpu && live {
         call.cpu.reload_fpu(call.vp);
     }
@@ -119,55 +115,51 @@ pub fn set(call: &mut Call<'_>) -> Result<(), HvStatus> {
         call.cpu.set_timer_of(call.vp, who);
     }
     if after.suspend {
-        if outcome.suspended {
-            call.cpu.queue.block(outcome.place, hv.now());
+        if after.suspended {
+            let place = call.with_vp(who, |vp| vp.queue_slot)?;
+            call.cpu.queue.block(place, hv.now());
             call.cpu.reschedule |= live;
         } else {
-            call.cpu.wake_slot(outcome.wanted);
+            call.cpu.wake_slot(after.wanted);
         }
     }
-    outcome.result
+    result
 }
 
 /// Sets a part of the list in a VP; the page of one that stays suspended shows it.
 ///
 /// # Errors
-/// What the worker left in the register page is refused; nothing of the list is set then.
+/// What the worker left in the register page is refused, with nothing of the list set then; or an element.
 fn set_all(
     hv: &Hypervisor,
-    target: &mut Partition,
+    target: &mut PartitionGuard<'_>,
     vp: &mut Vp,
     list: List<'_>,
     reps: Range<usize>,
-) -> Result<Outcome, HvStatus> {
+    done: &mut usize,
+    after: &mut After,
+) -> Result<(), HvStatus> {
     if vp.is_suspended() {
         register_page::load(hv, vp)?;
     }
-    let (mut after, mut done, mut result) = (After::default(), reps.start, Ok(()));
-    for index in reps.take(CHUNK) {
-        result = set_one(hv, target, vp, &list.element(index), &mut after);
-        if result.is_err() {
-            break;
-        }
-        done += 1;
+    let end = reps.end.min(reps.start + CHUNK);
+    let mut result = Ok(());
+    while *done < end && result.is_ok() {
+        result = set_one(hv, target, vp, &list.element(*done), after);
+        *done += usize::from(result.is_ok());
     }
-    let suspended = vp.is_suspended();
-    if suspended && !vp.is_root() {
+    after.suspended = vp.is_suspended();
+    if !after.suspended {
+        after.wanted = vp.wanted_slot();
+    } else if !vp.is_root() {
         register_page::publish(hv, vp, &register_page::stored_xmm(vp));
     }
-    Ok(Outcome {
-        result,
-        done,
-        after,
-        suspended,
-        place: vp.queue_slot,
-        wanted: vp.wanted_slot(),
-    })
+    result
 }
 
 fn set_one(
     hv: &Hypervisor,
-    target: &mut Partition,
+    target: &mut PartitionGuard<'_>,
     vp: &mut Vp,
     assoc: &HvRegisterAssoc,
     after: &mut After,
