@@ -61,12 +61,6 @@ impl Inbox {
         to_come
     }
 
-    /// Whether there is something to report whatever the time.
-    #[inline]
-    pub fn has_news(&self) -> bool {
-        self.pending != 0 || self.input || self.stop || self.misbehave.is_some()
-    }
-
     /// The next thing to report, the most urgent first; each is reported once. `None` if there is nothing before the
     /// deadline.
     pub fn next(&mut self, now: u64, deadline: u64) -> Option<Event> {
@@ -115,9 +109,7 @@ mod tests {
         inbox.intercept(5);
         inbox.misbehave(3);
         inbox.stop();
-        assert!(inbox.has_news());
         let reported: Vec<_> = core::iter::from_fn(|| kind(&mut inbox)).collect();
-        assert!(!inbox.has_news());
         let expected = [
             (event::DEBUG, 3),
             (event::STOP, 0),

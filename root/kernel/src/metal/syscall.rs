@@ -104,12 +104,14 @@ fn text(address: u64, len: u64) -> Result<alloc::string::String, Error> {
 
 fn wait(address: u64, deadline: u64, resume: u64) -> Result<u64, Error> {
     // The place is found before anything happens: an event is taken only if it can be delivered.
-    if let Some(place) = process::event_place(address) {
-        place.write(&process::wait(deadline, resume)?);
+    let (place, begun) = process::begin_wait(address, resume)?;
+    if let Some(place) = place {
+        place.write(&process::wait(deadline, begun)?);
         return Ok(0);
     }
     answer(address, &root_abi::Event::default())?;
-    answer(address, &process::wait(deadline, resume)?)
+    let begun = process::begin_resume(resume)?;
+    answer(address, &process::wait(deadline, begun)?)
 }
 
 fn exit(reason: u64, address: u64, len: u64) -> Result<u64, Error> {

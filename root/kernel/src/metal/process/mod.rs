@@ -11,8 +11,8 @@ mod stack;
 
 pub use end::{End, Gone, end_current, fault, reap};
 pub use run::{
-    before_return, event_place, root_task_at, root_task_pending, root_task_wanted, run_next, timer,
-    wait, want_root_task,
+    before_return, begin_resume, begin_wait, root_task_at, root_task_pending, root_task_wanted,
+    run_next, timer, wait, want_root_task,
 };
 pub use signal::{
     ask_to_misbehave, ask_to_stop, intercept, kill, note_unknown_message, take_unknown_message,

@@ -5,7 +5,7 @@ use root_kernel::frames::{SLOTS, Slot};
 use root_kernel::sched::{NEVER, SLICE};
 
 use super::stack::kernel_stack_top;
-use super::{State, TABLE};
+use super::{Resume, State, TABLE};
 use crate::metal::space::EventPlace;
 use crate::metal::{cpu, partition, root_task, time, trap};
 
@@ -110,25 +110,47 @@ pub fn root_task_at(time: u64) {
     time::wake_at(time);
 }
 
-/// Where the process that runs wants its event, which is usually where it was the last time; `None` for a place that
-/// takes more than one piece, or is none.
-pub fn event_place(address: u64) -> Option<EventPlace> {
+/// Before the system call `wait`: where the process that runs wants its event, which is usually where it was the last
+/// time, and how its VP is resumed. No place if it takes more than one piece, or is none; the VP is left alone then.
+///
+/// # Errors
+/// [`Error::State`] if the VP cannot be resumed.
+pub fn begin_wait(
+    address: u64,
+    resume: u64,
+) -> Result<(Option<EventPlace>, Option<Resume>), Error> {
     TABLE.with(|table| {
         let process = table.current();
-        let known = process.event_place.filter(|place| place.is_at(address));
-        let place = known.or_else(|| process.space.event_place(address))?;
-        process.event_place = Some(place);
-        Some(place)
+        let place = match process.event_place {
+            Some(place) if place.is_at(address) => place,
+            _ => {
+                let Some(place) = process.space.event_place(address) else {
+                    return Ok((None, None));
+                };
+                process.event_place = Some(place);
+                place
+            }
+        };
+        let resume = (resume != NO_VP).then(|| process.resume(resume));
+        Ok((Some(place), resume.transpose()?))
     })
+}
+
+/// How the process that runs resumes its VP, if it does.
+///
+/// # Errors
+/// [`Error::State`] if the VP cannot be resumed.
+pub fn begin_resume(resume: u64) -> Result<Option<Resume>, Error> {
+    let resume = (resume != NO_VP).then(|| TABLE.with(|table| table.current().resume(resume)));
+    resume.transpose()
 }
 
 /// The system call `wait`.
 ///
 /// # Errors
-/// [`Error::State`] or [`Error::Hypercall`] if the VP cannot be resumed; then nothing was waited for.
-pub fn wait(deadline: u64, resume: u64) -> Result<Event, Error> {
-    if resume != NO_VP {
-        let resume = TABLE.with(|table| table.current().resume(resume))?;
+/// [`Error::Hypercall`] if the VP cannot be resumed; then nothing was waited for.
+pub fn wait(deadline: u64, resume: Option<Resume>) -> Result<Event, Error> {
+    if let Some(resume) = resume {
         partition::resume(&resume)?;
         if resume.first {
             TABLE.with(|table| table.current().has_run = true);
@@ -136,51 +158,46 @@ pub fn wait(deadline: u64, resume: u64) -> Result<Event, Error> {
         }
     }
     loop {
-        let next = TABLE.with(|table| {
+        let (news, others) = TABLE.with(|table| {
             let others = table.root_task_wanted || !table.queue.is_empty();
             let process = table.current();
-            if process.inbox.has_news() {
-                return Next::Event;
-            }
-            process.deadline = deadline;
-            if others {
+            let news = process.inbox.next(0, NEVER);
+            if news.is_none() && others {
                 process.state = State::Waiting;
-                Next::Others
-            } else {
-                Next::Nobody
+                process.deadline = deadline;
             }
+            (news, others)
         });
-        if next == Next::Event || deadline != NEVER {
+        if let Some(event) = news {
             let now = time::now();
-            let event = TABLE.with(|table| {
-                let process = table.current();
-                let event = process.inbox.next(now, deadline);
-                if event.is_some() {
-                    process.state = State::Ready;
-                }
-                event
-            });
-            if let Some(event) = event {
-                return Ok(event);
-            }
-            time::wake_at(deadline);
+            return Ok(Event { now, ..event });
         }
-        if next == Next::Nobody {
+        if deadline != NEVER
+            && let Some(event) = timeout(deadline)
+        {
+            return Ok(event);
+        }
+        if others {
+            yield_to_root_task();
+        } else {
             // The root task would do no more than this, after two switches.
             cpu::wait_for_interrupt();
-        } else {
-            yield_to_root_task();
         }
     }
 }
 
-/// What a process that waits finds.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// There is something to report.
-    Event,
-    /// Somebody else can run.
-    Others,
-    /// The processor has nothing to do.
-    Nobody,
+/// The event of a deadline that has passed; else the timer will ring.
+#[cold]
+fn timeout(deadline: u64) -> Option<Event> {
+    let now = time::now();
+    let event = TABLE.with(|table| {
+        let process = table.current();
+        let event = process.inbox.next(now, deadline)?;
+        process.state = State::Ready;
+        Some(event)
+    });
+    if event.is_none() {
+        time::wake_at(deadline);
+    }
+    event
 }
