@@ -46,6 +46,21 @@ impl List<'_> {
     }
 }
 
+/// Tells when an execution of a call ends that takes long.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    started: u64,
+    ticks: u64,
+}
+
+impl Clock {
+    /// Whether there is time for one part more: 20 microseconds have not passed. A part, which may be begun at the last
+    /// moment, has to be a fraction of the bound on all.
+    pub fn has_time(&self) -> bool {
+        crate::cpu::tsc().wrapping_sub(self.started) < self.ticks
+    }
+}
+
 /// A call: who calls, with what, and what comes of it.
 pub struct Call<'a> {
     /// The processor.
@@ -62,8 +77,6 @@ pub struct Call<'a> {
     pub done: usize,
     /// A simple call that is not finished: it is executed again.
     pub again: bool,
-    /// When this execution began, by the TSC.
-    started: u64,
 }
 
 impl<'a> Call<'a> {
@@ -85,7 +98,6 @@ impl<'a> Call<'a> {
             written: 0..0,
             done: request.reps.start,
             again: false,
-            started: crate::cpu::tsc(),
         }
     }
 
@@ -94,11 +106,13 @@ impl<'a> Call<'a> {
         self.cpu.hv
     }
 
-    /// Whether this execution may do one part more of a call that takes long: it has lasted less than 20 microseconds. A
-    /// part, which may be begun at the last moment, has to be a fraction of the bound on all.
-    pub fn has_time(&self) -> bool {
+    /// A clock for an execution of a call that takes long, from now on.
+    pub fn clock(&self) -> Clock {
         const EXECUTIONS_PER_SECOND: u64 = 50_000;
-        crate::cpu::tsc().wrapping_sub(self.started) < self.cpu.hv.tsc_hz / EXECUTIONS_PER_SECOND
+        Clock {
+            started: crate::cpu::tsc(),
+            ticks: self.cpu.hv.tsc_hz / EXECUTIONS_PER_SECOND,
+        }
     }
 
     /// The fixed header. Zeros if `T` is larger than the call's input, which it is not.

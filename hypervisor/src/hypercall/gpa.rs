@@ -60,6 +60,7 @@ fn place(base: u64, index: usize, pages: u64) -> Result<Gpfn, HvStatus> {
 
 /// HvCallMapGpaPages.
 pub fn map(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let clock = call.clock();
     let input: HvInputMapGpaPages = call.input();
     let mut child = call.child(input.target_partition_id)?;
     if child.state != PartitionState::Active {
@@ -81,7 +82,7 @@ pub fn map(call: &mut Call<'_>) -> Result<(), HvStatus> {
             break;
         }
         call.done += 1;
-        if !call.has_time() {
+        if !clock.has_time() {
             break;
         }
     }
@@ -124,6 +125,7 @@ fn map_element(
 
 /// HvCallUnmapGpaPages. Pages that are not mapped count as done.
 pub fn unmap(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let clock = call.clock();
     let input: HvInputUnmapGpaPages = call.input();
     let mut child = call.child(input.target_partition_id)?;
     let known = HvUnmapGpaFlags::KEEP_PRECOMMITTED.0 | HvUnmapGpaFlags::LARGE_PAGE.0;
@@ -145,7 +147,7 @@ pub fn unmap(call: &mut Call<'_>) -> Result<(), HvStatus> {
             break;
         }
         call.done += 1;
-        if !call.has_time() {
+        if !clock.has_time() {
             break;
         }
     }

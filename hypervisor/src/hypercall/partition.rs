@@ -127,13 +127,14 @@ pub fn finalize(call: &mut Call<'_>) -> Result<(), HvStatus> {
 
 /// Frees a part of a partition's memory; true at the end, when all its pool is available.
 fn free_memory(call: &Call<'_>, child: &mut Partition) -> bool {
+    let clock = call.clock();
     let hv = call.hv();
     let slot = child.slot;
     let done = match child.memory.as_mut() {
         Some(table) => hv.with_child_source(slot, |source| {
             loop {
                 let done = table.free_some(source, TEARDOWN_STEP);
-                if done || !call.has_time() {
+                if done || !clock.has_time() {
                     return done;
                 }
             }

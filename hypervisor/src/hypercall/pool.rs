@@ -28,6 +28,7 @@ fn pool(call: &Call<'_>, id: tlfs::HvPartitionId) -> Result<(PartitionSlot, bool
 /// HvCallDepositMemory. The whole list is checked before its first page moves: Linux frees all pages of a list that is
 /// refused (root sheet A.4).
 pub fn deposit(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let clock = call.clock();
     let input: HvInputDepositMemory = call.input();
     let (slot, open) = pool(call, input.partition_id)?;
     if !call.is_root() {
@@ -58,7 +59,7 @@ pub fn deposit(call: &mut Call<'_>) -> Result<(), HvStatus> {
             break;
         }
         call.done += 1;
-        if !call.has_time() {
+        if !clock.has_time() {
             break;
         }
     }
@@ -80,6 +81,7 @@ fn take_away(call: &Call<'_>, slot: PartitionSlot, page: Spfn) -> Result<(), HvS
 
 /// HvCallWithdrawMemory.
 pub fn withdraw(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let clock = call.clock();
     let input: HvInputWithdrawMemory = call.input();
     let (slot, _) = pool(call, input.partition_id)?;
     if !call.is_root() {
@@ -97,7 +99,7 @@ pub fn withdraw(call: &mut Call<'_>) -> Result<(), HvStatus> {
         hv.set_root_rights(page, 1, Some(Rights::RWX))?;
         call.put_element(index, &page.0);
         call.done += 1;
-        if !call.has_time() {
+        if !clock.has_time() {
             break;
         }
     }

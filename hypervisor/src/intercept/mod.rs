@@ -94,7 +94,11 @@ impl PortMap {
             let to = (last - start).min(63);
             let bits = u64::MAX >> (63 - (to - from)) << from;
             let at = self.word(start, write);
-            let old = phys.read_u64(at).unwrap_or(0);
+            let old = if bits == u64::MAX {
+                0
+            } else {
+                phys.read_u64(at).unwrap_or(0)
+            };
             let new = if intercept { old | bits } else { old & !bits };
             // As in `new`.
             let _ = phys.write_u64(at, new);
