@@ -27,8 +27,6 @@ pub struct IoExit {
     pub string: bool,
     /// With a REP prefix.
     pub rep: bool,
-    /// Address of the instruction after it, where the processor tells.
-    pub next_rip: Option<u64>,
 }
 
 /// A second-level translation that failed.

@@ -101,32 +101,30 @@ pub enum LengthError {
 }
 
 /// The length in bytes, 1 to 15, of `expected` at the start of `bytes`.
-#[inline]
 pub fn length(expected: Instruction, bytes: &[u8], mode: CodeMode) -> Result<u8, LengthError> {
-    match plain_length(expected, bytes) {
-        Some(length) => Ok(length),
-        None => decoded_length(expected, bytes, mode),
-    }
-}
-
-/// The length without prefixes, of those that exit most: what nearly all of them are, in any mode.
-#[inline]
-fn plain_length(expected: Instruction, bytes: &[u8]) -> Option<u8> {
-    match (expected, bytes) {
-        (Instruction::Cpuid, [0x0F, 0xA2, ..])
-        | (Instruction::Rdmsr, [0x0F, 0x32, ..])
-        | (Instruction::Wrmsr, [0x0F, 0x30, ..]) => Some(2),
-        (Instruction::Vmmcall, [0x0F, 0x01, 0xD9, ..]) => Some(3),
-        (Instruction::Hlt, [0xF4, ..]) => Some(1),
-        _ => None,
-    }
-}
-
-fn decoded_length(expected: Instruction, bytes: &[u8], mode: CodeMode) -> Result<u8, LengthError> {
     let decoded = decode(bytes, mode)?;
     if decoded.instruction == expected {
         Ok(decoded.length)
     } else {
         Err(LengthError::NotThisInstruction)
+    }
+}
+
+/// The length without prefixes, of those that exit most: what nearly all of them are, in any mode. `first` is the
+/// instruction's first eight bytes, little endian.
+#[inline(always)]
+pub const fn plain_length(expected: Instruction, first: u64) -> Option<u8> {
+    let (opcode, length) = match expected {
+        Instruction::Cpuid => (0xA20F, 2),
+        Instruction::Rdmsr => (0x320F, 2),
+        Instruction::Wrmsr => (0x300F, 2),
+        Instruction::Vmmcall => (0xD9_010F, 3),
+        Instruction::Hlt => (0xF4, 1),
+        _ => return None,
+    };
+    if first & ((1 << (8 * length)) - 1) == opcode {
+        Some(length)
+    } else {
+        None
     }
 }

@@ -73,6 +73,33 @@ impl PhysMap {
         Ok(self.atomic(at)?.load(Ordering::Acquire))
     }
 
+    /// An 8-aligned word that is read often: its address is checked now, and not at each use.
+    ///
+    /// # Errors
+    ///
+    /// [`PhysError`]
+    pub fn word(&self, at: Spa) -> Result<PhysWord, PhysError> {
+        Ok(PhysWord(core::ptr::from_ref(self.atomic(at)?) as usize))
+    }
+
+    /// Reads eight bytes at any address, little endian. Bytes that another processor writes meanwhile arrive old or new.
+    ///
+    /// # Errors
+    ///
+    /// [`PhysError::OutOfRange`]
+    #[inline]
+    pub fn read_u64_unaligned(&self, at: Spa) -> Result<u64, PhysError> {
+        let pointer = self.pointer(at, 8)?;
+        let value: u64;
+        // SAFETY: the bytes are covered (checked) and mapped (contract of `new`). Being assembly, the access is no data
+        // race whatever another processor does to them.
+        unsafe {
+            asm!("mov {value}, [{pointer}]", value = lateout(reg) value, pointer = in(reg) pointer,
+                options(nostack, preserves_flags, readonly));
+        }
+        Ok(value)
+    }
+
     /// Writes an 8-aligned word in one access (release).
     ///
     /// # Errors
@@ -188,6 +215,20 @@ impl PhysMap {
     }
 }
 
+/// A word of machine memory that was found to be in the map: see [`PhysMap::word`].
+#[derive(Clone, Copy, Debug)]
+pub struct PhysWord(usize);
+
+impl PhysWord {
+    /// Its value, in one access (acquire).
+    #[inline]
+    pub fn read(self) -> u64 {
+        // SAFETY: made by `PhysMap::word` only, which found it aligned and covered; the map stays as it is by the contract
+        // of `PhysMap::new`, of which this counts as a copy.
+        unsafe { AtomicU64::from_ptr(self.0 as *mut u64) }.load(Ordering::Acquire)
+    }
+}
+
 /// Copies by string instructions: the compiler makes no assumption about what another processor does to the bytes.
 ///
 /// # Safety
@@ -217,6 +258,32 @@ mod tests {
         assert_eq!(phys.read_u64(Spa(phys.size() - 8)), Ok(0));
         assert_eq!(phys.read_u64(Spa(phys.size())), Err(PhysError::OutOfRange));
         assert_eq!(phys.read_u64(Spa(u64::MAX - 7)), Err(PhysError::OutOfRange));
+    }
+
+    #[test]
+    fn a_checked_word_is_read_again_and_again() {
+        let memory = TestMemory::new(2);
+        let phys = memory.phys();
+        let word = phys.word(Spa(0x1008)).unwrap();
+        for value in [1, 2] {
+            phys.write_u64(Spa(0x1008), value).unwrap();
+            assert_eq!(word.read(), value);
+        }
+        assert_eq!(phys.word(Spa(0x1004)).err(), Some(PhysError::Misaligned));
+        let end = phys.word(Spa(phys.size()));
+        assert_eq!(end.err(), Some(PhysError::OutOfRange));
+    }
+
+    #[test]
+    fn eight_bytes_at_any_address_are_little_endian() {
+        let memory = TestMemory::new(2);
+        let phys = memory.phys();
+        phys.copy_to(Spa(0x1003), &[1, 2, 3, 4, 5, 6, 7, 8])
+            .unwrap();
+        let read = phys.read_u64_unaligned(Spa(0x1003));
+        assert_eq!(read, Ok(0x0807_0605_0403_0201));
+        let past = phys.read_u64_unaligned(Spa(phys.size() - 7));
+        assert_eq!(past, Err(PhysError::OutOfRange));
     }
 
     #[test]

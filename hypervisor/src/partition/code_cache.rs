@@ -15,7 +15,7 @@ use crate::hv::Hypervisor;
 use crate::mem::addr::{Gpa, Gva, PAGE_SIZE, Spa};
 use crate::mem::format::Rights;
 use crate::mem::guest_walk::{self, GpaFault, GuestMemory, TranslateFlags};
-use crate::mem::phys::PhysMap;
+use crate::mem::phys::{PhysMap, PhysWord};
 
 /// Levels of a walk.
 const LEVELS: usize = 4;
@@ -34,17 +34,28 @@ struct Key {
     cpl: u8,
 }
 
-/// Entries that a walk read.
+/// Entries that a walk read, the first `count` of them; `None` where there is none.
 #[derive(Clone, Copy, Debug)]
 struct Walk {
-    entries: [(Spa, u64); LEVELS],
+    entries: [Option<(PhysWord, u64)>; LEVELS],
     count: usize,
 }
 
 const NO_WALK: Walk = Walk {
-    entries: [(Spa(0), 0); LEVELS],
+    entries: [None; LEVELS],
     count: 0,
 };
+
+impl Walk {
+    /// Every entry is what it was.
+    #[inline(always)]
+    fn holds(&self) -> bool {
+        self.entries
+            .iter()
+            .flatten()
+            .all(|(word, value)| word.read() & !MARKS == *value)
+    }
+}
 
 /// A walk to a page of code.
 #[derive(Clone, Copy, Debug)]
@@ -74,11 +85,15 @@ impl GuestMemory for Recorder<'_> {
         let spa = self.memory.partition.resolve(at, Rights::READ)?;
         let mut walk = self.walk.borrow_mut();
         let count = walk.count;
-        // A walk with more levels than fit is not kept: `note` sees the count.
-        if let Some(entry) = walk.entries.get_mut(count) {
-            *entry = (spa, value & !MARKS);
-        }
-        walk.count = count + 1;
+        let word = self.memory.hypervisor.phys.word(spa);
+        walk.count = match (walk.entries.get_mut(count), word) {
+            (Some(entry), Ok(word)) => {
+                *entry = Some((word, value & !MARKS));
+                count + 1
+            }
+            // A walk with more levels than fit is not kept: `note` sees the count.
+            _ => LEVELS + 1,
+        };
         Ok(value)
     }
 
@@ -91,6 +106,7 @@ impl GuestMemory for Recorder<'_> {
     }
 }
 
+#[inline(always)]
 fn key(vp: &Vp, generation: u64) -> Key {
     Key {
         page: vp.hw.rip() & !(PAGE_SIZE - 1),
@@ -104,6 +120,7 @@ fn key(vp: &Vp, generation: u64) -> Key {
 }
 
 /// Where a page of an address space is kept: one place, so that looking is a comparison.
+#[inline(always)]
 fn place_of(vp: &Vp) -> usize {
     ((vp.hw.rip() >> 12) ^ (vp.hw.cr3() >> 12)) as usize % PLACES
 }
@@ -129,23 +146,32 @@ impl CodeCache {
         )
     }
 
-    /// The bytes at the VP's RIP, if a walk led there and is still right. `None` near the end of a page too.
-    #[inline]
+    /// The eight bytes at the VP's RIP, if a walk led there and is still right. `None` near the end of a page too.
+    #[inline(always)]
+    pub fn first_bytes(vp: &Vp, phys: PhysMap, generation: u64) -> Option<u64> {
+        phys.read_u64_unaligned(Self::place(vp, 8, generation)?)
+            .ok()
+    }
+
+    /// The sixteen bytes at the VP's RIP, as [`first_bytes`](Self::first_bytes).
     pub fn bytes(vp: &Vp, phys: PhysMap, generation: u64) -> Option<[u8; 16]> {
+        let mut bytes = [0; 16];
+        let from = Self::place(vp, bytes.len() as u64, generation)?;
+        phys.copy_from(from, &mut bytes).ok()?;
+        Some(bytes)
+    }
+
+    /// Where the VP's next `count` bytes of code are.
+    #[inline(always)]
+    fn place(vp: &Vp, count: u64, generation: u64) -> Option<Spa> {
         let place = &vp.code.0[place_of(vp)];
         let page = place.page?;
         let offset = vp.hw.rip() & (PAGE_SIZE - 1);
-        if offset > PAGE_SIZE - 16 || !vp.hw.in_64_bit_code() || place.key != key(vp, generation) {
-            return None;
-        }
-        for &(at, value) in place.walk.entries.get(..place.walk.count)? {
-            if phys.read_u64(at).ok()? & !MARKS != value {
-                return None;
-            }
-        }
-        let mut bytes = [0; 16];
-        phys.copy_from(Spa(page.0 + offset), &mut bytes).ok()?;
-        Some(bytes)
+        let known = offset <= PAGE_SIZE - count
+            && vp.hw.in_64_bit_code()
+            && place.key == key(vp, generation)
+            && place.walk.holds();
+        known.then_some(Spa(page.0 + offset))
     }
 
     /// Walks to the code of a VP in 64-bit mode, for this time and the next.

@@ -99,12 +99,8 @@ impl Cpu {
 
     /// A port access: the parent's, or nobody's.
     fn io(&mut self, vp: &mut Vp, io: &IoExit) {
-        let length = match io.next_rip {
-            Some(next) => next.wrapping_sub(vp.hw.rip()) as u8,
-            None => match self.length(vp, instruction_of(io)) {
-                Some(length) => length,
-                None => return,
-            },
+        let Some(length) = self.length(vp, instruction_of(io)) else {
+            return;
         };
         if vp.is_root() {
             // Only what runs past the last port.

@@ -42,11 +42,20 @@ impl Cpu {
     /// The length of the intercepted instruction, which is `expected`.
     ///
     /// `None` if another one is there by now: another VP has changed the code. The VP just goes on and executes it.
-    #[inline]
+    #[inline(always)]
     pub fn length(&self, vp: &mut Vp, expected: Instruction) -> Option<u8> {
         if let Some(length) = vp.hw.instruction_length() {
             return Some(length);
         }
+        let generation = self.hv.partitions.entry(vp.who.slot).domain.generation();
+        CodeCache::first_bytes(vp, self.hv.phys, generation)
+            .and_then(|first| insn::plain_length(expected, first))
+            .or_else(|| self.length_by_walk(vp, expected))
+    }
+
+    /// As [`length`](Self::length), with prefixes, or where nothing is known of the code yet.
+    #[cold]
+    fn length_by_walk(&self, vp: &mut Vp, expected: Instruction) -> Option<u8> {
         let entry = self.hv.partitions.entry(vp.who.slot);
         let generation = entry.domain.generation();
         let mut known = CodeCache::bytes(vp, self.hv.phys, generation);

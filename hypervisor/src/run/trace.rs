@@ -154,7 +154,6 @@ mod tests {
             input,
             string,
             rep: false,
-            next_rip: None,
         })
     }
 

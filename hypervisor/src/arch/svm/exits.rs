@@ -47,7 +47,7 @@ pub(super) fn decode(control: &Control, save: &Save, decode_assists: bool) -> Ex
         exit_code::INVD | exit_code::WBINVD => Exit::CacheControl,
         exit_code::PAUSE => Exit::Pause,
         exit_code::HLT => Exit::Halt,
-        exit_code::IOIO => Exit::Io(io(info1, info2)),
+        exit_code::IOIO => Exit::Io(io(info1)),
         exit_code::MSR if info1 & 1 != 0 => Exit::MsrWrite,
         exit_code::MSR => Exit::MsrRead,
         exit_code::TASK_SWITCH => Exit::TaskSwitch,
@@ -89,14 +89,13 @@ fn exception(number: u8, info1: u64, info2: u64, save: &Save) -> Exit {
     })
 }
 
-fn io(info1: u64, info2: u64) -> IoExit {
+fn io(info1: u64) -> IoExit {
     IoExit {
         port: (info1 >> 16) as u16,
         size: ((info1 >> 4) & 7) as u8,
         input: info1 & IO_IN != 0,
         string: info1 & IO_STRING != 0,
         rep: info1 & IO_REP != 0,
-        next_rip: Some(info2),
     }
 }
 

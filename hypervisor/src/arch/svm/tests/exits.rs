@@ -12,7 +12,6 @@ fn ports_are_decoded_with_the_next_instruction() {
         input: true,
         string: false,
         rep: false,
-        next_rip: Some(0x1002),
     };
     assert_eq!(decoded(&v), Exit::Io(io));
     assert_eq!(
