@@ -55,6 +55,11 @@ impl HvHypercallInput {
         Some(Self::new().with_call_code(code).with_rep_count(count))
     }
 
+    /// Whether the word is nothing but a call code: a simple call with its parameters in memory.
+    pub const fn is_code_alone(&self) -> bool {
+        self.into_bits() >> 16 == 0
+    }
+
     /// Whether a bit is set that must be zero.
     pub const fn has_reserved_bits(&self) -> bool {
         self.reserved_27() != 0 || self.reserved_44() != 0 || self.reserved_60() != 0

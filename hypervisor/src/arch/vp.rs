@@ -110,6 +110,7 @@ macro_rules! forward {
     ($($(#[$attr:meta])* $name:ident(&$(($mut:tt))? self $(, $arg:ident: $ty:ty)*) $(-> $ret:ty)?;)+) => {
         $(
             $(#[$attr])*
+            #[inline]
             pub fn $name(&$($mut)? self $(, $arg: $ty)*) $(-> $ret)? {
                 match self {
                     Self::Svm(vcpu) => vcpu.$name($($arg),*),
@@ -141,6 +142,7 @@ impl VpHw {
     ///
     /// # Safety
     /// As [`svm::Vcpu::run`]: `processor` is this one, and the VP's tables and maps leave the hypervisor alone.
+    #[inline]
     pub unsafe fn run(&mut self, processor: &mut Processor) -> Exit {
         match (self, processor) {
             // SAFETY: the caller's obligations are the same.

@@ -132,7 +132,7 @@ impl Machine {
         self.settle(vp);
         root.vp_count = 1;
         let root = self.in_reserve(root);
-        *hv.partitions.entry(PartitionSlot::ROOT).partition.lock() = Some(root);
+        hv.partitions.entry(PartitionSlot::ROOT).put(root);
     }
 
     fn reserve_frame(&self) -> Frame {
@@ -169,7 +169,7 @@ impl Machine {
         let stats = hv.place(slot, StatsPage::new()).expect("deposited");
         let child = Partition::new(id, slot, flags, stats, hv.now());
         let child = hv.place(slot, child).expect("deposited");
-        *hv.partitions.entry(slot).partition.lock() = Some(child);
+        hv.partitions.entry(slot).put(child);
         id
     }
 

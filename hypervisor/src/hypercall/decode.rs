@@ -68,6 +68,9 @@ pub fn decode(
     input: u64,
     output: u64,
 ) -> Result<Request, HvStatus> {
+    if control.is_code_alone() && shape.kind == Kind::Simple {
+        return decode_plain(shape, input, output);
+    }
     let malformed = Err(HvStatus::INVALID_HYPERCALL_INPUT);
     let (count, start) = (control.rep_count(), control.rep_start());
     if control.has_reserved_bits() || control.nested() {
@@ -112,6 +115,22 @@ pub fn decode(
     check_place(input, request.input_bytes)?;
     check_place(output, request.output_bytes)?;
     Ok(request)
+}
+
+/// Most calls are of this kind: with parameters in memory, and nothing to tell by the control word.
+fn decode_plain(shape: &Shape, input: u64, output: u64) -> Result<Request, HvStatus> {
+    check_place(input, shape.input)?;
+    check_place(output, shape.output)?;
+    Ok(Request {
+        fast: false,
+        input,
+        output,
+        input_bytes: shape.input,
+        output_bytes: shape.output,
+        header_bytes: shape.input,
+        variable_bytes: 0,
+        reps: 0..0,
+    })
 }
 
 fn check_place(gpa: u64, bytes: usize) -> Result<(), HvStatus> {

@@ -139,11 +139,16 @@ fn dispatch(cpu: &mut Cpu, vp: &mut Vp, registers: &Registers, length: u8) -> En
         Ok(request) => request,
         Err(status) => return status.into(),
     };
+    let generation = cpu.hv.partitions.entry(vp.who.slot).domain.generation();
     let found = cpu.partition(vp, |hv, partition| {
         if !partition.privileges.contains(entry.privilege) {
             return Err(Refusal::Status(HvStatus::ACCESS_DENIED));
         }
-        Ok((partition.id, places(hv, partition, &request)?))
+        let place = |gpa: Gpa, access| match vp.pages.find(gpa, access, generation) {
+            Some(spa) => Ok(spa),
+            None => place(hv, partition, gpa, access),
+        };
+        Ok((partition.id, places(&request, place)?))
     });
     let (caller, places) = match found {
         Ok(found) => found,
@@ -153,6 +158,14 @@ fn dispatch(cpu: &mut Cpu, vp: &mut Vp, registers: &Registers, length: u8) -> En
             return End::Intercepted;
         }
     };
+    for (gpa, access, found) in [
+        (request.input, Access::Read, places.input),
+        (request.output, Access::Write, places.output),
+    ] {
+        if let Some(found) = found {
+            vp.pages.keep(Gpa(gpa), access, generation, found);
+        }
+    }
     // They are there: a call does not call.
     let Some(buffers) = cpu.buffers.take() else {
         return HvStatus::OPERATION_FAILED.into();
@@ -227,10 +240,13 @@ enum Refusal {
     NoAccess(NestedFault),
 }
 
-fn places(hv: &Hypervisor, partition: &Partition, request: &Request) -> Result<Places, Refusal> {
+fn places(
+    request: &Request,
+    place: impl Fn(Gpa, Access) -> Result<Spa, Refusal>,
+) -> Result<Places, Refusal> {
     let of = |gpa: u64, bytes: usize, access: Access| {
         let in_memory = !request.fast && bytes != 0;
-        let found = in_memory.then(|| place(hv, partition, Gpa(gpa), access));
+        let found = in_memory.then(|| place(Gpa(gpa), access));
         found.transpose()
     };
     Ok(Places {
@@ -239,6 +255,7 @@ fn places(hv: &Hypervisor, partition: &Partition, request: &Request) -> Result<P
     })
 }
 
+#[inline(never)]
 fn place(hv: &Hypervisor, partition: &Partition, gpa: Gpa, access: Access) -> Result<Spa, Refusal> {
     let rights = match access {
         Access::Write => Rights::RW,

@@ -52,7 +52,7 @@ pub fn create(call: &mut Call<'_>) -> Result<(), HvStatus> {
         return Err(HvStatus::INVALID_PROXIMITY_DOMAIN_INFO);
     }
     let hv = call.hv();
-    let free = |slot: &PartitionSlot| hv.partitions.entry(*slot).partition.lock().is_none();
+    let free = |slot: &PartitionSlot| PartitionGuard::lock(hv.partitions.entry(*slot)).is_none();
     let slot = (1..MAX_PARTITIONS as u16)
         .map(PartitionSlot)
         .find(free)
@@ -63,7 +63,7 @@ pub fn create(call: &mut Call<'_>) -> Result<(), HvStatus> {
     stats.set(tlfs::stats::partition::PARTITION_ID, id.0);
     let partition = Partition::new(id, slot, flags, stats, hv.now());
     let partition = hv.place(PartitionSlot::ROOT, partition)?;
-    *hv.partitions.entry(slot).partition.lock() = Some(partition);
+    hv.partitions.entry(slot).put(partition);
     hv.stats.add(counter::PARTITIONS, 1);
     record(
         hv.now().units(),

@@ -11,6 +11,7 @@ use crate::mem::format::Rights;
 use crate::mem::frames::PartitionSlot;
 use crate::partition::PartitionState;
 use crate::partition::memory::frame_status;
+use crate::partition::table::PartitionGuard;
 
 /// Most pages of one deposit: what fits in the input page.
 const MAX_PAGES: usize = 511;
@@ -112,8 +113,7 @@ pub fn withdraw(call: &mut Call<'_>) -> Result<(), HvStatus> {
 fn count_pool(call: &Call<'_>, slot: PartitionSlot) {
     let hv = call.hv();
     let counts = hv.frames.lock().slot_counts(slot);
-    if let (Ok(counts), Some(partition)) =
-        (counts, hv.partitions.entry(slot).partition.lock().as_ref())
+    if let (Ok(counts), Some(partition)) = (counts, PartitionGuard::lock(hv.partitions.entry(slot)))
     {
         partition
             .stats

@@ -10,7 +10,7 @@ use zerocopy::IntoBytes;
 use crate::apic::{Delivery, Trigger};
 use crate::hv::Hypervisor;
 use crate::mem::frames::PartitionSlot;
-use crate::partition::table::VpPlace;
+use crate::partition::table::{PartitionGuard, VpPlace};
 use crate::partition::{Vp, VpRef, register_page};
 use crate::run::Cpu;
 use crate::synic::{Link, Message, NoticeLinks, Signal, Sint, Synic, post};
@@ -128,9 +128,7 @@ fn post_log(hv: &Hypervisor, synic: &Synic, followers: bool) -> Option<Signal> {
 }
 
 fn describe(hv: &Hypervisor, who: VpRef) -> (HvPartitionId, HvVpIndex) {
-    let partition = hv.partitions.entry(who.slot).partition.lock();
-    let id = partition
-        .as_ref()
-        .map_or(HvPartitionId::INVALID, |partition| partition.id);
+    let partition = PartitionGuard::lock(hv.partitions.entry(who.slot));
+    let id = partition.map_or(HvPartitionId::INVALID, |partition| partition.id);
     (id, HvVpIndex(u32::from(who.index)))
 }

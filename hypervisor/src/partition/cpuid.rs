@@ -133,9 +133,9 @@ const SKINIT: u32 = 1 << 12;
 const APIC: u32 = 1 << 9;
 
 /// CR4.OSXSAVE.
-const CR4_OSXSAVE: u64 = 1 << 18;
+pub(super) const CR4_OSXSAVE: u64 = 1 << 18;
 /// CR4.PKE.
-const CR4_PKE: u64 = 1 << 22;
+pub(super) const CR4_PKE: u64 = 1 << 22;
 
 /// What a VP reads by the hypervisor's own policy, without what its parent has registered.
 pub fn own(

@@ -2,8 +2,10 @@
 
 pub mod code_cache;
 pub mod cpuid;
+pub mod cpuid_cache;
 pub mod memory;
 pub mod overlay;
+pub mod page_cache;
 pub mod pending;
 pub mod properties;
 pub mod register_page;

@@ -8,6 +8,7 @@
 use spin::{Mutex, MutexGuard};
 use tlfs::{HvPartitionId, HvStatus};
 
+use super::cpuid_cache::Changes;
 use super::{Partition, Vp, VpRef};
 use crate::mem::frames::PartitionSlot;
 use crate::mem::page_box::PageBox;
@@ -36,10 +37,11 @@ pub enum VpPlace {
 /// A partition's place.
 #[derive(Debug)]
 pub struct PartitionEntry {
-    /// The partition.
-    pub partition: Mutex<Option<PageBox<Partition>>>,
+    partition: Mutex<Option<PageBox<Partition>>>,
     /// Its translations' generation; needed at every entry into a guest, hence outside the lock.
     pub domain: Domain,
+    /// Counts what may have changed of it: each mutable look through a [`PartitionGuard`].
+    pub changes: Changes,
     /// Its VPs.
     pub vps: [Mutex<VpPlace>; MAX_VPS],
 }
@@ -50,8 +52,15 @@ impl PartitionEntry {
         Self {
             partition: Mutex::new(None),
             domain: Domain::new(slot),
+            changes: Changes::new(),
             vps: [const { Mutex::new(VpPlace::Absent) }; MAX_VPS],
         }
+    }
+
+    /// Puts a new partition into its place, which is empty.
+    pub fn put(&self, partition: PageBox<Partition>) {
+        self.changes.note();
+        *self.partition.lock() = Some(partition);
     }
 }
 
@@ -71,18 +80,24 @@ pub const fn slot_of(id: HvPartitionId) -> Option<PartitionSlot> {
 }
 
 /// A locked partition that exists.
-pub struct PartitionGuard<'a>(MutexGuard<'a, Option<PageBox<Partition>>>);
+pub struct PartitionGuard<'a> {
+    place: MutexGuard<'a, Option<PageBox<Partition>>>,
+    changes: &'a Changes,
+}
 
 impl<'a> PartitionGuard<'a> {
     /// Locks the partition in a place, if there is one.
     pub fn lock(entry: &'a PartitionEntry) -> Option<Self> {
-        let guard = entry.partition.lock();
-        guard.is_some().then_some(Self(guard))
+        let place = entry.partition.lock();
+        place.is_some().then_some(Self {
+            place,
+            changes: &entry.changes,
+        })
     }
 
     /// Takes the partition out of its place, which is empty then.
     pub fn take(mut self) -> Option<PageBox<Partition>> {
-        self.0.take()
+        self.place.take()
     }
 }
 
@@ -90,7 +105,7 @@ impl core::ops::Deref for PartitionGuard<'_> {
     type Target = Partition;
 
     fn deref(&self) -> &Partition {
-        match &*self.0 {
+        match &*self.place {
             Some(partition) => partition,
             None => unreachable!("checked by `lock`, and only `take` empties it"),
         }
@@ -99,7 +114,8 @@ impl core::ops::Deref for PartitionGuard<'_> {
 
 impl core::ops::DerefMut for PartitionGuard<'_> {
     fn deref_mut(&mut self) -> &mut Partition {
-        match &mut *self.0 {
+        self.changes.note();
+        match &mut *self.place {
             Some(partition) => partition,
             None => unreachable!("checked by `lock`, and only `take` empties it"),
         }

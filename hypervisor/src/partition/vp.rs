@@ -6,6 +6,8 @@ use tlfs::{
 };
 
 use super::code_cache::CodeCache;
+use super::cpuid_cache::CpuidCache;
+use super::page_cache::PageCache;
 use super::{Partition, register_page};
 use crate::apic::LocalApic;
 use crate::arch::fpu::Fpu;
@@ -183,6 +185,10 @@ pub struct Vp {
     pub cr8_watched: bool,
     /// Where its code was found last.
     pub code: CodeCache,
+    /// Where its hypercall pages were found last.
+    pub pages: PageCache,
+    /// What it was told about its processor last.
+    pub cpuid: CpuidCache,
 }
 
 /// Bit of [`CrIntercept::control`]: CR0 writes.
@@ -263,6 +269,8 @@ impl Vp {
             cr_intercept: CrIntercept::default(),
             cr8_watched: false,
             code: CodeCache::new(),
+            pages: PageCache::new(),
+            cpuid: CpuidCache::default(),
         };
         // The root may map the page before the VP has run (root sheet, trap 33).
         register_page::publish(hypervisor, &vp, &register_page::stored_xmm(&vp));

@@ -8,7 +8,7 @@ use crate::partition::Vp;
 
 impl Cpu {
     /// Runs the VP in hand until its next exit.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enter(&mut self, vp: &mut Vp) -> Exit {
         let domain = &self.hv.partitions.entry(vp.who.slot).domain;
         let decision = tlb::enter(&mut self.tags, self.mark, &mut vp.tag, domain);

@@ -11,6 +11,7 @@ use crate::partition::Vp;
 impl Cpu {
     /// Gives the VP in hand what its APIC has for it, as far as it can take it now; for the rest, asks for an exit when
     /// it can.
+    #[inline(never)]
     pub(super) fn deliver_events(&mut self, vp: &mut Vp) {
         if vp.apic.has_unmaskable() {
             self.deliver_unmaskable(vp);

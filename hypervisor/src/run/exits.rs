@@ -15,7 +15,7 @@ use tlfs::HvX64UnsupportedFeatureCode as Unsupported;
 
 impl Cpu {
     /// Deals with an exit of the VP in hand.
-    #[inline]
+    #[inline(always)]
     pub(super) fn handle(&mut self, vp: &mut Vp, exit: Exit) {
         // MOV to CR8 does not exit.
         vp.apic.set_cr8(vp.hw.cr8());
@@ -59,6 +59,7 @@ impl Cpu {
         }
     }
 
+    #[inline(never)]
     fn handle_rare(&mut self, vp: &mut Vp, exit: Exit) {
         vp.stats.count(match exit {
             Exit::ControlRegister(_) | Exit::Xsetbv => counter::CONTROL_REGISTER_ACCESSES_COUNT,

@@ -1,11 +1,13 @@
 //! Instructions that the hypervisor completes for the guest.
 
 use super::Cpu;
+use crate::arch::cpuid::CpuidResult;
 use crate::arch::state::{Segment, SegmentName, efer};
 use crate::hv::Hypervisor;
 use crate::insn::{self, CodeMode, Instruction, MAX_LENGTH};
 use crate::intercept::message::{self, Code};
 use crate::partition::code_cache::CodeCache;
+use crate::partition::cpuid_cache::CpuidCache;
 use crate::partition::table::PartitionGuard;
 use crate::partition::{Partition, Vp, cpuid, translate};
 
@@ -13,10 +15,11 @@ const RFLAGS_VM: u64 = 1 << 17;
 
 impl Cpu {
     /// Calls `f` with the partition of the VP in hand. It cannot go away: whoever deletes it has to stop its VPs first.
-    pub fn partition<R>(&self, vp: &Vp, f: impl FnOnce(&Hypervisor, &mut Partition) -> R) -> R {
+    #[inline]
+    pub fn partition<R>(&self, vp: &Vp, f: impl FnOnce(&Hypervisor, &Partition) -> R) -> R {
         let entry = self.hv.partitions.entry(vp.who.slot);
         match PartitionGuard::lock(entry) {
-            Some(mut partition) => f(self.hv, &mut partition),
+            Some(partition) => f(self.hv, &partition),
             None => unreachable!("the partition of a VP exists"),
         }
     }
@@ -98,6 +101,10 @@ impl Cpu {
         };
         let gprs = vp.hw.gprs();
         let (eax, ecx) = (gprs.rax as u32, gprs.rcx as u32);
+        let changes = self.hv.partitions.entry(vp.who.slot).changes.count();
+        if let Some(answer) = CpuidCache::find(vp, changes, eax, ecx) {
+            return complete_cpuid(vp, &answer, length);
+        }
         let (answer, wanted) = self.partition(vp, |hv, partition| {
             let wanted = partition.intercepts.wants_cpuid(eax)
                 && !partition.results.overrides_cpuid(eax, ecx);
@@ -107,12 +114,8 @@ impl Cpu {
             let message = message::cpuid(vp, &answer, length);
             return self.intercept(vp, &message);
         }
-        let gprs = vp.hw.gprs_mut();
-        gprs.rax = answer.eax.into();
-        gprs.rbx = answer.ebx.into();
-        gprs.rcx = answer.ecx.into();
-        gprs.rdx = answer.edx.into();
-        vp.hw.advance_rip(length);
+        CpuidCache::keep(vp, changes, eax, ecx, answer);
+        complete_cpuid(vp, &answer, length);
     }
 
     /// HLT.
@@ -132,6 +135,16 @@ impl Cpu {
             self.block(vp);
         }
     }
+}
+
+#[inline(always)]
+fn complete_cpuid(vp: &mut Vp, answer: &CpuidResult, length: u8) {
+    let gprs = vp.hw.gprs_mut();
+    gprs.rax = answer.eax.into();
+    gprs.rbx = answer.ebx.into();
+    gprs.rcx = answer.ecx.into();
+    gprs.rdx = answer.edx.into();
+    vp.hw.advance_rip(length);
 }
 
 /// How the code at RIP is decoded.

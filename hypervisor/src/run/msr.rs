@@ -12,6 +12,7 @@ use crate::arch::cpuid::ThisProcessor;
 use crate::arch::state::SystemRegister;
 use crate::insn::Instruction;
 use crate::intercept::message;
+use crate::partition::table::PartitionGuard;
 use crate::partition::{Partition, Vp, cpuid, validate};
 use crate::synic::{SynicEffect, is_synic_msr};
 use crate::time::RefTime;
@@ -254,22 +255,21 @@ impl Cpu {
         match msr {
             HV_X64_MSR_GUEST_OS_ID | HV_X64_MSR_HYPERCALL => {
                 let entry = self.hv.partitions.entry(vp.who.slot);
-                let mut partition = entry.partition.lock();
-                let partition = partition.as_mut().ok_or(GeneralProtection)?;
+                let mut partition = PartitionGuard::lock(entry).ok_or(GeneralProtection)?;
                 if msr == HV_X64_MSR_GUEST_OS_ID {
-                    self.hv.set_guest_os_id(partition, value);
+                    self.hv.set_guest_os_id(&mut partition, value);
                 } else {
                     self.hv
-                        .set_hypercall_msr(partition, value)
+                        .set_hypercall_msr(&mut partition, value)
                         .map_err(|_| GeneralProtection)?;
                 }
                 self.hv.shoot_down(vp.who.slot);
             }
             HV_X64_MSR_REFERENCE_TSC if vp.is_root() => {
                 let frame = self.hv.root_pages.reference_tsc.spfn();
-                self.partition(vp, |_, partition| {
-                    partition.msrs.reference_tsc = frame.address().0 | value & 1;
-                });
+                let entry = self.hv.partitions.entry(vp.who.slot);
+                let mut partition = PartitionGuard::lock(entry).ok_or(GeneralProtection)?;
+                partition.msrs.reference_tsc = frame.address().0 | value & 1;
             }
             HV_X64_MSR_EOI | HV_X64_MSR_ICR | HV_X64_MSR_TPR => {
                 return vp.apic.write_synthetic(msr, value).map(After::Apic);

@@ -256,7 +256,7 @@ fn root_partition(hv: &'static Hypervisor, machine: &mut Machine) -> Option<()> 
     let mut vp = Vp::new(hv, &root, 0, pages).ok()?;
     // A read names the page before it is enabled (root sheet F.3).
     vp.assist_page = hv.root_pages.assist.spfn().address().0;
-    *PARTITIONS.entry(PartitionSlot::ROOT).partition.lock() = Some(root);
+    PARTITIONS.entry(PartitionSlot::ROOT).put(root);
     *PARTITIONS.entry(PartitionSlot::ROOT).vps.first()?.lock() = VpPlace::Home(vp);
     Some(())
 }

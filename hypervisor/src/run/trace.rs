@@ -7,7 +7,7 @@ use crate::event_log::Event;
 use crate::partition::Vp;
 
 /// What is to be known of an exit.
-struct Traced {
+pub(super) struct Traced {
     exit: Exit,
     /// Guest RIP.
     rip: u64,
@@ -17,23 +17,12 @@ struct Traced {
 }
 
 impl Cpu {
-    /// Deals with an exit of the VP in hand, and records it.
+    /// Records an exit of the VP in hand that has been dealt with.
     #[cold]
-    pub(super) fn handle_traced(&mut self, vp: &mut Vp, exit: Exit) {
-        let (rip, before) = (vp.hw.rip(), *vp.hw.gprs());
-        self.handle(vp, exit);
-        let complete = vp.hw.rip() != rip;
-        let after = if complete {
-            *vp.hw.gprs()
-        } else {
-            Gprs::default()
-        };
-        let traced = Traced {
-            exit,
-            rip,
-            before,
-            after,
-        };
+    pub(super) fn trace_exit(&mut self, vp: &Vp, mut traced: Traced) {
+        if vp.hw.rip() != traced.rip {
+            traced.after = *vp.hw.gprs();
+        }
         if let Some(event) = traced.event() {
             self.trace(vp, event);
         }
@@ -41,6 +30,17 @@ impl Cpu {
 }
 
 impl Traced {
+    /// Before the exit is dealt with.
+    #[cold]
+    pub(super) fn begin(vp: &Vp, exit: Exit) -> Self {
+        Self {
+            exit,
+            rip: vp.hw.rip(),
+            before: *vp.hw.gprs(),
+            after: Gprs::default(),
+        }
+    }
+
     /// Hypercalls have entries of their own, and what ends in an exception or a triple fault that the hypervisor raises
     /// is recorded where it does.
     fn event(&self) -> Option<Event> {

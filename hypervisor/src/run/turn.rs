@@ -4,6 +4,7 @@ use tlfs::HvTraceGroups;
 use tlfs::stats::{logical_processor as lp, vp as counter};
 
 use super::Cpu;
+use super::trace::Traced;
 use crate::mem::page_box::PageBox;
 use crate::partition::table::VpPlace;
 use crate::partition::{Vp, VpRef};
@@ -21,6 +22,7 @@ impl Cpu {
     }
 
     /// Runs the VP in hand until somebody else may have to run.
+    #[inline(never)]
     fn turn(&mut self, vp: &mut Vp) {
         self.reschedule = false;
         if !vp.is_runnable() {
@@ -36,10 +38,11 @@ impl Cpu {
             }
             self.apic.look_again();
             let exit = self.enter(vp);
-            if self.hv.event_log.traces(HvTraceGroups::IM) {
-                self.handle_traced(vp, exit);
-            } else {
-                self.handle(vp, exit);
+            let traces = self.hv.event_log.traces(HvTraceGroups::IM);
+            let traced = traces.then(|| Traced::begin(vp, exit));
+            self.handle(vp, exit);
+            if let Some(traced) = traced {
+                self.trace_exit(vp, traced);
             }
             if self.hv.event_log.has_news() {
                 self.deliver_notices(vp);

@@ -254,12 +254,13 @@ impl Vcpu {
     pub(super) fn requeue_interrupted_event(&mut self) {
         let software = self.software_rip.take();
         let info = self.control().exit_int_info;
-        // An exception in delivery that was intercepted is described by the exit, not by what it interrupted; `inject`
-        // needs both, so even then the interrupted one is queued.
-        let again = info & event::VALID != 0 && !executes_again(info);
-        self.control_mut().event_inj = if again { info } else { 0 };
         if info & event::VALID == 0 {
             return;
+        }
+        // An exception in delivery that was intercepted is described by the exit, not by what it interrupted; `inject`
+        // needs both, so even then the interrupted one is queued.
+        if !executes_again(info) {
+            self.control_mut().event_inj = info;
         }
         if let Some((rip, next)) = software
             && executes_again(info)
@@ -270,13 +271,16 @@ impl Vcpu {
     }
 
     /// The length of the instruction that was intercepted, where the processor told.
+    #[inline]
     pub fn instruction_length(&self) -> Option<u8> {
         let control = self.control();
-        let next = match control.exit_code {
+        let next = if self.caps.nrip_save && saves_next_rip(control.exit_code) {
+            control.next_rip
+        } else if control.exit_code == exit_code::IOIO {
             // Ports tell on every processor.
-            exit_code::IOIO => control.exit_info2,
-            code if self.caps.nrip_save && saves_next_rip(code) => control.next_rip,
-            _ => return None,
+            control.exit_info2
+        } else {
+            return None;
         };
         let length = self.wrap_rip(next.wrapping_sub(self.save().rip));
         u8::try_from(length).ok().filter(|l| (1..=15).contains(l))

@@ -22,8 +22,28 @@ const NPF_TABLE_WALK: u64 = 1 << 33;
 /// EXITINFO1 of a control register access: a MOV, and bits 3:0 are its register.
 const CR_MOV: u64 = 1 << 63;
 
+/// The exits that come most, as [`decode`] has them: none of them is this folder's own affair.
+#[inline(always)]
+pub(super) fn common(control: &Control) -> Option<Exit> {
+    let (info1, info2) = (control.exit_info1, control.exit_info2);
+    Some(match control.exit_code {
+        exit_code::CPUID => Exit::Cpuid,
+        exit_code::MSR if info1 & 1 != 0 => Exit::MsrWrite,
+        exit_code::MSR => Exit::MsrRead,
+        exit_code::VMMCALL => Exit::Hypercall,
+        exit_code::IOIO => Exit::Io(io(info1)),
+        exit_code::INTR => Exit::ExternalInterrupt { vector: None },
+        exit_code::HLT => Exit::Halt,
+        exit_code::NPF => Exit::NestedFault(nested_fault(info1, info2)),
+        _ => return None,
+    })
+}
+
 /// What the exit recorded in the block means. `decode_assists`: EXITINFO1 names the register of a MOV.
 pub(super) fn decode(control: &Control, save: &Save, decode_assists: bool) -> Exit {
+    if let Some(exit) = common(control) {
+        return exit;
+    }
     let (code, info1, info2) = (control.exit_code, control.exit_info1, control.exit_info2);
     match code {
         exit_code::CR0_READ..=exit_code::CR15_WRITE => Exit::ControlRegister(CrExit {
@@ -39,20 +59,13 @@ pub(super) fn decode(control: &Control, save: &Save, decode_assists: bool) -> Ex
         exit_code::EXCEPTION_0..=exit_code::EXCEPTION_31 => {
             exception((code - exit_code::EXCEPTION_0) as u8, info1, info2, save)
         }
-        exit_code::INTR => Exit::ExternalInterrupt { vector: None },
         exit_code::NMI => Exit::Nmi,
         exit_code::INIT => Exit::Init,
         exit_code::VINTR => Exit::InterruptWindow,
-        exit_code::CPUID => Exit::Cpuid,
         exit_code::INVD | exit_code::WBINVD => Exit::CacheControl,
         exit_code::PAUSE => Exit::Pause,
-        exit_code::HLT => Exit::Halt,
-        exit_code::IOIO => Exit::Io(io(info1)),
-        exit_code::MSR if info1 & 1 != 0 => Exit::MsrWrite,
-        exit_code::MSR => Exit::MsrRead,
         exit_code::TASK_SWITCH => Exit::TaskSwitch,
         exit_code::SHUTDOWN => Exit::Shutdown,
-        exit_code::VMMCALL => Exit::Hypercall,
         exit_code::XSETBV => Exit::Xsetbv,
         exit_code::RDPMC => Exit::Absent {
             general_protection: true,
@@ -70,7 +83,6 @@ pub(super) fn decode(control: &Control, save: &Save, decode_assists: bool) -> Ex
         | exit_code::TLBSYNC => Exit::Absent {
             general_protection: false,
         },
-        exit_code::NPF => Exit::NestedFault(nested_fault(info1, info2)),
         // Some processors write the low half only.
         _ if code as u32 == exit_code::INVALID as u32 => Exit::InvalidState,
         _ => Exit::Unknown { code, info: info1 },

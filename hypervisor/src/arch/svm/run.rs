@@ -4,9 +4,9 @@ use crate::arch::Flush;
 use crate::arch::exit::{Event, ExceptionExit, Exit};
 use crate::arch::state::vector;
 
-use super::bits::{clean, exit_code, tlb_control};
+use super::bits::{clean, event, exit_code, tlb_control};
 use super::enable::Processor;
-use super::vcpu::Vcpu;
+use super::vcpu::{NmiState, Vcpu};
 use super::{debug, exits, hardware};
 
 /// DR7 bits that make DR0 to DR3 act.
@@ -23,6 +23,7 @@ impl Vcpu {
     /// * `processor` must be the one this runs on;
     /// * the nested tables and the permission maps of the VP must give the guest nothing that the hypervisor relies on,
     ///   and stay as they are during the run but for what `set_tlb` flushes.
+    #[inline(always)]
     pub unsafe fn run(&mut self, processor: &mut Processor) -> Exit {
         self.before_entry(processor);
         processor.counters.section.end();
@@ -38,12 +39,16 @@ impl Vcpu {
         let section = &mut processor.counters.section;
         section.begin(|| (self.control().exit_code, self.gprs.rcx));
         self.after_exit(processor);
-        let exit = exits::decode(self.control(), self.save(), self.caps.decode_assists);
-        self.own_exit(&exit).unwrap_or(exit)
+        match exits::common(self.control()) {
+            Some(exit) => exit,
+            None => self.rare_exit(),
+        }
     }
 
+    // On the way of every exit: what happens to few of them is in functions of its own, out of line.
+    #[inline(always)]
     fn before_entry(&mut self, processor: &mut Processor) {
-        if self.last_processor != Some(processor.index) || !self.caps.clean_bits {
+        if self.last_processor != Some(processor.index) {
             self.last_processor = Some(processor.index);
             self.dirty(clean::ALL);
         }
@@ -54,12 +59,8 @@ impl Vcpu {
         if self.control().event_inj != 0 {
             self.prepare_event();
         }
-        if self.save().dr7 & DR7_ENABLED != 0 && !self.debug_loaded {
-            self.debug_loaded = true;
-            self.refresh_intercepts();
-        }
-        if self.debug_loaded {
-            debug::load(&self.dr);
+        if self.debug_loaded || self.save().dr7 & DR7_ENABLED != 0 {
+            self.load_debug_registers();
         }
         if self.caps.tsc_aux && processor.tsc_aux != self.tsc_aux {
             processor.tsc_aux = self.tsc_aux;
@@ -80,6 +81,7 @@ impl Vcpu {
         processor.counters.runs += 1;
     }
 
+    #[inline(always)]
     fn after_exit(&mut self, processor: &mut Processor) {
         if self.caps.spec_ctrl && self.spec_ctrl != processor.host_spec_ctrl {
             processor.counters.msr_writes += 1;
@@ -88,22 +90,55 @@ impl Vcpu {
         }
         let save = self.save();
         (self.gprs.rax, self.gprs.rsp) = (save.rax, save.rsp);
-        let control = self.control_mut();
-        control.clean_bits = clean::ALL;
-        control.tlb_control = tlb_control::NONE;
-        self.flush = Flush::None;
-        if self.debug_loaded {
-            self.dr = debug::save();
-            if self.save().dr7 & DR7_ENABLED == 0 {
-                self.debug_loaded = false;
-                self.refresh_intercepts();
-            }
+        let clean = if self.caps.clean_bits { clean::ALL } else { 0 };
+        self.control_mut().clean_bits = clean;
+        if self.flush != Flush::None {
+            self.flush = Flush::None;
+            self.control_mut().tlb_control = tlb_control::NONE;
         }
+        if self.debug_loaded {
+            self.store_debug_registers();
+        }
+        self.settle_events();
+    }
+
+    /// After exit: what became of the event of this entry.
+    #[inline(always)]
+    pub(super) fn settle_events(&mut self) {
         if self.posted.is_some() {
             self.settle_interrupt();
         }
-        self.requeue_interrupted_event();
-        self.observe_iret();
+        self.control_mut().event_inj = 0;
+        if self.software_rip.is_some() || self.control().exit_int_info & event::VALID != 0 {
+            self.requeue_interrupted_event();
+        }
+        if self.nmi != NmiState::Open {
+            self.observe_iret();
+        }
+    }
+
+    #[cold]
+    fn load_debug_registers(&mut self) {
+        if !self.debug_loaded {
+            self.debug_loaded = true;
+            self.refresh_intercepts();
+        }
+        debug::load(&self.dr);
+    }
+
+    #[cold]
+    fn store_debug_registers(&mut self) {
+        self.dr = debug::save();
+        if self.save().dr7 & DR7_ENABLED == 0 {
+            self.debug_loaded = false;
+            self.refresh_intercepts();
+        }
+    }
+
+    #[cold]
+    fn rare_exit(&mut self) -> Exit {
+        let exit = exits::decode(self.control(), self.save(), self.caps.decode_assists);
+        self.own_exit(&exit).unwrap_or(exit)
     }
 
     /// Exits that only this folder knows of.

@@ -212,19 +212,25 @@ impl Vcpu {
 
     /// Sets the TLB tag (not 0) and what the next run flushes; a wider flush asked for earlier stays. A flush of one tag
     /// becomes one of all where the processor cannot do better.
+    #[inline]
     pub fn set_tlb(&mut self, tag: u32, flush: Flush) {
+        if self.flush != flush {
+            self.ask_flush(flush);
+        }
+        if self.control().guest_asid != tag {
+            self.control_mut().guest_asid = tag;
+            self.dirty(clean::ASID);
+        }
+    }
+
+    #[cold]
+    fn ask_flush(&mut self, flush: Flush) {
         self.flush = self.flush.max(flush);
-        let code = match self.flush {
+        self.control_mut().tlb_control = match self.flush {
             Flush::None => tlb_control::NONE,
             Flush::Tag if self.caps.flush_by_asid => tlb_control::THIS_GUEST,
             Flush::Tag | Flush::All => tlb_control::ALL,
         };
-        let control = self.control_mut();
-        control.tlb_control = code;
-        if control.guest_asid != tag {
-            control.guest_asid = tag;
-            self.dirty(clean::ASID);
-        }
     }
 
     /// Sets which exceptions (bit = vector) end the run as [`crate::arch::exit::Exit::Exception`].

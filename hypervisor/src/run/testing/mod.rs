@@ -38,7 +38,7 @@ use crate::mem::frames::{GlobalCounts, PartitionSlot};
 use crate::mem::page_box::PageBox;
 use crate::mem::tlb::{CpuTags, TagKind};
 use crate::partition::overlay::HYPERCALL_CODE;
-use crate::partition::table::{VpPlace, slot_of};
+use crate::partition::table::{PartitionGuard, VpPlace, slot_of};
 use crate::partition::{MAX_PARTITIONS, MAX_VPS, Partition, Vp, VpRef};
 use crate::sched::{RunQueue, Slot};
 use crate::synic::NoticeQueue;
@@ -311,7 +311,7 @@ impl Bench {
         (1..MAX_PARTITIONS as u16)
             .filter_map(|slot| {
                 let entry = self.hv.partitions.entry(PartitionSlot(slot));
-                entry.partition.lock().as_ref().map(|child| child.id)
+                PartitionGuard::lock(entry).map(|child| child.id)
             })
             .collect()
     }

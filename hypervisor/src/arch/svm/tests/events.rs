@@ -21,10 +21,10 @@ fn interrupts_wait_for_if_shadow_and_a_free_slot() {
 fn an_interrupted_delivery_is_repeated() {
     let mut v = child();
     v.control_mut().exit_int_info = event::VALID | event::TYPE_INTERRUPT | 0x41;
-    v.requeue_interrupted_event();
+    v.settle_events();
     assert_eq!(v.pending_event(), Some(Event::Interrupt(0x41)));
     v.control_mut().exit_int_info = 0;
-    v.requeue_interrupted_event();
+    v.settle_events();
     assert_eq!(v.pending_event(), None, "delivered");
 }
 
@@ -32,7 +32,7 @@ fn an_interrupted_delivery_is_repeated() {
 fn an_interrupted_int_n_executes_again() {
     let mut v = exited(BARE, exit_code::NPF, 0, 0);
     v.control_mut().exit_int_info = event::VALID | event::TYPE_SOFTWARE | 0x80;
-    v.requeue_interrupted_event();
+    v.settle_events();
     assert_eq!((v.pending_event(), v.rip()), (None, 0x1000));
     // The same, when the INT n had been injected and RIP moved for it.
     let int = Event::Software {
@@ -43,7 +43,7 @@ fn an_interrupted_int_n_executes_again() {
     assert_eq!(v.pending_event(), Some(int));
     v.prepare_software_event();
     assert_eq!(v.rip(), 0x1002);
-    v.requeue_interrupted_event();
+    v.settle_events();
     assert_eq!((v.pending_event(), v.rip()), (None, 0x1000));
 }
 
@@ -100,13 +100,13 @@ fn an_nmi_masks_the_next_until_its_iret_has_executed() {
     assert!(v.inject(Event::Nmi));
     assert!(v.nmi_masked());
     assert_ne!(v.control().intercept_misc1 & misc1::IRET, 0);
-    v.requeue_interrupted_event();
+    v.settle_events();
     // IRET is about to execute at the current RIP.
     v.iret_begins();
     assert!(v.nmi_masked());
     assert_eq!(v.control().intercept_misc1 & misc1::IRET, 0);
     v.set_rip(0x2000);
-    v.observe_iret();
+    v.settle_events();
     assert!(!v.nmi_masked() && v.can_take_nmi());
 }
 
@@ -114,7 +114,7 @@ fn an_nmi_masks_the_next_until_its_iret_has_executed() {
 fn a_waiting_nmi_steps_over_the_iret() {
     let mut v = child();
     assert!(v.inject(Event::Nmi));
-    v.requeue_interrupted_event();
+    v.settle_events();
     v.set_nmi_window(true);
     v.iret_begins();
     assert_ne!(v.rflags() & rflags::TF, 0);
@@ -163,7 +163,7 @@ fn a_waiting_nmi_steps_over_an_interrupt_shadow() {
 fn a_late_request_steps_over_an_iret_that_has_not_executed() {
     let mut v = child();
     assert!(v.inject(Event::Nmi));
-    v.requeue_interrupted_event();
+    v.settle_events();
     v.iret_begins();
     assert_eq!(v.rflags() & rflags::TF, 0, "nobody waits");
     v.set_nmi_window(true);
@@ -183,12 +183,6 @@ fn posting() -> Vcpu {
     v
 }
 
-/// What an exit does about events.
-fn settle(v: &mut Vcpu) {
-    v.settle_interrupt();
-    v.requeue_interrupted_event();
-}
-
 #[test]
 fn a_posted_interrupt_is_a_virtual_one_above_every_priority_and_without_a_window() {
     let mut v = posting();
@@ -202,7 +196,7 @@ fn a_posted_interrupt_is_a_virtual_one_above_every_priority_and_without_a_window
     // The processor takes it.
     v.control_mut().vintr &= !vintr::IRQ;
     v.set_rflags(rflags::FIXED);
-    settle(&mut v);
+    v.settle_events();
     assert_eq!(v.pending_event(), None);
     assert_eq!(
         v.control().vintr,
@@ -216,7 +210,7 @@ fn a_posted_interrupt_is_a_virtual_one_above_every_priority_and_without_a_window
 fn a_posted_interrupt_that_was_not_taken_is_pending_again() {
     let mut v = posting();
     v.post_interrupt();
-    settle(&mut v);
+    v.settle_events();
     assert_eq!(v.pending_event(), Some(Event::Interrupt(0x24)));
     assert!(!v.can_take_interrupt(), "it comes before any other");
     assert_eq!(v.control().vintr, vintr::MASKING | 7);
@@ -236,7 +230,7 @@ fn a_posted_interrupt_whose_delivery_faults_is_what_was_in_delivery() {
         if taken {
             v.control_mut().vintr &= !vintr::IRQ;
         }
-        settle(&mut v);
+        v.settle_events();
         assert_eq!(v.pending_event(), Some(Event::Interrupt(0x24)));
     }
 }
@@ -246,7 +240,7 @@ fn a_posted_interrupt_never_hides_an_exception_in_delivery() {
     let mut v = posting();
     v.post_interrupt();
     v.control_mut().exit_int_info = event::VALID | event::TYPE_EXCEPTION | u64::from(vector::PF);
-    settle(&mut v);
+    v.settle_events();
     assert!(matches!(
         v.pending_event(),
         Some(Event::Exception { vector: 14, .. })
