@@ -139,7 +139,7 @@ fn dispatch(cpu: &mut Cpu, vp: &mut Vp, registers: &Registers, length: u8) -> En
         Ok(request) => request,
         Err(status) => return status.into(),
     };
-    let generation = cpu.hv.partitions.entry(vp.who.slot).domain.generation();
+    let generation = vp.home.domain.generation();
     let found = cpu.partition(vp, |hv, partition| {
         if !partition.privileges.contains(entry.privilege) {
             return Err(Refusal::Status(HvStatus::ACCESS_DENIED));

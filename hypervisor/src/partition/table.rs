@@ -122,6 +122,25 @@ impl core::ops::DerefMut for PartitionGuard<'_> {
     }
 }
 
+/// The place of a VP's own partition, at hand: every exit needs it.
+#[derive(Clone, Copy)]
+pub struct Home(pub &'static PartitionEntry);
+
+impl core::ops::Deref for Home {
+    type Target = PartitionEntry;
+
+    fn deref(&self) -> &PartitionEntry {
+        self.0
+    }
+}
+
+impl core::fmt::Debug for Home {
+    /// Nothing of it: it leads back to the VP.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Home")
+    }
+}
+
 /// The table of all partitions.
 #[derive(Debug)]
 pub struct PartitionTable(pub [PartitionEntry; MAX_PARTITIONS]);

@@ -8,6 +8,7 @@ use tlfs::{
 use super::code_cache::CodeCache;
 use super::cpuid_cache::CpuidCache;
 use super::page_cache::PageCache;
+use super::table::Home;
 use super::{Partition, register_page};
 use crate::apic::LocalApic;
 use crate::arch::fpu::Fpu;
@@ -145,6 +146,8 @@ pub struct Suspend {
 pub struct Vp {
     /// Its name.
     pub who: VpRef,
+    /// Its partition's place.
+    pub home: Home,
     /// Its partition's id.
     pub partition_id: HvPartitionId,
     /// Registers and control block.
@@ -246,6 +249,7 @@ impl Vp {
                 slot: partition.slot,
                 index,
             },
+            home: Home(hypervisor.partitions.entry(partition.slot)),
             partition_id: partition.id,
             hw,
             apic: new_apic(partition, index),

@@ -10,8 +10,7 @@ impl Cpu {
     /// Runs the VP in hand until its next exit.
     #[inline(always)]
     pub(super) fn enter(&mut self, vp: &mut Vp) -> Exit {
-        let domain = &self.hv.partitions.entry(vp.who.slot).domain;
-        let decision = tlb::enter(&mut self.tags, self.mark, &mut vp.tag, domain);
+        let decision = tlb::enter(&mut self.tags, self.mark, &mut vp.tag, &vp.home.domain);
         vp.hw.set_tlb(
             decision.tag,
             match decision.flush {

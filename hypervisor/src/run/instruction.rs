@@ -17,8 +17,7 @@ impl Cpu {
     /// Calls `f` with the partition of the VP in hand. It cannot go away: whoever deletes it has to stop its VPs first.
     #[inline]
     pub fn partition<R>(&self, vp: &Vp, f: impl FnOnce(&Hypervisor, &Partition) -> R) -> R {
-        let entry = self.hv.partitions.entry(vp.who.slot);
-        match PartitionGuard::lock(entry) {
+        match PartitionGuard::lock(vp.home.0) {
             Some(partition) => f(self.hv, &partition),
             None => unreachable!("the partition of a VP exists"),
         }
@@ -50,7 +49,7 @@ impl Cpu {
         if let Some(length) = vp.hw.instruction_length() {
             return Some(length);
         }
-        let generation = self.hv.partitions.entry(vp.who.slot).domain.generation();
+        let generation = vp.home.domain.generation();
         CodeCache::first_bytes(vp, self.hv.phys, generation)
             .and_then(|first| insn::plain_length(expected, first))
             .or_else(|| self.length_by_walk(vp, expected))
@@ -59,11 +58,10 @@ impl Cpu {
     /// As [`length`](Self::length), with prefixes, or where nothing is known of the code yet.
     #[cold]
     fn length_by_walk(&self, vp: &mut Vp, expected: Instruction) -> Option<u8> {
-        let entry = self.hv.partitions.entry(vp.who.slot);
-        let generation = entry.domain.generation();
+        let generation = vp.home.domain.generation();
         let mut known = CodeCache::bytes(vp, self.hv.phys, generation);
         if known.is_none()
-            && let Some(partition) = PartitionGuard::lock(entry)
+            && let Some(partition) = PartitionGuard::lock(vp.home.0)
         {
             CodeCache::note(self.hv, &partition, vp, generation);
             known = CodeCache::bytes(vp, self.hv.phys, generation);
@@ -95,16 +93,22 @@ impl Cpu {
     }
 
     /// CPUID.
+    #[inline]
     pub(super) fn cpuid(&mut self, vp: &mut Vp) {
         let Some(length) = self.length(vp, Instruction::Cpuid) else {
             return;
         };
         let gprs = vp.hw.gprs();
         let (eax, ecx) = (gprs.rax as u32, gprs.rcx as u32);
-        let changes = self.hv.partitions.entry(vp.who.slot).changes.count();
-        if let Some(answer) = CpuidCache::find(vp, changes, eax, ecx) {
-            return complete_cpuid(vp, &answer, length);
+        match CpuidCache::find(vp, vp.home.changes.count(), eax, ecx) {
+            Some(answer) => complete_cpuid(vp, &answer, length),
+            None => self.answer_cpuid(vp, eax, ecx, length),
         }
+    }
+
+    #[inline(never)]
+    fn answer_cpuid(&mut self, vp: &mut Vp, eax: u32, ecx: u32, length: u8) {
+        let changes = vp.home.changes.count();
         let (answer, wanted) = self.partition(vp, |hv, partition| {
             let wanted = partition.intercepts.wants_cpuid(eax)
                 && !partition.results.overrides_cpuid(eax, ecx);

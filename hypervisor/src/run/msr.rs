@@ -254,8 +254,7 @@ impl Cpu {
         self.partition(vp, |_, partition| check_privilege(partition, msr))?;
         match msr {
             HV_X64_MSR_GUEST_OS_ID | HV_X64_MSR_HYPERCALL => {
-                let entry = self.hv.partitions.entry(vp.who.slot);
-                let mut partition = PartitionGuard::lock(entry).ok_or(GeneralProtection)?;
+                let mut partition = PartitionGuard::lock(vp.home.0).ok_or(GeneralProtection)?;
                 if msr == HV_X64_MSR_GUEST_OS_ID {
                     self.hv.set_guest_os_id(&mut partition, value);
                 } else {
@@ -267,8 +266,7 @@ impl Cpu {
             }
             HV_X64_MSR_REFERENCE_TSC if vp.is_root() => {
                 let frame = self.hv.root_pages.reference_tsc.spfn();
-                let entry = self.hv.partitions.entry(vp.who.slot);
-                let mut partition = PartitionGuard::lock(entry).ok_or(GeneralProtection)?;
+                let mut partition = PartitionGuard::lock(vp.home.0).ok_or(GeneralProtection)?;
                 partition.msrs.reference_tsc = frame.address().0 | value & 1;
             }
             HV_X64_MSR_EOI | HV_X64_MSR_ICR | HV_X64_MSR_TPR => {
