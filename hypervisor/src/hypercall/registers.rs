@@ -170,6 +170,11 @@ fn set_one(
         SetEffect::TimerChanged => after.timer = true,
         SetEffect::Xcr0 => after.fpu = true,
         SetEffect::Synic(effect) => after.synic = Some(effect),
+        SetEffect::GuestOsId(value) => {
+            hv.set_guest_os_id(target, value);
+            hv.shoot_down(target.slot);
+        }
+        SetEffect::ReferenceTsc(value) => target.msrs.reference_tsc = value,
         SetEffect::HypercallPage(value) => {
             hv.set_hypercall_msr(target, value)
                 .map_err(|_| HvStatus::INVALID_REGISTER_VALUE)?;

@@ -45,6 +45,10 @@ pub enum SetEffect {
     TimerChanged,
     /// HYPERCALL is to become this: place or remove the page, then store the value in the partition.
     HypercallPage(u64),
+    /// GUEST_OS_ID is to become this, in the partition; zero disables the hypercall page.
+    GuestOsId(u64),
+    /// REFERENCE_TSC is to become this, in the partition.
+    ReferenceTsc(u64),
     /// [`Vp::cr_intercept`] has changed: `set_cr_intercepts` to what it needs.
     CrIntercepts,
     /// XCR0 has changed: if the VP's state is in a processor, that one has to load it.
@@ -64,7 +68,7 @@ struct Source<'a> {
 /// A register that is to be set: where it is.
 struct Target<'a> {
     hv: &'a Hypervisor,
-    partition: &'a mut Partition,
+    partition: &'a Partition,
     vp: &'a mut Vp,
 }
 
@@ -170,7 +174,7 @@ pub fn get(
 /// can only be set while the VP is suspended (all but the suspend registers and the notifications). Nothing has changed then.
 pub fn set(
     hypervisor: &Hypervisor,
-    partition: &mut Partition,
+    partition: &Partition,
     vp: &mut Vp,
     name: HvRegisterName,
     value: HvRegisterValue,

@@ -71,7 +71,7 @@ pub(super) fn set(target: Target<'_>, name: Name, value: HvRegisterValue) -> Don
     }
     match name {
         Name::HYPERCALL => set_hypercall(&target, value),
-        Name::GUEST_OS_ID => Ok(set_guest_os_id(target, value)),
+        Name::GUEST_OS_ID => Ok(SetEffect::GuestOsId(value)),
         Name::TPR => set_tpr(target, value),
         Name::VP_ASSIST_PAGE => {
             target.vp.assist_page = if target.vp.is_root() {
@@ -131,18 +131,6 @@ fn set_hypercall(target: &Target<'_>, value: u64) -> Done {
     Ok(SetEffect::HypercallPage(new.into_bits()))
 }
 
-/// GUEST_OS_ID: zero disables the hypercall page.
-fn set_guest_os_id(target: Target<'_>, value: u64) -> SetEffect {
-    let msrs = &mut target.partition.msrs;
-    msrs.guest_os_id = value;
-    let page = HvPageMsr::from_bits(msrs.hypercall);
-    if value == 0 && page.enabled() {
-        SetEffect::HypercallPage(page.with_enabled(false).into_bits())
-    } else {
-        SetEffect::None
-    }
-}
-
 fn set_tpr(target: Target<'_>, value: u64) -> Done {
     let Target { hv, vp, .. } = target;
     vp.apic
@@ -157,13 +145,11 @@ fn set_reference_tsc(target: Target<'_>, value: u64) -> Done {
     let partition = target.partition;
     if partition.is_root() {
         let page = target.hv.root_pages.reference_tsc.spfn();
-        partition.msrs.reference_tsc = provided(page.0, value);
-        return Ok(SetEffect::None);
+        return Ok(SetEffect::ReferenceTsc(provided(page.0, value)));
     }
     let offered = HvPartitionPrivilegeMask::ACCESS_PARTITION_REFERENCE_TSC;
     if value & 1 != 0 && !partition.privileges.contains(offered) {
         return Err(INVALID_VALUE);
     }
-    partition.msrs.reference_tsc = value;
-    Ok(SetEffect::None)
+    Ok(SetEffect::ReferenceTsc(value))
 }

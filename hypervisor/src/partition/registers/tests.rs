@@ -30,7 +30,14 @@ fn write(
 ) -> Result<SetEffect, HvStatus> {
     let value = value.into();
     machine.with_vp(id, 0, |partition, vp| {
-        set(machine, partition, vp, name, value)
+        let effect = set(machine, partition, vp, name, value)?;
+        // What is the partition's is left to the caller.
+        match effect {
+            SetEffect::GuestOsId(value) => machine.set_guest_os_id(partition, value),
+            SetEffect::ReferenceTsc(value) => partition.msrs.reference_tsc = value,
+            _ => {}
+        }
+        Ok(effect)
     })
 }
 
@@ -192,8 +199,8 @@ fn the_root_sets_its_own_registers_while_it_runs() {
     );
     // Pages that are provided to it stay where they are.
     let done = write(&machine, ROOT_ID, Name::REFERENCE_TSC, u64::MAX);
-    assert_eq!(done, Ok(SetEffect::None));
     let page = machine.root_pages.reference_tsc.spfn().0 << 12 | 1;
+    assert_eq!(done, Ok(SetEffect::ReferenceTsc(page)));
     assert_eq!(
         read(&machine, ROOT_ID, Name::REFERENCE_TSC),
         Ok(page.into())
@@ -283,16 +290,18 @@ fn the_hypercall_page_needs_a_guest_os_id_and_goes_with_it() {
         effect(Name::HYPERCALL, 0x5001),
         SetEffect::HypercallPage(0x5000)
     );
-    assert_eq!(effect(Name::GUEST_OS_ID, 0x8100 << 48), SetEffect::None);
+    let linux = 0x8100 << 48;
+    assert_eq!(
+        effect(Name::GUEST_OS_ID, linux),
+        SetEffect::GuestOsId(linux)
+    );
     assert_eq!(
         effect(Name::HYPERCALL, 0x5001),
         SetEffect::HypercallPage(0x5001)
     );
     machine.with_vp(id, 0, |partition, _| partition.msrs.hypercall = 0x5001);
-    assert_eq!(
-        effect(Name::GUEST_OS_ID, 0),
-        SetEffect::HypercallPage(0x5000)
-    );
+    assert_eq!(effect(Name::GUEST_OS_ID, 0), SetEffect::GuestOsId(0));
+    assert_eq!(read(&machine, id, Name::HYPERCALL), Ok(0x5000_u64.into()));
     assert_eq!(
         write(&machine, id, Name::HYPERCALL, 1_u64 << 60 | 1),
         Err(HvStatus::INVALID_REGISTER_VALUE)
