@@ -3,7 +3,7 @@
 #[cfg(any(test, feature = "test-support"))]
 pub mod testing;
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use spin::Mutex;
 use tlfs::{HvPartitionId, HvStatus};
@@ -72,8 +72,12 @@ pub struct Hypervisor {
     pub root_pages: RootPages,
     /// Counters of the hypervisor.
     pub stats: PageBox<StatsPage>,
+    /// The root has them mapped.
+    pub stats_mapped: AtomicBool,
     /// Counters of the processors.
     pub lp_stats: PageBox<StatsPage>,
+    /// The root has them mapped.
+    pub lp_stats_mapped: AtomicBool,
     /// Signature of the processors (CPUID 1 EAX): EDX of a VP after reset.
     pub signature: u32,
     /// Serial number of the next partition.

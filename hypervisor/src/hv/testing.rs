@@ -382,6 +382,8 @@ fn hypervisor(memory: &TestMemory) -> Hypervisor {
         root_pages,
         stats,
         lp_stats,
+        stats_mapped: false.into(),
+        lp_stats_mapped: false.into(),
         signature: 0x0080_0F12,
         next_serial: 2.into(),
         event_log: EventLog::new(),

@@ -173,7 +173,7 @@ pub fn delete(call: &mut Call<'_>) -> Result<(), HvStatus> {
     call.cpu.forget_notices(call.vp, child.slot);
     let id = child.id;
     if child.stats_mapped {
-        super::stats::unshare(hv, PartitionSlot::ROOT, child.stats.spfn());
+        super::stats::unshare(hv, Some(PartitionSlot::ROOT), child.stats.spfn());
     }
     if let Some(partition) = child.take() {
         let (partition, frame) = PageBox::into_parts(partition);

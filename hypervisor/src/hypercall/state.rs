@@ -72,6 +72,6 @@ pub fn unmap_page(call: &mut Call<'_>) -> Result<(), HvStatus> {
         input.input_vtl,
         false,
     )?;
-    unshare(call.hv(), slot, frame);
+    unshare(call.hv(), Some(slot), frame);
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Counters pages (root sheet A.3.8, E.1).
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use tlfs::{
     HvInputStatsPage, HvOutputMapStatsPage, HvPartitionId, HvStatsAreaType, HvStatsObjectType,
     HvStatus, HvVpIndex,
@@ -31,14 +33,20 @@ fn change(call: &mut Call<'_>, mapped: bool) -> Result<Page, HvStatus> {
     }
     let hv = call.hv();
     match input.stats_type {
-        HvStatsObjectType::HYPERVISOR => Ok(Page {
-            frame: hv.stats.spfn(),
-            pool: None,
-        }),
-        HvStatsObjectType::LOGICAL_PROCESSOR if identity.lp_index() == 0 => Ok(Page {
-            frame: hv.lp_stats.spfn(),
-            pool: None,
-        }),
+        HvStatsObjectType::HYPERVISOR => {
+            own(&hv.stats_mapped, mapped)?;
+            Ok(Page {
+                frame: hv.stats.spfn(),
+                pool: None,
+            })
+        }
+        HvStatsObjectType::LOGICAL_PROCESSOR if identity.lp_index() == 0 => {
+            own(&hv.lp_stats_mapped, mapped)?;
+            Ok(Page {
+                frame: hv.lp_stats.spfn(),
+                pool: None,
+            })
+        }
         HvStatsObjectType::PARTITION => {
             let mut target = call.target(HvPartitionId(identity.id))?;
             let (root, frame) = (target.is_root(), target.stats.spfn());
@@ -70,7 +78,15 @@ fn set(flag: &mut bool, value: bool) -> Result<(), HvStatus> {
     Ok(())
 }
 
-/// HvCallMapStatsPage. The hypervisor's own pages may be mapped any number of times: they never go away.
+/// The same for an object that is nobody's.
+fn own(flag: &AtomicBool, value: bool) -> Result<(), HvStatus> {
+    if flag.swap(value, Ordering::Relaxed) == value {
+        return Err(HvStatus::OPERATION_DENIED);
+    }
+    Ok(())
+}
+
+/// HvCallMapStatsPage.
 pub fn map(call: &mut Call<'_>) -> Result<(), HvStatus> {
     if !call.is_root() {
         return Err(HvStatus::ACCESS_DENIED);
@@ -92,9 +108,7 @@ pub fn unmap(call: &mut Call<'_>) -> Result<(), HvStatus> {
         return Err(HvStatus::ACCESS_DENIED);
     }
     let page = change(call, false)?;
-    if let Some(pool) = page.pool {
-        unshare(call.hv(), pool, page.frame);
-    }
+    unshare(call.hv(), page.pool, page.frame);
     Ok(())
 }
 
@@ -119,11 +133,13 @@ pub fn share(
     hv.set_root_rights(frame, 1, Some(rights))
 }
 
-/// Takes a page back from the root.
-pub fn unshare(hv: &Hypervisor, slot: PartitionSlot, frame: Spfn) {
+/// Takes a page of a pool, or of the hypervisor's own, back from the root.
+pub fn unshare(hv: &Hypervisor, pool: Option<PartitionSlot>, frame: Spfn) {
     let done = hv.set_root_rights(frame, 1, None);
     assert_eq!(done, Ok(()), "a page that is mapped alone needs no table");
     hv.shoot_down(PartitionSlot::ROOT);
-    let done = hv.frames.lock().unshare(slot, frame);
-    assert_eq!(done, Ok(()), "shared before");
+    if let Some(slot) = pool {
+        let done = hv.frames.lock().unshare(slot, frame);
+        assert_eq!(done, Ok(()), "shared before");
+    }
 }

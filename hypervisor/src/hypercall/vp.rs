@@ -106,11 +106,11 @@ pub(super) fn remove_vp(call: &mut Call<'_>, child: &mut Partition, who: VpRef) 
     let state = &mut *vp;
     for page in [&mut state.register_page, &mut state.intercept_page] {
         if core::mem::take(&mut page.mapped) {
-            unshare(hv, who.slot, page.frame.spfn());
+            unshare(hv, Some(who.slot), page.frame.spfn());
         }
     }
     if core::mem::take(&mut vp.stats_mapped) {
-        unshare(hv, who.slot, vp.stats.spfn());
+        unshare(hv, Some(who.slot), vp.stats.spfn());
     }
     Vp::into_pages(vp).release(hv, who.slot);
     child.vp_count = child.vp_count.saturating_sub(1);

@@ -106,6 +106,8 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
         root_pages: root_pages(phys, pool, &clock)?,
         stats: boxed(phys, pool, StatsPage::new())?,
         lp_stats: boxed(phys, pool, StatsPage::new())?,
+        stats_mapped: false.into(),
+        lp_stats_mapped: false.into(),
         signature: ThisProcessor.cpuid(1, 0).eax,
         next_serial: core::sync::atomic::AtomicU64::new(2),
         event_log: EventLog::new(),

@@ -38,7 +38,12 @@ fn unmap_state(id: HvPartitionId, page_type: HvVpStatePageType) -> HvInputUnmapV
 fn counters_are_shown_read_only_until_they_are_unmapped() {
     let mut bench = Bench::new();
     let id = bench.child_with_vp();
+    let (nobody, root) = (HvPartitionId(0), HvPartitionId::SELF);
     for input in [
+        stats(HvStatsObjectType::HYPERVISOR, nobody, 0),
+        stats(HvStatsObjectType::LOGICAL_PROCESSOR, nobody, 0),
+        stats(HvStatsObjectType::PARTITION, root, 0),
+        stats(HvStatsObjectType::VP, root, 0),
         stats(HvStatsObjectType::PARTITION, id, 0),
         stats(HvStatsObjectType::VP, id, 0),
     ] {

@@ -351,7 +351,12 @@ impl Bench {
     }
 
     fn unmap_own_stats(&mut self) {
-        for stats_type in [HvStatsObjectType::PARTITION, HvStatsObjectType::VP] {
+        for stats_type in [
+            HvStatsObjectType::HYPERVISOR,
+            HvStatsObjectType::LOGICAL_PROCESSOR,
+            HvStatsObjectType::PARTITION,
+            HvStatsObjectType::VP,
+        ] {
             let identity = HvStatsObjectIdentity {
                 id: HvPartitionId::SELF.0,
                 ..Default::default()

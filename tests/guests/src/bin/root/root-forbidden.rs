@@ -204,8 +204,12 @@ fn shared(root: &mut Root) {
     stats::unmap(root, &input);
     general_protection(read_at(virtual_address(page)), "an unmapped stats page");
     let input = stats::of_hypervisor();
-    readable(stats::map(root, &input));
+    let page = stats::map(root, &input);
+    readable(page);
+    let twice = root.calls.order(HvCallCode::MAP_STATS_PAGE, &input);
+    report::status(twice, HvStatus::OPERATION_DENIED, "MapStatsPage twice");
     stats::unmap(root, &input);
+    general_protection(read_at(virtual_address(page)), "an unmapped stats page");
     child.end(root);
     ok!("state pages and child RAM are writable, stats pages only readable");
 }

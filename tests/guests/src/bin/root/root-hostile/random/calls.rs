@@ -1,5 +1,6 @@
 //! One random call: mostly almost right.
 
+use guests::check;
 use guests::root::Root;
 use guests::root::child::{VMM_FLAGS, creation};
 use guests::root::memory;
@@ -503,6 +504,29 @@ fn log(root: &mut Root, world: &mut World) {
     let status = simple(root, world, code, block);
     if status == HvStatus::INSUFFICIENT_MEMORY {
         deposit(root, world, HvPartitionId::SELF, 4);
+    }
+}
+
+/// Takes back the counters that are nobody's, if they are mapped.
+pub fn unmap_own_counters(root: &Root) {
+    let own = HvStatsAreaType::SELF;
+    for (kind, identity) in [
+        (
+            HvStatsObjectType::HYPERVISOR,
+            HvStatsObjectIdentity::hypervisor(own),
+        ),
+        (
+            HvStatsObjectType::LOGICAL_PROCESSOR,
+            HvStatsObjectIdentity::logical_processor(0, own),
+        ),
+    ] {
+        let status = root
+            .calls
+            .order(Code::UNMAP_STATS_PAGE, &object(kind, identity));
+        check!(
+            matches!(status, HvStatus::SUCCESS | HvStatus::OPERATION_DENIED),
+            "UnmapStatsPage: {status}"
+        );
     }
 }
 

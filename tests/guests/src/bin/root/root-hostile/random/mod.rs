@@ -31,6 +31,7 @@ pub fn storm(root: &mut Root, seed: u64, calls: u32) {
         }
     }
     calls::end_logs(root);
+    calls::unmap_own_counters(root);
     let made = world.calls;
     world.end(root);
     ok!("{made} random calls");
