@@ -83,7 +83,7 @@ pub struct Synic {
     /// Only a root has it.
     event_ring_page: Option<PageRegister>,
     sints: [HvSynicSint; HV_SYNIC_SINT_COUNT],
-    /// The SINTs with AutoEOI that are not masked; asked at every injection, and nearly always none.
+    /// The SINTs with AutoEOI that are not masked.
     auto_eoi: u16,
 }
 
@@ -227,9 +227,18 @@ impl Synic {
         }
     }
 
-    /// Whether an interrupt with this vector ends itself when it is injected: a SINT that has the vector asks for it.
+    /// Whether an interrupt with this vector ends itself when it is injected: a SINT that has the vector asks for it. Asked
+    /// at every injection, so only those that ask are looked at.
     pub fn is_auto_eoi(&self, vector: u8) -> bool {
-        self.auto_eoi != 0 && self.auto_eoi & self.sints_with_vector(vector) != 0
+        let mut left = self.auto_eoi;
+        while left != 0 {
+            let sint = self.sints.get(left.trailing_zeros() as usize);
+            if sint.is_some_and(|sint| sint.vector() == vector) {
+                return true;
+            }
+            left &= left - 1;
+        }
+        false
     }
 
     /// The SINTs with this vector that are not masked (bit n: SINTn): an EOI of the vector is a reason to look at their
