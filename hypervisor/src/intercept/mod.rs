@@ -86,22 +86,42 @@ impl PortMap {
             .is_ok_and(|bits| bits >> (port % 64) & 1 != 0)
     }
 
-    /// Sets the ports from `first` to `last`, a word at a time: all of them are a part of a call.
+    /// Sets the ports from `first` to `last`: all of them are a part of one call, so whole words are filled at once.
     fn set(&mut self, phys: PhysMap, first: u16, last: u16, write: bool, intercept: bool) {
-        for word in first / 64..=last / 64 {
+        let mut start = first;
+        loop {
+            let page_end = start | 0x7FFF;
+            let end = last.min(page_end);
+            self.set_in_page(phys, start, end, write, intercept);
+            match end.checked_add(1) {
+                Some(next) if end < last => start = next,
+                _ => return,
+            }
+        }
+    }
+
+    /// As [`Self::set`], for ports whose bits lie in one page.
+    fn set_in_page(&mut self, phys: PhysMap, first: u16, last: u16, write: bool, intercept: bool) {
+        let (first_word, last_word) = (first / 64, last / 64);
+        // The words at the ends may have other ports as well.
+        let edge = |word: u16| {
             let start = word * 64;
             let from = first.saturating_sub(start);
             let to = (last - start).min(63);
             let bits = u64::MAX >> (63 - (to - from)) << from;
             let at = self.word(start, write);
-            let old = if bits == u64::MAX {
-                0
-            } else {
-                phys.read_u64(at).unwrap_or(0)
-            };
+            let old = phys.read_u64(at).unwrap_or(0);
             let new = if intercept { old | bits } else { old & !bits };
             // As in `new`.
             let _ = phys.write_u64(at, new);
+        };
+        edge(first_word);
+        edge(last_word);
+        if last_word - first_word > 1 {
+            let at = self.word((first_word + 1) * 64, write);
+            let value = if intercept { u64::MAX } else { 0 };
+            // As in `new`.
+            let _ = phys.fill(at, u64::from(last_word - first_word - 1), value);
         }
     }
 }

@@ -162,12 +162,21 @@ impl PhysMap {
     /// [`PhysError::OutOfRange`]
     pub fn zero_page(&self, frame: Spfn) -> Result<(), PhysError> {
         let target = self.frame(frame)?;
-        // SAFETY: a whole frame, covered (checked), mapped and not borrowed (contract of `new`). STOSQ stores RCX words
-        // at RDI and changes nothing but these two; the direction flag is clear by the ABI.
-        unsafe {
-            asm!("rep stosq", inout("rcx") PAGE_SIZE / 8 => _, inout("rdi") target => _, in("rax") 0u64,
-                options(nostack, preserves_flags));
-        }
+        // SAFETY: a whole frame, covered (checked), mapped and not borrowed (contract of `new`).
+        unsafe { fill(target, PAGE_SIZE / 8, 0) };
+        Ok(())
+    }
+
+    /// Writes `value` to `count` words from `at` on.
+    ///
+    /// # Errors
+    ///
+    /// [`PhysError::OutOfRange`], with nothing written.
+    pub fn fill(&self, at: Spa, count: u64, value: u64) -> Result<(), PhysError> {
+        let bytes = count.checked_mul(8).ok_or(PhysError::OutOfRange)?;
+        let target = self.pointer(at, bytes)?;
+        // SAFETY: covered (checked), mapped and not borrowed (contract of `new`).
+        unsafe { fill(target, count, value) };
         Ok(())
     }
 
@@ -239,6 +248,20 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     unsafe {
         asm!("rep movsq", "mov rcx, {tail}", "rep movsb", tail = in(reg) len % 8,
             inout("rcx") len / 8 => _, inout("rsi") from => _, inout("rdi") to => _,
+            options(nostack, preserves_flags));
+    }
+}
+
+/// Writes `value` to `count` words.
+///
+/// # Safety
+///
+/// The target is mapped and writable for so many words; nothing has a Rust reference to it.
+unsafe fn fill(target: *mut u8, count: u64, value: u64) {
+    // SAFETY: the caller vouches for the target. STOSQ stores RCX words at RDI and changes nothing but these two; the
+    // direction flag is clear by the ABI.
+    unsafe {
+        asm!("rep stosq", inout("rcx") count => _, inout("rdi") target => _, in("rax") value,
             options(nostack, preserves_flags));
     }
 }
@@ -347,11 +370,17 @@ mod tests {
                 .all(|&byte| byte == 0xAB)
         );
         assert!(bytes[4096..8192].iter().all(|&byte| byte == 0));
+        phys.fill(Spa(0x2008), 2, 0x0101_0101_0101_0101).unwrap();
+        phys.copy_from(Spa(0x2000), &mut bytes[..32]).unwrap();
+        assert_eq!(bytes[..32], [[0; 8], [1; 8], [1; 8], [0; 8]].concat());
         phys.copy_page(Spfn(1), Spfn(2)).unwrap();
         phys.copy_from(Spa(0x2000), &mut bytes[..4096]).unwrap();
         assert!(bytes[..4096].iter().all(|&byte| byte == 0xAB));
         assert_eq!(phys.zero_page(Spfn(512)), Err(PhysError::OutOfRange));
         assert_eq!(phys.zero_page(Spfn(1 << 60)), Err(PhysError::OutOfRange));
+        let last = Spa(phys.size() - 8);
+        assert_eq!(phys.fill(last, 2, 0), Err(PhysError::OutOfRange));
+        assert_eq!(phys.fill(last, 1 << 61, 0), Err(PhysError::OutOfRange));
         assert_eq!(phys.frame_ptr(Spfn(512)), None);
     }
 }
