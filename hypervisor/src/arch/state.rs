@@ -1,7 +1,9 @@
 //! The architectural state of a VP, in the shapes of the TLFS.
 
+use zerocopy::{Immutable, IntoBytes};
+
 /// General registers in TLFS order, which is also their encoding in instructions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Gprs {
     /// RAX.

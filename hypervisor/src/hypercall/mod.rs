@@ -29,7 +29,7 @@ pub use decode::{Kind, Request, Shape, decode};
 pub use table::CALLS;
 
 use tlfs::stats::vp as counter;
-use tlfs::{HvHypercallInput, HvHypercallResult, HvMessageType, HvStatus};
+use tlfs::{HvHypercallInput, HvHypercallResult, HvStatus};
 
 use crate::arch::exit::{Access, NestedFault};
 use crate::arch::state::{Gprs, efer};
@@ -291,10 +291,6 @@ fn unknown(cpu: &mut Cpu, vp: &mut Vp, length: u8) -> End {
     }
     let xmm = cpu.live_xmm();
     let message = message::hypercall(vp, length, &xmm);
-    debug_assert_eq!(
-        message.header.message_type,
-        HvMessageType::HYPERCALL_INTERCEPT
-    );
     vp.stats
         .count(counter::EXTENDED_HYPERCALL_INTERCEPT_MESSAGES);
     cpu.intercept(vp, &message);

@@ -4,11 +4,13 @@
 //! does SINT0 of the root tell of it.
 
 use tlfs::stats::vp as counter;
-use tlfs::{HvInterceptSuspendRegister, HvMessage, HvMessageType, HvPartitionId, HvVpIndex};
-use zerocopy::IntoBytes;
+use tlfs::{HvInterceptSuspendRegister, HvMessageHeader, HvMessageType, HvPartitionId, HvVpIndex};
+use zerocopy::{Immutable, IntoBytes};
 
 use crate::apic::{Delivery, Trigger};
 use crate::hv::Hypervisor;
+use crate::intercept::message::Intercept;
+use crate::mem::addr::Spa;
 use crate::mem::frames::PartitionSlot;
 use crate::partition::table::{PartitionGuard, VpPlace};
 use crate::partition::{Vp, VpRef, register_page};
@@ -45,8 +47,13 @@ impl NoticeLinks for Links<'_> {
 
 impl Cpu {
     /// Stops the VP in hand with a message for its parent.
-    pub fn intercept(&mut self, vp: &mut Vp, message: &HvMessage) {
-        let kind = message.header.message_type;
+    #[inline]
+    pub fn intercept<T: IntoBytes + Immutable>(&mut self, vp: &mut Vp, message: &Intercept<T>) {
+        self.intercept_with(vp, message.kind, message.payload.as_bytes());
+    }
+
+    #[inline(never)]
+    fn intercept_with(&mut self, vp: &mut Vp, kind: HvMessageType, payload: &[u8]) {
         let memory = matches!(
             kind,
             HvMessageType::UNMAPPED_GPA | HvMessageType::GPA_INTERCEPT
@@ -59,15 +66,29 @@ impl Cpu {
         vp.suspend.intercept = HvInterceptSuspendRegister::new()
             .with_suspended(true)
             .with_tlb_locked(memory);
-        let page = vp.intercept_page.frame.spfn().address();
-        // The page is the hypervisor's own frame, in the direct map.
-        let _ = self.hv.phys.copy_to(page, message.as_bytes());
+        self.write_message(vp, kind, payload);
         register_page::publish(self.hv, vp, &self.live_xmm());
         self.block(vp);
         let who = vp.who;
         let hv = self.hv;
         self.notices.push(&mut Links { hv, hand: vp }, who);
         self.deliver_notices(vp);
+    }
+
+    /// Into the VP's intercept page. What is there behind the payload is from earlier messages, and does not count.
+    fn write_message(&self, vp: &Vp, kind: HvMessageType, payload: &[u8]) {
+        let header = HvMessageHeader {
+            message_type: kind,
+            // At most 240: `Intercept::new`.
+            payload_size: payload.len() as u8,
+            sender: vp.partition_id.0,
+            ..HvMessageHeader::default()
+        };
+        let page = vp.intercept_page.frame.spfn().address();
+        let behind = Spa(page.0 + size_of::<HvMessageHeader>() as u64);
+        // The page is the hypervisor's own frame, in the direct map.
+        let _ = self.hv.phys.copy_to(page, header.as_bytes());
+        let _ = self.hv.phys.copy_to(behind, payload);
     }
 
     /// Puts the next notice, or a message of the event log, into the root's SINT0, if its slot is free.

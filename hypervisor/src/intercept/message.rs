@@ -1,7 +1,7 @@
 //! Building intercept messages (root sheet B.2).
 
 use tlfs::{
-    HvCacheType, HvInterceptAccessType, HvMessage, HvMessageType, HvX64ApicEoiMessage,
+    HvCacheType, HvInterceptAccessType, HvMessageType, HvX64ApicEoiMessage,
     HvX64CpuidInterceptMessage, HvX64ExceptionInfo, HvX64ExceptionInterceptMessage,
     HvX64HaltMessage, HvX64HypercallInterceptMessage, HvX64InstructionLengthAndCr8,
     HvX64InterceptMessageHeader, HvX64InvalidVpRegisterMessage, HvX64IoPortAccessInfo,
@@ -73,13 +73,29 @@ fn header(vp: &Vp, length: u8, access: Access) -> HvX64InterceptMessageHeader {
     }
 }
 
-fn message<T: IntoBytes + Immutable>(vp: &Vp, kind: HvMessageType, payload: &T) -> HvMessage {
-    // Every payload here is at most 240 bytes, which the compiler checks where the types are.
-    HvMessage::new(kind, vp.partition_id.0, payload).unwrap_or_default()
+/// A message as it is made: its kind, and no more bytes than count.
+#[derive(Clone, Copy, Debug)]
+pub struct Intercept<T> {
+    /// Type.
+    pub kind: HvMessageType,
+    /// Payload.
+    pub payload: T,
+}
+
+impl<T: IntoBytes + Immutable> Intercept<T> {
+    fn new(kind: HvMessageType, payload: T) -> Self {
+        const { assert!(size_of::<T>() <= tlfs::HV_MESSAGE_PAYLOAD_BYTE_COUNT) }
+        Self { kind, payload }
+    }
 }
 
 /// A port access.
-pub fn io_port(vp: &Vp, io: &IoExit, length: u8, code: &Code) -> HvMessage {
+pub fn io_port(
+    vp: &Vp,
+    io: &IoExit,
+    length: u8,
+    code: &Code,
+) -> Intercept<HvX64IoPortInterceptMessage> {
     let access = if io.input {
         Access::Read
     } else {
@@ -103,11 +119,11 @@ pub fn io_port(vp: &Vp, io: &IoExit, length: u8, code: &Code) -> HvMessage {
         rsi: gprs.rsi,
         rdi: gprs.rdi,
     };
-    message(vp, HvMessageType::X64_IO_PORT_INTERCEPT, &payload)
+    Intercept::new(HvMessageType::X64_IO_PORT_INTERCEPT, payload)
 }
 
 /// An MSR access.
-pub fn msr(vp: &Vp, write: bool, length: u8) -> HvMessage {
+pub fn msr(vp: &Vp, write: bool, length: u8) -> Intercept<HvX64MsrInterceptMessage> {
     let access = if write { Access::Write } else { Access::Read };
     let gprs = vp.hw.gprs();
     let payload = HvX64MsrInterceptMessage {
@@ -117,11 +133,11 @@ pub fn msr(vp: &Vp, write: bool, length: u8) -> HvMessage {
         rdx: gprs.rdx,
         rax: gprs.rax,
     };
-    message(vp, HvMessageType::X64_MSR_INTERCEPT, &payload)
+    Intercept::new(HvMessageType::X64_MSR_INTERCEPT, payload)
 }
 
 /// CPUID, with what the hypervisor would answer.
-pub fn cpuid(vp: &Vp, own: &CpuidResult, length: u8) -> HvMessage {
+pub fn cpuid(vp: &Vp, own: &CpuidResult, length: u8) -> Intercept<HvX64CpuidInterceptMessage> {
     let gprs = vp.hw.gprs();
     let payload = HvX64CpuidInterceptMessage {
         header: header(vp, length, Access::Execute),
@@ -134,11 +150,16 @@ pub fn cpuid(vp: &Vp, own: &CpuidResult, length: u8) -> HvMessage {
         default_result_rdx: own.edx.into(),
         default_result_rbx: own.ebx.into(),
     };
-    message(vp, HvMessageType::X64_CPUID_INTERCEPT, &payload)
+    Intercept::new(HvMessageType::X64_CPUID_INTERCEPT, payload)
 }
 
 /// An exception before its delivery.
-pub fn exception(vp: &Vp, exception: &ExceptionExit, length: u8, code: &Code) -> HvMessage {
+pub fn exception(
+    vp: &Vp,
+    exception: &ExceptionExit,
+    length: u8,
+    code: &Code,
+) -> Intercept<HvX64ExceptionInterceptMessage> {
     let software = matches!(exception.vector, 3 | 4);
     let payload = HvX64ExceptionInterceptMessage {
         header: header(vp, if software { length } else { 0 }, Access::Execute),
@@ -155,7 +176,7 @@ pub fn exception(vp: &Vp, exception: &ExceptionExit, length: u8, code: &Code) ->
         ss_segment: wire(&vp.hw.segment(SegmentName::Ss)),
         gp_registers: vp.hw.gprs().as_array(),
     };
-    message(vp, HvMessageType::X64_EXCEPTION_INTERCEPT, &payload)
+    Intercept::new(HvMessageType::X64_EXCEPTION_INTERCEPT, payload)
 }
 
 /// A memory access that the second-level tables do not allow: `mapped` tells a forbidden page from an absent one.
@@ -165,7 +186,7 @@ pub fn memory(
     mapped: bool,
     cache_type: HvCacheType,
     code: &Code,
-) -> HvMessage {
+) -> Intercept<HvX64MemoryInterceptMessage> {
     let payload = HvX64MemoryInterceptMessage {
         // The length is not known: the worker decodes the instruction.
         header: header(vp, 0, fault.access),
@@ -186,11 +207,15 @@ pub fn memory(
     } else {
         HvMessageType::UNMAPPED_GPA
     };
-    message(vp, kind, &payload)
+    Intercept::new(kind, payload)
 }
 
 /// A hypercall that the hypervisor does not have.
-pub fn hypercall(vp: &Vp, length: u8, xmm: &[u128; 6]) -> HvMessage {
+pub fn hypercall(
+    vp: &Vp,
+    length: u8,
+    xmm: &[u128; 6],
+) -> Intercept<HvX64HypercallInterceptMessage> {
     let gprs = vp.hw.gprs();
     let payload = HvX64HypercallInterceptMessage {
         header: header(vp, length, Access::Execute),
@@ -205,34 +230,39 @@ pub fn hypercall(vp: &Vp, length: u8, xmm: &[u128; 6]) -> HvMessage {
         flags: 0,
         reserved: [0; 3],
     };
-    message(vp, HvMessageType::HYPERCALL_INTERCEPT, &payload)
+    Intercept::new(HvMessageType::HYPERCALL_INTERCEPT, payload)
 }
 
 /// MOV to a control register, LMSW, CLTS or XSETBV whose change the parent wants to see, with the new value.
-pub fn register(vp: &Vp, name: tlfs::HvRegisterName, value: u64, length: u8) -> HvMessage {
+pub fn register(
+    vp: &Vp,
+    name: tlfs::HvRegisterName,
+    value: u64,
+    length: u8,
+) -> Intercept<HvX64RegisterInterceptMessage> {
     let payload = HvX64RegisterInterceptMessage {
         header: header(vp, length, Access::Write),
         register_name: name,
         source_value: value.into(),
         ..Default::default()
     };
-    message(vp, HvMessageType::X64_REGISTER_INTERCEPT, &payload)
+    Intercept::new(HvMessageType::X64_REGISTER_INTERCEPT, payload)
 }
 
 /// A triple fault.
-pub fn unrecoverable_exception(vp: &Vp) -> HvMessage {
+pub fn unrecoverable_exception(vp: &Vp) -> Intercept<HvX64UnrecoverableExceptionMessage> {
     let header = header(vp, 0, Access::Execute);
     let payload = HvX64UnrecoverableExceptionMessage { header };
-    message(vp, HvMessageType::UNRECOVERABLE_EXCEPTION, &payload)
+    Intercept::new(HvMessageType::UNRECOVERABLE_EXCEPTION, payload)
 }
 
 /// A state that the processor does not run.
-pub fn invalid_vp_register_value(vp: &Vp) -> HvMessage {
+pub fn invalid_vp_register_value(vp: &Vp) -> Intercept<HvX64InvalidVpRegisterMessage> {
     let payload = HvX64InvalidVpRegisterMessage {
         vp_index: vp.index(),
         reserved: 0,
     };
-    message(vp, HvMessageType::INVALID_VP_REGISTER_VALUE, &payload)
+    Intercept::new(HvMessageType::INVALID_VP_REGISTER_VALUE, payload)
 }
 
 /// Something that the hypervisor does not emulate.
@@ -240,26 +270,26 @@ pub fn unsupported_feature(
     vp: &Vp,
     feature_code: HvX64UnsupportedFeatureCode,
     feature_parameter: u64,
-) -> HvMessage {
+) -> Intercept<HvX64UnsupportedFeatureMessage> {
     let payload = HvX64UnsupportedFeatureMessage {
         vp_index: vp.index(),
         feature_code,
         feature_parameter,
     };
-    message(vp, HvMessageType::UNSUPPORTED_FEATURE, &payload)
+    Intercept::new(HvMessageType::UNSUPPORTED_FEATURE, payload)
 }
 
 /// The end of a level-triggered interrupt.
-pub fn apic_eoi(vp: &Vp, vector: u8) -> HvMessage {
+pub fn apic_eoi(vp: &Vp, vector: u8) -> Intercept<HvX64ApicEoiMessage> {
     let payload = HvX64ApicEoiMessage {
         vp_index: vp.index(),
         interrupt_vector: vector.into(),
     };
-    message(vp, HvMessageType::X64_APIC_EOI, &payload)
+    Intercept::new(HvMessageType::X64_APIC_EOI, payload)
 }
 
 /// HLT of a partition whose local APICs are not emulated.
-pub fn halt(vp: &Vp, length: u8) -> HvMessage {
+pub fn halt(vp: &Vp, length: u8) -> Intercept<HvX64HaltMessage> {
     let header = header(vp, length, Access::Execute);
-    message(vp, HvMessageType::X64_HALT, &HvX64HaltMessage { header })
+    Intercept::new(HvMessageType::X64_HALT, HvX64HaltMessage { header })
 }

@@ -173,7 +173,13 @@ impl Intercepts {
     #[inline]
     pub fn names_msr(&self, msr: u32, write: bool) -> bool {
         let wanted = if write { WRITE } else { READ };
-        !self.msrs.is_empty() && self.msrs.mask(msr) & wanted != 0
+        self.names_msrs() && self.msrs.mask(msr) & wanted != 0
+    }
+
+    /// Whether any MSR is registered by name.
+    #[inline]
+    pub fn names_msrs(&self) -> bool {
+        !self.msrs.is_empty()
     }
 
     /// Whether CPUID with this EAX goes to the parent.

@@ -60,37 +60,14 @@ pub fn stored_xmm(vp: &Vp) -> [u128; 6] {
 
 /// Writes the page: all registers that it has, nothing dirty. `xmm` are XMM0 to XMM5, which may still be in the processor.
 ///
-/// It lies on the way of every intercept: some 430 bytes, each written once and copied once; the rest of the page is zero
-/// since its creation.
+/// It lies on the way of every intercept: some 430 bytes, those that lie in memory as the page has them copied from
+/// there; the rest of the page is zero since its creation.
 pub fn publish(hypervisor: &Hypervisor, vp: &Vp, xmm: &[u128; 6]) {
     let hw = &vp.hw;
-    let [
-        rax,
-        rcx,
-        rdx,
-        rbx,
-        rsp,
-        rbp,
-        rsi,
-        rdi,
-        r8,
-        r9,
-        r10,
-        r11,
-        r12,
-        r13,
-        r14,
-        r15,
-    ] = hw.gprs().as_array();
-    let [x0, x1, x2, x3, x4, x5] = xmm.map(|value| [value as u64, (value >> 64) as u64]);
     let [es, cs, ss, ds, fs, gs] = SEGMENT_NAMES.map(|name| segment_words(&hw.segment(name)));
-    // No array of zeros that is filled then: that would be written twice. The tests hold the places against the layout.
+    // The tests hold the places against the layout.
     #[rustfmt::skip]
-    let words: [u64; WORDS] = [
-        CLEAN,
-        rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15,
-        hw.rip(), hw.rflags(), 0,
-        x0[0], x0[1], x1[0], x1[1], x2[0], x2[1], x3[0], x3[1], x4[0], x4[1], x5[0], x5[1],
+    let behind_xmm: [u64; WORDS - SEGMENTS] = [
         es[0], es[1], cs[0], cs[1], ss[0], ss[1], ds[0], ds[1], fs[0], fs[1], gs[0], gs[1],
         hw.cr0(), hw.cr3(), hw.cr4(), u64::from(vp.apic.cr8()), hw.efer(), hw.dr7(),
         pending_interruption(hw).into_bits(),
@@ -98,8 +75,16 @@ pub fn publish(hypervisor: &Hypervisor, vp: &Vp, xmm: &[u128; 6]) {
         0,
         vp.fpu.xcr0(),
     ];
-    // A frame of a pool, which the direct map covers.
-    let _ = hypervisor.phys.copy_to(start(vp), words.as_bytes());
+    let put = |word: usize, bytes: &[u8]| {
+        // A frame of a pool, which the direct map covers.
+        let at = Spa(start(vp).0 + 8 * word as u64);
+        let _ = hypervisor.phys.copy_to(at, bytes);
+    };
+    put(GPRS, hw.gprs().as_bytes());
+    put(word!(rip), [hw.rip(), hw.rflags(), 0].as_bytes());
+    put(XMM, xmm.as_bytes());
+    put(SEGMENTS, behind_xmm.as_bytes());
+    put(0, CLEAN.as_bytes());
 }
 
 /// A segment register in the layout of HV_X64_SEGMENT_REGISTER.

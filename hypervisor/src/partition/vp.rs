@@ -190,6 +190,8 @@ pub struct Vp {
     pub code: CodeCache,
     /// Where its hypercall pages were found last.
     pub pages: PageCache,
+    /// The partition's count of changes when its parent had asked for no MSR by name; 0 if that is not known.
+    pub msrs_unnamed_at: u64,
     /// What it was told about its processor last.
     pub cpuid: CpuidCache,
 }
@@ -274,6 +276,7 @@ impl Vp {
             cr8_watched: false,
             code: CodeCache::new(),
             pages: PageCache::new(),
+            msrs_unnamed_at: 0,
             cpuid: CpuidCache::default(),
         };
         // The root may map the page before the VP has run (root sheet, trap 33).

@@ -113,11 +113,23 @@ impl Cpu {
     }
 
     /// Whether the parent has asked for this very MSR.
-    fn is_named(&self, vp: &Vp, msr: u32, write: bool) -> bool {
-        !vp.is_root()
-            && self.partition(vp, |_, partition| {
-                partition.intercepts.names_msr(msr, write)
-            })
+    #[inline]
+    fn is_named(&self, vp: &mut Vp, msr: u32, write: bool) -> bool {
+        let asked_for_none = vp.msrs_unnamed_at == vp.home.changes.count();
+        !(asked_for_none || vp.is_root()) && self.look_for_named(vp, msr, write)
+    }
+
+    #[inline(never)]
+    fn look_for_named(&self, vp: &mut Vp, msr: u32, write: bool) -> bool {
+        let changes = vp.home.changes.count();
+        let (named, any) = self.partition(vp, |_, partition| {
+            let intercepts = &partition.intercepts;
+            (intercepts.names_msr(msr, write), intercepts.names_msrs())
+        });
+        if !any {
+            vp.msrs_unnamed_at = changes;
+        }
+        named
     }
 
     /// The time, for a register of the APIC that depends on it.
