@@ -40,6 +40,7 @@ impl LocalApic {
     }
 
     /// A 32-bit register. Of the interrupt command the low half; write-only ones read as zero.
+    #[inline]
     pub(super) fn read_register(&self, register: Register, now: RefTime) -> u32 {
         let word = |set: &super::vectors::VectorSet, index: u8| set.registers()[index as usize & 7];
         match register {

@@ -90,12 +90,13 @@ pub enum Exit {
     MsrRead,
     /// WRMSR of ECX.
     MsrWrite,
-    /// Port access.
-    Io(IoExit),
+    /// Port access; `port_access` of the VP tells which. (What comes often carries nothing: it is looked up where it is
+    /// dealt with.)
+    Io,
     /// VMMCALL or VMCALL, whichever is this vendor's.
     Hypercall,
-    /// Second-level translation fault.
-    NestedFault(NestedFault),
+    /// Second-level translation fault; `nested_fault` of the VP tells which.
+    NestedFault,
     /// Intercepted exception.
     Exception(ExceptionExit),
     /// Intercepted control register access.

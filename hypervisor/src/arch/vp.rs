@@ -1,7 +1,7 @@
 //! The choice between vendors, made once per machine.
 
 use super::cpuid::{CpuidSource, ThisProcessor};
-use super::exit::{Event, Exit};
+use super::exit::{Event, Exit, IoExit, NestedFault};
 use super::page::HwPages;
 use super::state::{Gprs, Segment, SegmentName, SystemRegister, TableRegister};
 use super::svm;
@@ -250,6 +250,10 @@ impl VpHw {
         instruction_length(&self) -> Option<u8>;
         /// Bytes of the intercepted instruction, where the processor tells.
         instruction_bytes(&self) -> &[u8];
+        /// The port access that ended the last run. Anything after another exit.
+        port_access(&self) -> IoExit;
+        /// The second-level fault that ended the last run. Anything after another exit.
+        nested_fault(&self) -> NestedFault;
         /// Sets the second-level root.
         set_nested_root(&(mut) self, root: Spa);
         /// Sets the permission maps.

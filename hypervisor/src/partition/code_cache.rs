@@ -34,25 +34,36 @@ struct Key {
     cpl: u8,
 }
 
-/// Entries that a walk read, the first `count` of them; `None` where there is none.
+/// Entries while they are read, the first `count` of them; `None` where there is none.
 #[derive(Clone, Copy, Debug)]
-struct Walk {
+struct Steps {
     entries: [Option<(PhysWord, u64)>; LEVELS],
     count: usize,
 }
 
-const NO_WALK: Walk = Walk {
-    entries: [None; LEVELS],
-    count: 0,
-};
+impl Steps {
+    const NONE: Self = Self {
+        entries: [None; LEVELS],
+        count: 0,
+    };
+
+    /// The walk, if it had no more levels than fit.
+    fn walk(&self) -> Option<Walk> {
+        let last = self.entries.get(self.count.checked_sub(1)?)?.as_ref()?;
+        Some(Walk(self.entries.map(|entry| entry.unwrap_or(*last))))
+    }
+}
+
+/// Entries that a walk read: all levels, the last one repeated where there are fewer, so that looking has no branches.
+#[derive(Clone, Copy, Debug)]
+struct Walk([(PhysWord, u64); LEVELS]);
 
 impl Walk {
     /// Every entry is what it was.
     #[inline(always)]
     fn holds(&self) -> bool {
-        self.entries
+        self.0
             .iter()
-            .flatten()
             .all(|(word, value)| word.read() & !MARKS == *value)
     }
 }
@@ -62,8 +73,8 @@ impl Walk {
 struct Place {
     key: Key,
     walk: Walk,
-    /// The page of the code; none before the first walk.
-    page: Option<Spa>,
+    /// The page of the code.
+    page: Spa,
 }
 
 /// Places that are kept.
@@ -71,12 +82,12 @@ const PLACES: usize = 8;
 
 /// The last walks to a VP's code.
 #[derive(Clone, Debug)]
-pub struct CodeCache([Place; PLACES]);
+pub struct CodeCache([Option<Place>; PLACES]);
 
 /// Reads as the partition, and remembers what.
 struct Recorder<'a> {
     memory: PartitionMemory<'a>,
-    walk: RefCell<Walk>,
+    walk: RefCell<Steps>,
 }
 
 impl GuestMemory for Recorder<'_> {
@@ -91,7 +102,7 @@ impl GuestMemory for Recorder<'_> {
                 *entry = Some((word, value & !MARKS));
                 count + 1
             }
-            // A walk with more levels than fit is not kept: `note` sees the count.
+            // A walk with more levels than fit is not kept.
             _ => LEVELS + 1,
         };
         Ok(value)
@@ -128,22 +139,7 @@ fn place_of(vp: &Vp) -> usize {
 impl CodeCache {
     /// Nothing is known.
     pub const fn new() -> Self {
-        let key = Key {
-            page: 0,
-            cr0: 0,
-            cr3: 0,
-            cr4: 0,
-            efer: 0,
-            generation: 0,
-            cpl: 0,
-        };
-        Self(
-            [Place {
-                key,
-                walk: NO_WALK,
-                page: None,
-            }; PLACES],
-        )
+        Self([None; PLACES])
     }
 
     /// The eight bytes at the VP's RIP, if a walk led there and is still right. `None` near the end of a page too.
@@ -164,14 +160,13 @@ impl CodeCache {
     /// Where the VP's next `count` bytes of code are.
     #[inline(always)]
     fn place(vp: &Vp, count: u64, generation: u64) -> Option<Spa> {
-        let place = &vp.code.0[place_of(vp)];
-        let page = place.page?;
+        let place = vp.code.0[place_of(vp)].as_ref()?;
         let offset = vp.hw.rip() & (PAGE_SIZE - 1);
         let known = offset <= PAGE_SIZE - count
             && vp.hw.in_64_bit_code()
             && place.key == key(vp, generation)
             && place.walk.holds();
-        known.then_some(Spa(page.0 + offset))
+        known.then_some(Spa(place.page.0 + offset))
     }
 
     /// Walks to the code of a VP in 64-bit mode, for this time and the next.
@@ -180,30 +175,24 @@ impl CodeCache {
             return;
         }
         let at = place_of(vp);
-        vp.code.0[at].page = None;
+        vp.code.0[at] = None;
         let recorder = Recorder {
             memory: PartitionMemory {
                 hypervisor,
                 partition,
             },
-            walk: RefCell::new(NO_WALK),
+            walk: RefCell::new(Steps::NONE),
         };
         let state = paging_state(hypervisor, partition, vp);
         let key = key(vp, generation);
         let found =
             guest_walk::translate(&recorder, &state, Gva(key.page), TranslateFlags::EXECUTE);
         let Ok(found) = found else { return };
-        let walk = recorder.walk.into_inner();
         let Ok(page) = partition.resolve(found.gpa, Rights::RX) else {
             return;
         };
-        if walk.count <= LEVELS {
-            vp.code.0[at] = Place {
-                key,
-                walk,
-                page: Some(page),
-            };
-        }
+        let walk = recorder.walk.into_inner().walk();
+        vp.code.0[at] = walk.map(|walk| Place { key, walk, page });
     }
 }
 

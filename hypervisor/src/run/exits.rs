@@ -36,17 +36,17 @@ impl Cpu {
                 vp.stats.count(counter::MSR_ACCESSES_COUNT);
                 self.wrmsr(vp);
             }
-            Exit::Io(io) => {
+            Exit::Io => {
                 vp.stats.count(counter::IO_INSTRUCTIONS_COUNT);
-                self.io(vp, &io);
+                self.io(vp, &vp.hw.port_access());
             }
             Exit::ExternalInterrupt { .. } | Exit::Nmi => {
                 vp.stats.count(counter::EXTERNAL_INTERRUPTS_COUNT);
                 self.take_interrupts(vp);
             }
-            Exit::NestedFault(fault) => {
+            Exit::NestedFault => {
                 vp.stats.count(counter::NESTED_PAGE_FAULT_INTERCEPTS_COUNT);
-                self.nested_fault(vp, &fault);
+                self.nested_fault(vp, &vp.hw.nested_fault());
             }
             Exit::Halt => {
                 vp.stats.count(counter::HLT_INSTRUCTIONS_COUNT);
@@ -55,17 +55,20 @@ impl Cpu {
             Exit::InterruptWindow | Exit::NmiWindow => {
                 vp.stats.count(counter::PENDING_INTERRUPTS_COUNT);
             }
-            other => self.handle_rare(vp, other),
+            other => {
+                let rare = other;
+                self.handle_rare(vp, &rare);
+            }
         }
     }
 
     #[inline(never)]
-    fn handle_rare(&mut self, vp: &mut Vp, exit: Exit) {
+    fn handle_rare(&mut self, vp: &mut Vp, exit: &Exit) {
         vp.stats.count(match exit {
             Exit::ControlRegister(_) | Exit::Xsetbv => counter::CONTROL_REGISTER_ACCESSES_COUNT,
             _ => counter::OTHER_INTERCEPTS_COUNT,
         });
-        match exit {
+        match *exit {
             Exit::Internal => self.take_interrupts(vp),
             Exit::Pause => {
                 self.queue.yield_turn(self.hv.now());

@@ -1,7 +1,7 @@
 //! Exits as entries of the event log, while the root traces intercepts.
 
 use super::Cpu;
-use crate::arch::exit::Exit;
+use crate::arch::exit::{Access, Exit, IoExit};
 use crate::arch::state::Gprs;
 use crate::event_log::Event;
 use crate::partition::Vp;
@@ -9,6 +9,10 @@ use crate::partition::Vp;
 /// What is to be known of an exit.
 pub(super) struct Traced {
     exit: Exit,
+    /// Of a port access.
+    io: Option<IoExit>,
+    /// Of a second-level fault.
+    access: Option<Access>,
     /// Guest RIP.
     rip: u64,
     before: Gprs,
@@ -35,6 +39,8 @@ impl Traced {
     pub(super) fn begin(vp: &Vp, exit: Exit) -> Self {
         Self {
             exit,
+            io: (exit == Exit::Io).then(|| vp.hw.port_access()),
+            access: (exit == Exit::NestedFault).then(|| vp.hw.nested_fault().access),
             rip: vp.hw.rip(),
             before: *vp.hw.gprs(),
             after: Gprs::default(),
@@ -62,7 +68,8 @@ impl Traced {
                 index: before.rcx as u32,
                 value: pair(before),
             },
-            Exit::Io(io) => {
+            Exit::Io => {
+                let io = self.io?;
                 let registers = if io.input { after } else { before };
                 let value = if io.string {
                     0
@@ -92,9 +99,9 @@ impl Traced {
             Exit::Halt => Event::Halt { rip },
             Exit::CacheControl => Event::Invd { rip },
             Exit::TaskSwitch => Event::TaskSwitch { rip },
-            Exit::NestedFault(fault) => Event::MemoryIntercept {
+            Exit::NestedFault => Event::MemoryIntercept {
                 rip,
-                access: fault.access,
+                access: self.access?,
             },
             Exit::Exception(exception) => Event::GuestException {
                 rip,
@@ -122,9 +129,13 @@ const fn low(gprs: &Gprs, size: u8) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::exit::{CrExit, IoExit};
+    use crate::arch::exit::CrExit;
 
     fn event(exit: Exit) -> Option<Event> {
+        event_of(exit, None)
+    }
+
+    fn event_of(exit: Exit, io: Option<IoExit>) -> Option<Event> {
         let before = Gprs {
             rax: 0xFFFF_FFFF_1234_5678,
             rcx: 0xFFFF_FFFF_C000_0080,
@@ -140,6 +151,8 @@ mod tests {
         let rip = 0x1000;
         let traced = Traced {
             exit,
+            io,
+            access: None,
             rip,
             before,
             after,
@@ -147,14 +160,15 @@ mod tests {
         traced.event()
     }
 
-    fn io(input: bool, size: u8, string: bool) -> Exit {
-        Exit::Io(IoExit {
+    fn port_event(input: bool, size: u8, string: bool) -> Option<Event> {
+        let access = IoExit {
             port: 0x3F8,
             size,
             input,
             string,
             rep: false,
-        })
+        };
+        event_of(Exit::Io, Some(access))
     }
 
     #[test]
@@ -168,15 +182,15 @@ mod tests {
         assert_eq!(event(Exit::MsrWrite), Some(expected));
         for (size, value) in [(1, 0xCC), (2, 0xBBCC), (4, 0xAAAA_BBCC)] {
             let expected = Event::IoPortRead { rip, port, value };
-            assert_eq!(event(io(true, size, false)), Some(expected));
+            assert_eq!(port_event(true, size, false), Some(expected));
         }
         for (size, value) in [(1, 0x78), (2, 0x5678), (4, 0x1234_5678)] {
             let expected = Event::IoPortWrite { rip, port, value };
-            assert_eq!(event(io(false, size, false)), Some(expected));
+            assert_eq!(port_event(false, size, false), Some(expected));
         }
         let value = 0;
         let expected = Event::IoPortWrite { rip, port, value };
-        assert_eq!(event(io(false, 1, true)), Some(expected));
+        assert_eq!(port_event(false, 1, true), Some(expected));
         let cr = |write, gpr| {
             Exit::ControlRegister(CrExit {
                 register: 4,

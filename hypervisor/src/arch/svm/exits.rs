@@ -25,16 +25,15 @@ const CR_MOV: u64 = 1 << 63;
 /// The exits that come most, as [`decode`] has them: none of them is this folder's own affair.
 #[inline(always)]
 pub(super) fn common(control: &Control) -> Option<Exit> {
-    let (info1, info2) = (control.exit_info1, control.exit_info2);
     Some(match control.exit_code {
         exit_code::CPUID => Exit::Cpuid,
-        exit_code::MSR if info1 & 1 != 0 => Exit::MsrWrite,
+        exit_code::MSR if control.exit_info1 & 1 != 0 => Exit::MsrWrite,
         exit_code::MSR => Exit::MsrRead,
         exit_code::VMMCALL => Exit::Hypercall,
-        exit_code::IOIO => Exit::Io(io(info1)),
+        exit_code::IOIO => Exit::Io,
         exit_code::INTR => Exit::ExternalInterrupt { vector: None },
         exit_code::HLT => Exit::Halt,
-        exit_code::NPF => Exit::NestedFault(nested_fault(info1, info2)),
+        exit_code::NPF => Exit::NestedFault,
         _ => return None,
     })
 }
@@ -101,7 +100,7 @@ fn exception(number: u8, info1: u64, info2: u64, save: &Save) -> Exit {
     })
 }
 
-fn io(info1: u64) -> IoExit {
+pub(super) fn port_access(info1: u64) -> IoExit {
     IoExit {
         port: (info1 >> 16) as u16,
         size: ((info1 >> 4) & 7) as u8,
@@ -111,7 +110,7 @@ fn io(info1: u64) -> IoExit {
     }
 }
 
-fn nested_fault(info1: u64, info2: u64) -> NestedFault {
+pub(super) fn nested_fault(info1: u64, info2: u64) -> NestedFault {
     NestedFault {
         gpa: Gpa(info2),
         gva: None,

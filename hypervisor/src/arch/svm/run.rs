@@ -90,7 +90,7 @@ impl Vcpu {
         }
         let save = self.save();
         (self.gprs.rax, self.gprs.rsp) = (save.rax, save.rsp);
-        let clean = if self.caps.clean_bits { clean::ALL } else { 0 };
+        let clean = self.clean_bits;
         self.control_mut().clean_bits = clean;
         if self.flush != Flush::None {
             self.flush = Flush::None;

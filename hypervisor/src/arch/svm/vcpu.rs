@@ -2,6 +2,7 @@
 
 use core::ptr::NonNull;
 
+use crate::arch::exit::{IoExit, NestedFault};
 use crate::arch::page::HwPages;
 use crate::arch::state::{
     Gprs, PAT_RESET, Segment, SegmentName, TableRegister, cr0, efer, rflags, vector,
@@ -11,6 +12,7 @@ use crate::mem::addr::Spa;
 
 use super::bits::{clean, misc1, misc2, misc3, tlb_control, vintr};
 use super::enable::Capabilities;
+use super::exits;
 use super::vmcb::{Control, Save, Vmcb};
 
 /// PAUSEs of one loop before the filter reports it.
@@ -62,6 +64,8 @@ pub struct Vcpu {
     /// The processor that ran it last: clean bits hold nowhere else.
     pub(super) last_processor: Option<u32>,
     pub(super) cr_intercepts: (u16, u16),
+    /// Clean bits after a run: all, where the processor knows them.
+    pub(super) clean_bits: u32,
     /// What the next run flushes.
     pub(super) flush: Flush,
 }
@@ -86,6 +90,7 @@ impl Vcpu {
             wanted_exceptions: 0,
             last_processor: None,
             cr_intercepts: (0, 0),
+            clean_bits: if caps.clean_bits { clean::ALL } else { 0 },
             flush: Flush::None,
         };
         let control = vcpu.control_mut();
@@ -325,6 +330,17 @@ impl Vcpu {
     pub(super) fn control_mut(&mut self) -> &mut Control {
         // SAFETY: as in `control`; `&mut self` excludes other references.
         unsafe { &mut self.vmcb_pointer().as_mut().control }
+    }
+
+    /// The port access that ended the last run. Anything after another exit.
+    pub fn port_access(&self) -> IoExit {
+        exits::port_access(self.control().exit_info1)
+    }
+
+    /// The second-level fault that ended the last run. Anything after another exit.
+    pub fn nested_fault(&self) -> NestedFault {
+        let control = self.control();
+        exits::nested_fault(control.exit_info1, control.exit_info2)
     }
 
     pub(super) fn save(&self) -> &Save {

@@ -59,12 +59,13 @@ impl CpuTags {
             kind,
             count,
             next: count,
-            generation: 0,
+            // Not that of a VP that never ran.
+            generation: 1,
         })
     }
 
     fn decide(&mut self, vp: &mut VpTag, domain_generation: u64) -> TagDecision {
-        let valid = vp.tag != 0 && vp.cpu == self.cpu && vp.tag_generation == self.generation;
+        let valid = vp.cpu == self.cpu && vp.tag_generation == self.generation;
         let fresh = vp.domain_generation == domain_generation;
         vp.domain_generation = domain_generation;
         if valid && fresh {

@@ -13,7 +13,7 @@ fn ports_are_decoded_with_the_next_instruction() {
         string: false,
         rep: false,
     };
-    assert_eq!(decoded(&v), Exit::Io(io));
+    assert_eq!((decoded(&v), v.port_access()), (Exit::Io, io));
     assert_eq!(
         v.instruction_length(),
         Some(2),
@@ -21,17 +21,14 @@ fn ports_are_decoded_with_the_next_instruction() {
     );
     // REP OUTSB to 0x80.
     let v = exited(BARE, exit_code::IOIO, 0x0080_001C, 0x1002);
-    assert!(matches!(
-        decoded(&v),
-        Exit::Io(IoExit {
-            port: 0x80,
-            size: 1,
-            input: false,
-            string: true,
-            rep: true,
-            ..
-        })
-    ));
+    let outs = IoExit {
+        port: 0x80,
+        size: 1,
+        input: false,
+        string: true,
+        rep: true,
+    };
+    assert_eq!((decoded(&v), v.port_access()), (Exit::Io, outs));
 }
 
 #[test]
@@ -42,9 +39,10 @@ fn msr_direction_is_in_the_information() {
 
 #[test]
 fn nested_faults_tell_access_and_table_walks() {
-    let fault = |info1| match decoded(&exited(BARE, exit_code::NPF, info1, 0xFEE0_0300)) {
-        Exit::NestedFault(f) => f,
-        other => panic!("{other:?}"),
+    let fault = |info1| {
+        let v = exited(BARE, exit_code::NPF, info1, 0xFEE0_0300);
+        assert_eq!(decoded(&v), Exit::NestedFault);
+        v.nested_fault()
     };
     let read = NestedFault {
         gpa: Gpa(0xFEE0_0300),
