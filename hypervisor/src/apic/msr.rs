@@ -27,8 +27,9 @@ impl LocalApic {
             .ok_or(GeneralProtection)
     }
 
-    /// RDMSR of an MSR for which [`is_x2apic_msr`] holds.
-    pub fn read(&self, msr: u32, now: RefTime) -> Result<u64, GeneralProtection> {
+    /// RDMSR of an MSR for which [`is_x2apic_msr`] holds. `now` is asked by what depends on the time.
+    #[inline]
+    pub fn read(&self, msr: u32, now: impl FnOnce() -> RefTime) -> Result<u64, GeneralProtection> {
         if msr == APIC_BASE {
             return Ok(self.base.value());
         }
@@ -41,7 +42,7 @@ impl LocalApic {
 
     /// A 32-bit register. Of the interrupt command the low half; write-only ones read as zero.
     #[inline]
-    pub(super) fn read_register(&self, register: Register, now: RefTime) -> u32 {
+    pub(super) fn read_register(&self, register: Register, now: impl FnOnce() -> RefTime) -> u32 {
         let word = |set: &super::vectors::VectorSet, index: u8| set.registers()[index as usize & 7];
         match register {
             Register::Id => self.id,
@@ -57,7 +58,7 @@ impl LocalApic {
             Register::InterruptCommand => self.icr.value() as u32,
             Register::Lvt(entry) => self.lvt.value(entry),
             Register::InitialCount => self.timer.initial(),
-            Register::CurrentCount => self.timer.current(now, self.lvt.is_periodic()),
+            Register::CurrentCount => self.timer.current(now(), self.lvt.is_periodic()),
             Register::DivideConfiguration => self.timer.divide(),
             Register::Eoi | Register::SelfIpi => 0,
         }

@@ -20,7 +20,7 @@ impl LocalApic {
     pub fn register_value(&self, register: Register, now: RefTime) -> u64 {
         match register {
             Register::InterruptCommand => self.icr.value(),
-            other => self.read_register(other, now).into(),
+            other => self.read_register(other, || now).into(),
         }
     }
 
@@ -42,7 +42,7 @@ impl LocalApic {
             self.icr = Icr::new(value).ok_or(InvalidValue)?;
             return Ok(());
         }
-        let old = self.read_register(register, now);
+        let old = self.read_register(register, || now);
         let value = u32::try_from(value).map_err(|_| InvalidValue)?;
         match register {
             Register::TaskPriority => {

@@ -75,7 +75,7 @@ impl LocalApic {
         }
         words[ERRORS] = self.errors;
         words[INITIAL] = self.timer.initial();
-        words[CURRENT] = self.read_register(Register::CurrentCount, now);
+        words[CURRENT] = self.read_register(Register::CurrentCount, || now);
         words[DIVIDE] = self.timer.divide();
         LapicState(words)
     }

@@ -147,7 +147,7 @@ impl Cpu {
             return Outcome::Intercept;
         }
         match msr {
-            _ if is_x2apic_msr(msr) => vp.apic.read(msr, self.apic_time(msr)).into(),
+            _ if is_x2apic_msr(msr) => vp.apic.read(msr, || self.hv.now()).into(),
             HV_X64_MSR_FIRST..=HV_X64_MSR_LAST => self.read_synthetic(vp, msr).into(),
             APIC_BASE => Outcome::Done(vp.apic.base().value()),
             TSC => Outcome::Done(crate::cpu::tsc()),

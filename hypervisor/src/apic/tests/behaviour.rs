@@ -27,7 +27,7 @@ fn reset_values_are_architectural() {
         (DIVIDE, 0),
     ];
     for (msr, value) in expected {
-        assert_eq!(apic.read(msr, NOW), Ok(value), "{msr:x}");
+        assert_eq!(apic.read(msr, || NOW), Ok(value), "{msr:x}");
     }
 }
 
@@ -35,11 +35,11 @@ fn reset_values_are_architectural() {
 fn absent_and_misused_registers_fault() {
     let mut apic = enabled();
     for msr in [0x800, 0x809, 0x80C, 0x80E, 0x82E, 0x831, 0x83A, 0x8FF] {
-        assert!(apic.read(msr, NOW).is_err(), "{msr:x}");
+        assert!(apic.read(msr, || NOW).is_err(), "{msr:x}");
         assert!(apic.write(msr, 0, NOW).is_err(), "{msr:x}");
     }
     for write_only in [EOI, SELF_IPI] {
-        assert!(apic.read(write_only, NOW).is_err());
+        assert!(apic.read(write_only, || NOW).is_err());
     }
     for read_only in [
         0x802,
@@ -79,11 +79,11 @@ fn absent_and_misused_registers_fault() {
 fn the_msrs_exist_in_x2apic_mode_only() {
     let mut apic = enabled();
     set(&mut apic, 0x1B, 0xFEE0_0000);
-    assert!(apic.read(0x802, NOW).is_err());
+    assert!(apic.read(0x802, || NOW).is_err());
     set(&mut apic, 0x1B, 0xFEE0_0800);
-    assert!(apic.read(0x802, NOW).is_err());
+    assert!(apic.read(0x802, || NOW).is_err());
     set(&mut apic, 0x1B, 0xFEE0_0C00);
-    assert_eq!(apic.read(0x802, NOW), Ok(0));
+    assert_eq!(apic.read(0x802, || NOW), Ok(0));
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn disabling_the_apic_loses_its_state() {
 fn a_software_disabled_apic_masks_its_lvt_and_accepts_only_the_unmaskable() {
     let mut apic = LocalApic::new(0, true);
     set(&mut apic, LVT_TIMER, 0xEC);
-    assert_eq!(apic.read(LVT_TIMER, NOW), Ok(MASKED | 0xEC));
+    assert_eq!(apic.read(LVT_TIMER, || NOW), Ok(MASKED | 0xEC));
     assert!(!apic.accept(fixed(0x50)));
     assert!(apic.accept(Delivery::Nmi));
 
@@ -108,7 +108,7 @@ fn a_software_disabled_apic_masks_its_lvt_and_accepts_only_the_unmaskable() {
     set(&mut apic, LVT_TIMER, 0xEC);
     apic.accept(fixed(0x50));
     set(&mut apic, SVR, 0xFF);
-    assert_eq!(apic.read(LVT_TIMER, NOW), Ok(MASKED | 0xEC));
+    assert_eq!(apic.read(LVT_TIMER, || NOW), Ok(MASKED | 0xEC));
     assert_eq!(
         apic.next_interrupt(),
         Some(0x50),
@@ -185,7 +185,7 @@ fn errors_are_latched_by_a_write_and_interrupt_once() {
     let mut apic = enabled();
     set(&mut apic, LVT_ERROR, 0xFE);
     set(&mut apic, SELF_IPI, 5);
-    assert_eq!(apic.read(ESR, NOW), Ok(0));
+    assert_eq!(apic.read(ESR, || NOW), Ok(0));
     assert_eq!(apic.acknowledge(), 0xFE);
     set(&mut apic, EOI, 0);
     set(&mut apic, ICR, 5);
@@ -195,11 +195,11 @@ fn errors_are_latched_by_a_write_and_interrupt_once() {
         "the same error, before the ESR is written"
     );
     set(&mut apic, ESR, 0);
-    assert_eq!(apic.read(ESR, NOW), Ok(1 << 5));
+    assert_eq!(apic.read(ESR, || NOW), Ok(1 << 5));
     apic.accept(fixed(3));
     assert_eq!(apic.next_interrupt(), Some(0xFE));
     set(&mut apic, ESR, 0);
-    assert_eq!(apic.read(ESR, NOW), Ok(1 << 6));
+    assert_eq!(apic.read(ESR, || NOW), Ok(1 << 6));
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn an_error_interrupt_with_an_illegal_vector_is_an_error_itself() {
     set(&mut apic, LVT_ERROR, 3);
     set(&mut apic, SELF_IPI, 5);
     set(&mut apic, ESR, 0);
-    assert_eq!(apic.read(ESR, NOW), Ok(1 << 5 | 1 << 6));
+    assert_eq!(apic.read(ESR, || NOW), Ok(1 << 5 | 1 << 6));
     assert!(!apic.has_pending());
 }
 
@@ -344,7 +344,7 @@ fn a_local_input_delivers_what_its_entry_says() {
 
     set(&mut apic, LVT_LINT0, LEVEL | 0x55);
     assert!(apic.accept(lint(LvtEntry::Lint0)));
-    assert_eq!(apic.read(LVT_LINT0, NOW), Ok(LEVEL | 1 << 14 | 0x55));
+    assert_eq!(apic.read(LVT_LINT0, || NOW), Ok(LEVEL | 1 << 14 | 0x55));
     apic.acknowledge();
     assert!(!apic.accept(lint(LvtEntry::Lint0)), "remote IRR holds it");
     assert_eq!(
@@ -399,7 +399,7 @@ fn a_masked_timer_counts_and_its_expiry_is_lost() {
     set(&mut apic, INITIAL_COUNT, 2000);
     assert_eq!(apic.next_deadline(), None);
     let later = RefTime::from_micros(5);
-    assert_eq!(apic.read(CURRENT_COUNT, later), Ok(1000));
+    assert_eq!(apic.read(CURRENT_COUNT, || later), Ok(1000));
     let after = RefTime::from_micros(20);
     let _ = apic.write(LVT_TIMER, 0xEC, after).unwrap();
     assert!(!apic.tick(after));
@@ -413,7 +413,7 @@ fn a_timer_with_an_illegal_vector_is_an_error() {
     set(&mut apic, INITIAL_COUNT, 1);
     assert!(!apic.tick(RefTime::from_millis(1)));
     set(&mut apic, ESR, 0);
-    assert_eq!(apic.read(ESR, NOW), Ok(1 << 6));
+    assert_eq!(apic.read(ESR, || NOW), Ok(1 << 6));
 }
 
 #[test]

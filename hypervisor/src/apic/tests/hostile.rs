@@ -67,7 +67,7 @@ fn enter(apic: &mut LocalApic) {
 fn run(apic: &mut LocalApic, step: Step, now: RefTime) {
     match step {
         Step::Read(msr) => {
-            let _ = apic.read(msr, now);
+            let _ = apic.read(msr, || now);
         }
         Step::Write(msr, value) => {
             let before = apic.clone();
