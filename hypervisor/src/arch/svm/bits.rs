@@ -52,6 +52,8 @@ pub mod misc2 {
     pub const CLGI: u32 = 1 << 5;
     /// SKINIT.
     pub const SKINIT: u32 = 1 << 6;
+    /// RDTSCP.
+    pub const RDTSCP: u32 = 1 << 7;
     /// WBINVD.
     pub const WBINVD: u32 = 1 << 9;
     /// MONITOR.
@@ -206,6 +208,8 @@ pub mod exit_code {
     pub const VMLOAD: u64 = 0x82;
     /// SKINIT.
     pub const SKINIT: u64 = 0x86;
+    /// RDTSCP.
+    pub const RDTSCP: u64 = 0x87;
     /// WBINVD.
     pub const WBINVD: u64 = 0x89;
     /// MONITOR.

@@ -73,6 +73,7 @@ pub(super) fn decode(control: &Control, save: &Save, decode_assists: bool) -> Ex
         | exit_code::INVLPGA
         | exit_code::VMRUN
         | exit_code::VMLOAD..=exit_code::SKINIT
+        | exit_code::RDTSCP
         | exit_code::MONITOR
         | exit_code::MWAIT
         | exit_code::MWAIT_ARMED

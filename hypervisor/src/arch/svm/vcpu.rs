@@ -112,6 +112,10 @@ impl Vcpu {
             | misc2::MWAIT_ARMED
             | misc2::XSETBV
             | misc2::RDPRU;
+        if config.kind == VcpuKind::Child {
+            // CPUID hides it, and TSC_AUX is the machine's.
+            control.intercept_misc2 |= misc2::RDTSCP;
+        }
         control.intercept_misc3 = misc3::INVLPGB | misc3::INVLPGB_ILLEGAL | misc3::TLBSYNC;
         if caps.pause_filter {
             control.pause_filter_count = PAUSE_COUNT;

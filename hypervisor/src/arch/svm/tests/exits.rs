@@ -98,6 +98,7 @@ fn what_a_guest_does_not_have_is_absent() {
         0x84,
         0x85,
         exit_code::SKINIT,
+        exit_code::RDTSCP,
         exit_code::MWAIT,
     ] {
         let absent = Exit::Absent {
