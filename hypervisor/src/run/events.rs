@@ -3,9 +3,11 @@
 use tlfs::stats::vp as counter;
 
 use super::Cpu;
+use super::instruction::code_mode;
 use crate::arch::exit::{Event, ExceptionExit};
 use crate::arch::state::{Segment, SegmentName, rflags, vector};
 use crate::event_log::Event as Trace;
+use crate::insn::{self, Instruction};
 use crate::partition::Vp;
 
 impl Cpu {
@@ -40,13 +42,17 @@ impl Cpu {
     /// QEMU (7.2 at least) saves the interrupt shadow at #VMEXIT and does not bring it back at VMRUN. The interrupt would
     /// come before the HLT there, and nobody would end that.
     fn end_halt_in_shadow(&mut self, vp: &mut Vp) {
-        const HLT: u8 = 0xF4;
-        if vp.hw.interrupt_shadow()
+        let between = vp.hw.interrupt_shadow()
             && vp.hw.rflags() & rflags::IF != 0
-            && vp.hw.pending_event().is_none()
-            && self.fetch(vp).as_slice().first() == Some(&HLT)
-        {
-            vp.hw.advance_rip(1);
+            && vp.hw.pending_event().is_none();
+        if !between {
+            return;
+        }
+        // With its prefixes, as anywhere. What the last exit told of a length is of another instruction.
+        let code = self.fetch(vp);
+        let length = insn::length(Instruction::Hlt, code.as_slice(), code_mode(vp));
+        if let Ok(length) = length {
+            vp.hw.advance_rip(length);
         }
     }
 
@@ -156,5 +162,49 @@ fn wait_for_priority(vp: &mut Vp) {
     if blocked != vp.cr8_watched {
         vp.cr8_watched = blocked;
         vp.refresh_cr_intercepts();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apic::{Delivery, Trigger};
+    use crate::mem::addr::Gpa;
+    use crate::run::testing::Bench;
+    use crate::time::RefTime;
+
+    const VECTOR: u8 = 0x41;
+
+    /// RIP's way from an instruction in the shadow of an STI, with an interrupt pending.
+    fn way_of(bytes: &[u8]) -> u64 {
+        let mut bench = Bench::new();
+        let start = bench.hand().hw.rip();
+        bench.write(Gpa(start), bytes);
+        let (cpu, vp) = bench.parts();
+        vp.hw.set_rflags(rflags::FIXED | rflags::IF);
+        vp.hw.set_interrupt_shadow(true);
+        // The APIC on, by its spurious vector register.
+        assert!(vp.apic.write(0x80F, 0x1FF, RefTime::ZERO).is_ok());
+        let trigger = Trigger::Edge;
+        assert!(vp.apic.accept(Delivery::Fixed {
+            vector: VECTOR,
+            trigger
+        }));
+        cpu.deliver_events(vp);
+        vp.hw.rip() - start
+    }
+
+    #[test]
+    fn a_halt_in_the_shadow_of_an_sti_ends_before_the_interrupt_that_waits() {
+        assert_eq!(way_of(&[0xF4]), 1);
+        // With prefixes: segment, operand size, REX.
+        assert_eq!(way_of(&[0x3E, 0xF4]), 2);
+        assert_eq!(way_of(&[0x66, 0x2E, 0x48, 0xF4]), 4);
+    }
+
+    #[test]
+    fn no_other_instruction_in_the_shadow_is_touched() {
+        assert_eq!(way_of(&[0x90, 0xF4]), 0);
+        assert_eq!(way_of(&[0x0F, 0xA2]), 0);
     }
 }
