@@ -1,6 +1,6 @@
 //! The processor's virtualization, behind one fixed set of names.
 //!
-//! `svm` (and later `vmx`) export the same items; [`VpHw`] picks one at run time. Nothing outside this folder knows
+//! `svm` and `vmx` export the same items; [`VpHw`] picks one at run time. Nothing outside this folder knows
 //! which vendor it is. Everything here but [`VpHw::run`] and what turns a processor on works on memory alone, so it runs
 //! in host tests too.
 
@@ -12,6 +12,7 @@ pub mod page;
 pub mod section;
 pub mod state;
 pub mod svm;
+pub mod vmx;
 mod vp;
 
 use crate::mem::addr::Spa;
@@ -21,7 +22,7 @@ pub use vp::{Capabilities, Processor, VpHw, probe, probe_here};
 /// Why a machine cannot run the hypervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// CPUID knows neither SVM nor anything else that is supported.
+    /// CPUID knows neither SVM nor VMX.
     NoVirtualization,
     /// Without nested paging.
     NoNestedPaging,
@@ -29,17 +30,39 @@ pub enum Refusal {
     DisabledByFirmware,
     /// The TLB has no tags for guests.
     NoTlbTags,
+    /// Something else is missing that the hypervisor needs: the manual's name.
+    Lacks(&'static str),
+    /// Something cannot be turned off that the hypervisor cannot live with: the manual's name.
+    Imposes(&'static str),
 }
 
 impl core::fmt::Display for Refusal {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
-            Self::NoVirtualization => "this processor has no AMD SVM (hardware virtualization)",
-            Self::NoNestedPaging => "this processor has no nested paging",
-            Self::DisabledByFirmware => {
-                "hardware virtualization is disabled by the firmware: enable SVM in its setup"
+            Self::NoVirtualization => {
+                "this processor has no hardware virtualization (AMD SVM or Intel VMX)"
             }
-            Self::NoTlbTags => "this processor has no TLB tags for guests",
+            Self::NoNestedPaging => {
+                "this processor has no nested paging (AMD NPT or Intel EPT): use a newer one"
+            }
+            Self::DisabledByFirmware => {
+                "hardware virtualization is disabled by the firmware: enable it in its setup (SVM, or VT-x)"
+            }
+            Self::NoTlbTags => {
+                "this processor has no TLB tags for guests (AMD ASIDs or Intel VPIDs): use a newer one"
+            }
+            Self::Lacks(what) => {
+                return write!(
+                    f,
+                    "this processor's virtualization has no {what}: use a newer processor, or an outer hypervisor that offers it"
+                );
+            }
+            Self::Imposes(what) => {
+                return write!(
+                    f,
+                    "this processor's virtualization cannot do without {what}: use a newer processor, or an outer hypervisor that leaves the choice"
+                );
+            }
         })
     }
 }

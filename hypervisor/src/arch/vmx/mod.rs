@@ -1,0 +1,4 @@
+//! Intel VMX.
+
+pub mod capabilities;
+pub mod controls;
