@@ -1,10 +1,12 @@
 //! Page-table formats: what the bits of an entry mean. The walker ([`super::table`]) knows none of them.
 
+mod ept;
 mod host;
 mod npt;
 mod pat;
 mod x86;
 
+pub use ept::{Ept, EptFeatures};
 pub use host::Host;
 pub use npt::Npt;
 pub use pat::Pat;

@@ -3,11 +3,122 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
-use super::{FrameSource, Leaf, LeafSize, TableMemory};
+use super::{Format, FrameSource, Leaf, LeafSize, TableMemory};
 use crate::mem::addr::{Spa, Spfn};
+use crate::mem::format::{Ept, EptFeatures, Host, Npt, Pat};
 use crate::mem::page_box::Frame;
 
 const FRAMES: usize = 96;
+
+/// A format, and what its processor makes of an entry: the manual's bits once more.
+pub trait Hardware: Format {
+    /// The first page that a table of [`Self::sample`] does not cover.
+    const LIMIT: u64;
+    /// The bit of a leaf that was used, and of one that was written.
+    const MARKS: (u64, u64);
+
+    /// Tables of a processor with 40 bits of physical address.
+    fn sample(max_leaf: LeafSize) -> Self;
+
+    /// The processor goes on at this entry, or ends there.
+    fn present(word: u64) -> bool;
+
+    /// A leaf may be executed.
+    fn executable(word: u64) -> bool;
+
+    /// A present entry is one that the processor accepts, and one of a table narrows nothing.
+    fn accepts(word: u64, level: u8) -> bool;
+}
+
+/// Address bits above 40.
+const TOO_WIDE: u64 = 0x000F_FF00_0000_0000;
+const LARGE: u64 = 1 << 7;
+
+fn leads_on(word: u64, level: u8) -> bool {
+    level > 1 && word & LARGE == 0
+}
+
+macro_rules! long_mode {
+    ($format:ty, $limit:expr, $sample:expr, $table:literal) => {
+        impl Hardware for $format {
+            const LIMIT: u64 = $limit;
+            const MARKS: (u64, u64) = (1 << 5, 1 << 6);
+
+            fn sample(max_leaf: LeafSize) -> Self {
+                $sample(max_leaf)
+            }
+
+            fn present(word: u64) -> bool {
+                word & 1 != 0
+            }
+
+            fn executable(word: u64) -> bool {
+                word >> 63 == 0
+            }
+
+            fn accepts(word: u64, level: u8) -> bool {
+                let rights = !leads_on(word, level) || word & (7 | 1 << 63) == $table;
+                rights && word & TOO_WIDE == 0 && (level < 4 || word & LARGE == 0)
+            }
+        }
+    };
+}
+
+long_mode!(
+    Npt,
+    1 << 28,
+    |max_leaf| Npt::new(40, 40, Pat::PARTITA, max_leaf),
+    7
+);
+long_mode!(
+    Host,
+    1 << 35,
+    |max_leaf| Host::new(40, Pat::PARTITA, max_leaf),
+    7
+);
+
+impl Hardware for Ept {
+    const LIMIT: u64 = 1 << 28;
+    const MARKS: (u64, u64) = (1 << 8, 1 << 9);
+
+    fn sample(max_leaf: LeafSize) -> Self {
+        let features = EptFeatures {
+            max_leaf,
+            execute_only: false,
+            access_bits: true,
+        };
+        Self::new(40, 40, features)
+    }
+
+    fn present(word: u64) -> bool {
+        word & 7 != 0
+    }
+
+    fn executable(word: u64) -> bool {
+        word & 4 != 0
+    }
+
+    /// Anything else is an EPT misconfiguration.
+    fn accepts(word: u64, level: u8) -> bool {
+        let rights = word & 1 != 0 && word & TOO_WIDE == 0;
+        rights
+            && if leads_on(word, level) {
+                word & 0xFF == 7
+            } else {
+                level < 4 && matches!(word >> 3 & 7, 0 | 1 | 4 | 5 | 6)
+            }
+    }
+}
+
+/// Makes a test of each function for each format.
+macro_rules! for_each_format {
+    ($($test:ident)+) => {
+        mod npt { $(#[test] fn $test() { super::$test::<crate::mem::format::Npt>(); })+ }
+        mod ept { $(#[test] fn $test() { super::$test::<crate::mem::format::Ept>(); })+ }
+        mod host { $(#[test] fn $test() { super::$test::<crate::mem::format::Host>(); })+ }
+    };
+}
+pub(super) use for_each_format;
 
 /// Table memory: frames 0 to 95.
 pub struct FakeMemory {
@@ -48,26 +159,27 @@ impl FakeMemory {
     }
 
     /// The processor uses a page: sets the accessed and dirty bits of its leaf.
-    pub fn touch(&self, root: Spfn, page: u64, write: bool) -> bool {
+    pub fn touch<F: Hardware>(&self, root: Spfn, page: u64, write: bool) -> bool {
         let words: Vec<u64> = self.words.iter().map(Cell::get).collect();
-        let Some((index, _)) =
-            leaf_word(&words, root, page).filter(|&(_, raw)| !write || raw & 2 != 0)
+        let Some((index, _, _)) =
+            leaf_word::<F>(&words, root, page).filter(|&(_, raw, _)| !write || raw & 2 != 0)
         else {
             return false;
         };
+        let (accessed, dirty) = F::MARKS;
         let word = &self.words[index];
-        word.set(word.get() | 0x20 | if write { 0x40 } else { 0 });
+        word.set(word.get() | accessed | if write { dirty } else { 0 });
         true
     }
 
     /// Frames of all tables that the root leads to.
-    pub fn tables(&self, root: Spfn) -> BTreeSet<u64> {
+    pub fn tables<F: Hardware>(&self, root: Spfn) -> BTreeSet<u64> {
         let mut found = BTreeSet::new();
-        self.collect(root.0, 4, &mut found);
+        self.collect::<F>(root.0, 4, &mut found);
         found
     }
 
-    fn collect(&self, table: u64, level: u8, found: &mut BTreeSet<u64>) {
+    fn collect<F: Hardware>(&self, table: u64, level: u8, found: &mut BTreeSet<u64>) {
         assert!(found.insert(table), "two entries lead to table {table}");
         for word in self
             .words
@@ -76,8 +188,8 @@ impl FakeMemory {
             .take(512)
             .map(Cell::get)
         {
-            if level > 1 && word & 1 != 0 && word & 0x80 == 0 {
-                self.collect(address(word), level - 1, found);
+            if F::present(word) && leads_on(word, level) {
+                self.collect::<F>(address(word), level - 1, found);
             }
         }
     }
@@ -109,17 +221,19 @@ fn address(word: u64) -> u64 {
     (word & 0x000F_FFFF_FFFF_F000) >> 12
 }
 
-fn leaf_word(words: &[u64], root: Spfn, page: u64) -> Option<(usize, u64)> {
+/// Index and contents of the entry where the walk for a page ends, and the pages that it covers.
+fn leaf_word<F: Hardware>(words: &[u64], root: Spfn, page: u64) -> Option<(usize, u64, u64)> {
     let mut table = root.0;
-    for level in [3, 2, 1, 0] {
-        let index = (table * 512 + (page >> (9 * level) & 511)) as usize;
+    for level in [4, 3, 2, 1] {
+        let covered = 1 << (9 * (level - 1));
+        let index = (table * 512 + page / covered % 512) as usize;
         let word = words[index];
-        if word & 1 == 0 {
+        if !F::present(word) {
             return None;
         }
-        if level == 0 || word & 0x80 != 0 {
-            assert_ne!(level, 3, "no leaves at level 4");
-            return Some((index, word));
+        assert!(F::accepts(word, level), "{word:#x} at level {level}");
+        if !leads_on(word, level) {
+            return Some((index, word, covered));
         }
         table = address(word);
     }
@@ -127,25 +241,10 @@ fn leaf_word(words: &[u64], root: Spfn, page: u64) -> Option<(usize, u64)> {
 }
 
 /// Translates a page as the processor does.
-pub fn walk(words: &[u64], root: Spfn, page: u64) -> Seen {
-    let (index, word) = leaf_word(words, root, page)?;
-    // The size follows from where the walk ended; walk again to know.
-    let mut table = root.0;
-    let mut covered = 1u64 << 27;
-    while (table * 512 + (page / covered % 512)) as usize != index {
-        table = address(words[(table * 512 + (page / covered % 512)) as usize]);
-        covered >>= 9;
-    }
-    let low = if covered > 1 {
-        !(covered - 1)
-    } else {
-        u64::MAX
-    };
-    Some((
-        (address(word) & low) + page % covered,
-        word & 2 != 0,
-        word >> 63 == 0,
-    ))
+pub fn walk<F: Hardware>(words: &[u64], root: Spfn, page: u64) -> Seen {
+    let (_, word, covered) = leaf_word::<F>(words, root, page)?;
+    let frame = address(word) / covered * covered + page % covered;
+    Some((frame, word & 2 != 0, F::executable(word)))
 }
 
 /// Frames for tables, as many as `allowance` says.

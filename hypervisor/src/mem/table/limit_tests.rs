@@ -1,51 +1,50 @@
 //! The walker, case by case: memory, limits, rights, the end.
 
-use super::fake::{FakeMemory, FakeSource};
-use super::tests::{GIB, leaf, size_of, table};
+use super::fake::{FakeMemory, FakeSource, Hardware, for_each_format};
+use super::tests::{GIB, at, leaf, size_of, table};
 use super::*;
-use crate::mem::addr::{Gpfn, Gvpn};
-use crate::mem::format::{Host, MemoryType, Npt, Pat, Rights};
+use crate::mem::addr::Gvpn;
+use crate::mem::format::{Host, MemoryType, Pat, Rights};
 
-#[test]
-fn whole_leaves_change_without_memory_and_a_split_needs_one_frame() {
+fn whole_leaves_change_without_memory_and_a_split_needs_one_frame<F: Hardware>() {
     let (memory, mut source) = (FakeMemory::new(), FakeSource::new(9));
-    let mut table = table(&memory, &mut source);
+    let mut table = table::<F>(&memory, &mut source);
     table
-        .map(&mut source, Gpfn(0), 1024, leaf(1024), LeafSize::Size2M)
+        .map(&mut source, at::<F>(0), 1024, leaf(1024), LeafSize::Size2M)
         .unwrap();
     table
-        .map(&mut source, Gpfn(GIB), GIB, leaf(GIB), LeafSize::Size1G)
+        .map(&mut source, at::<F>(GIB), GIB, leaf(GIB), LeafSize::Size1G)
         .unwrap();
     source.allowance = 0;
     table
-        .protect(&mut source, Gpfn(0), 512, Rights::READ)
+        .protect(&mut source, at::<F>(0), 512, Rights::READ)
         .unwrap();
     table
-        .map(&mut source, Gpfn(0), 512, leaf(512), LeafSize::Size2M)
+        .map(&mut source, at::<F>(0), 512, leaf(512), LeafSize::Size2M)
         .unwrap();
-    table.unmap(&mut source, Gpfn(512), 512).unwrap();
+    table.unmap(&mut source, at::<F>(512), 512).unwrap();
     let no_memory = |done| {
         Err(Stopped {
             done,
             error: TableError::NoMemory,
         })
     };
-    assert_eq!(table.unmap(&mut source, Gpfn(1), 1), no_memory(0));
+    assert_eq!(table.unmap(&mut source, at::<F>(1), 1), no_memory(0));
     assert_eq!(
-        table.protect(&mut source, Gpfn(0), 1, Rights::READ),
+        table.protect(&mut source, at::<F>(0), 1, Rights::READ),
         no_memory(0)
     );
     source.allowance = 1;
-    table.unmap(&mut source, Gpfn(1), 1).unwrap();
+    table.unmap(&mut source, at::<F>(1), 1).unwrap();
     assert_eq!(source.allowance, 0);
     source.allowance = 1;
     assert_eq!(
-        table.protect(&mut source, Gpfn(GIB), 1, Rights::READ),
+        table.protect(&mut source, at::<F>(GIB), 1, Rights::READ),
         no_memory(0)
     );
     source.allowance = 1;
     table
-        .protect(&mut source, Gpfn(GIB), 1, Rights::READ)
+        .protect(&mut source, at::<F>(GIB), 1, Rights::READ)
         .unwrap();
     assert_eq!(
         source.allowance, 0,
@@ -53,21 +52,20 @@ fn whole_leaves_change_without_memory_and_a_split_needs_one_frame() {
     );
     source.allowance = 0;
     table
-        .protect(&mut source, Gpfn(GIB), 1, Rights::RWX)
+        .protect(&mut source, at::<F>(GIB), 1, Rights::RWX)
         .unwrap();
     assert_eq!(size_of(&table, GIB), Some(LeafSize::Size1G), "joined back");
 }
 
-#[test]
-fn a_map_that_runs_out_of_memory_keeps_its_progress() {
+fn a_map_that_runs_out_of_memory_keeps_its_progress<F: Hardware>() {
     let (memory, mut source) = (FakeMemory::new(), FakeSource::new(1));
-    let mut table = table(&memory, &mut source);
+    let mut table = table::<F>(&memory, &mut source);
     let mut done = 0;
     for attempt in 0..4 {
         source.allowance = 1;
         let result = table.map(
             &mut source,
-            Gpfn(512 + done - 2),
+            at::<F>(512 + done - 2),
             4 - done,
             leaf(510 + done),
             LeafSize::Size4K,
@@ -94,22 +92,21 @@ fn a_map_that_runs_out_of_memory_keeps_its_progress() {
         }
     }
     let frames: Vec<_> = table
-        .leaves(Gpfn(0), 1024)
+        .leaves(at::<F>(0), 1024)
         .map(|found| found.leaf.frame.unwrap().0)
         .collect();
     assert_eq!(frames, [510, 511, 512, 513]);
 }
 
-#[test]
-fn one_more_frame_at_a_time_is_enough_for_a_page_inside_a_huge_leaf() {
+fn one_more_frame_at_a_time_is_enough_for_a_page_inside_a_huge_leaf<F: Hardware>() {
     for pages in [1, 2, 512] {
         let (memory, mut source) = (FakeMemory::new(), FakeSource::new(2));
-        let mut table = table(&memory, &mut source);
+        let mut table = table::<F>(&memory, &mut source);
         table
-            .map(&mut source, Gpfn(0), GIB, leaf(0), LeafSize::Size1G)
+            .map(&mut source, at::<F>(0), GIB, leaf(0), LeafSize::Size1G)
             .unwrap();
         for operation in 0..3u64 {
-            let first = Gpfn((operation + 1) * 10_000 + 511);
+            let first = at::<F>((operation + 1) * 10_000 + 511);
             let mut attempts = 0;
             loop {
                 source.allowance = 1;
@@ -130,12 +127,11 @@ fn one_more_frame_at_a_time_is_enough_for_a_page_inside_a_huge_leaf() {
     }
 }
 
-#[test]
-fn addresses_and_frames_beyond_their_width_are_refused_before_anything_is_done() {
+fn addresses_and_frames_beyond_their_width_are_refused_before_anything_is_done<F: Hardware>() {
     let (memory, mut source) = (FakeMemory::new(), FakeSource::new(20));
-    let mut table = table(&memory, &mut source);
+    let mut table = table::<F>(&memory, &mut source);
     memory.snapshot();
-    let limit = 1 << 28;
+    let (limit, frames) = (F::LIMIT, 1 << 28);
     let out_of_range = Err(Stopped {
         done: 0,
         error: TableError::OutOfRange,
@@ -145,83 +141,85 @@ fn addresses_and_frames_beyond_their_width_are_refused_before_anything_is_done()
         error: TableError::Unsupported,
     });
     let mut map =
-        |page, pages, leaf| table.map(&mut source, Gpfn(page), pages, leaf, LeafSize::Size1G);
+        |page, pages, leaf| table.map(&mut source, at::<F>(page), pages, leaf, LeafSize::Size1G);
     assert_eq!(map(limit - 1, 2, leaf(0)), out_of_range);
     assert_eq!(map(u64::MAX, 2, leaf(0)), out_of_range);
     assert_eq!(map(1, u64::MAX, leaf(0)), out_of_range);
-    assert_eq!(map(0, 2, leaf(limit - 1)), unsupported);
+    assert_eq!(map(0, 2, leaf(frames - 1)), unsupported);
     assert_eq!(map(0, 2, leaf(u64::MAX)), unsupported);
     assert_eq!(map(0, 1, Leaf::new(Spfn(0), Rights::WRITE)), unsupported);
     assert_eq!(map(0, 0, leaf(0)), Ok(()));
-    assert_eq!(table.unmap(&mut source, Gpfn(limit), 1), out_of_range);
+    assert_eq!(table.unmap(&mut source, at::<F>(limit), 1), out_of_range);
     assert_eq!(
-        table.protect(&mut source, Gpfn(0), 1, Rights::EXECUTE),
+        table.protect(&mut source, at::<F>(0), 1, Rights::EXECUTE),
         unsupported
     );
-    assert_eq!(table.query(Gpfn(limit)), None);
-    assert_eq!(table.next(Gpfn(u64::MAX), 5), None);
+    assert_eq!(table.query(at::<F>(limit)), None);
+    assert_eq!(table.next(at::<F>(u64::MAX), 5), None);
     assert!(memory.log().is_empty());
 }
 
-#[test]
-fn dirty_bits_survive_split_and_protect_and_are_never_lost_by_a_join() {
+fn dirty_bits_survive_split_and_protect_and_are_never_lost_by_a_join<F: Hardware>() {
     let (memory, mut source) = (FakeMemory::new(), FakeSource::new(20));
-    let mut table = table(&memory, &mut source);
+    let mut table = table::<F>(&memory, &mut source);
     table
-        .map(&mut source, Gpfn(0), 512, leaf(512), LeafSize::Size2M)
+        .map(&mut source, at::<F>(0), 512, leaf(512), LeafSize::Size2M)
         .unwrap();
     assert_eq!(
-        table.update_access(Gpfn(3), None, None),
+        table.update_access(at::<F>(3), None, None),
         Some(AccessBits::default())
     );
-    assert!(memory.touch(table.root(), 3, true));
+    assert!(memory.touch::<F>(table.root(), 3, true));
     table
-        .protect(&mut source, Gpfn(0), 1, Rights::READ)
+        .protect(&mut source, at::<F>(0), 1, Rights::READ)
         .unwrap();
     let both = AccessBits {
         accessed: true,
         dirty: true,
     };
-    assert_eq!(table.update_access(Gpfn(9), None, Some(false)), Some(both));
     assert_eq!(
-        table.update_access(Gpfn(9), None, None),
+        table.update_access(at::<F>(9), None, Some(false)),
+        Some(both)
+    );
+    assert_eq!(
+        table.update_access(at::<F>(9), None, None),
         Some(AccessBits {
             accessed: true,
             dirty: false
         })
     );
-    table.protect(&mut source, Gpfn(0), 1, Rights::RWX).unwrap();
+    table
+        .protect(&mut source, at::<F>(0), 1, Rights::RWX)
+        .unwrap();
     assert_eq!(size_of(&table, 9), Some(LeafSize::Size2M));
     assert_eq!(
-        table.update_access(Gpfn(9), Some(false), Some(false)),
+        table.update_access(at::<F>(9), Some(false), Some(false)),
         Some(both)
     );
     assert_eq!(
-        table.update_access(Gpfn(9), None, None),
+        table.update_access(at::<F>(9), None, None),
         Some(AccessBits::default())
     );
-    assert_eq!(table.update_access(Gpfn(512), None, None), None);
+    assert_eq!(table.update_access(at::<F>(512), None, None), None);
 }
 
-#[test]
-fn leaves_can_be_split_for_tracking() {
+fn leaves_can_be_split_for_tracking<F: Hardware>() {
     let (memory, mut source) = (FakeMemory::new(), FakeSource::new(20));
-    let mut table = table(&memory, &mut source);
+    let mut table = table::<F>(&memory, &mut source);
     table
-        .map(&mut source, Gpfn(0), GIB, leaf(0), LeafSize::Size1G)
+        .map(&mut source, at::<F>(0), GIB, leaf(0), LeafSize::Size1G)
         .unwrap();
     table
-        .split_range(&mut source, Gpfn(5), 600, LeafSize::Size4K)
+        .split_range(&mut source, at::<F>(5), 600, LeafSize::Size4K)
         .unwrap();
     let sizes = [0, 1023, 1024].map(|page| size_of(&table, page).unwrap());
     assert_eq!(
         sizes,
         [LeafSize::Size4K, LeafSize::Size4K, LeafSize::Size2M]
     );
-    assert!(
-        (0..2000)
-            .all(|page| table.query(Gpfn(page)).unwrap().frame_of(Gpfn(page)) == Some(Spfn(page)))
-    );
+    assert!((0..2000).all(|page| {
+        table.query(at::<F>(page)).unwrap().frame_of(at::<F>(page)) == Some(Spfn(page))
+    }));
 }
 
 #[test]
@@ -258,29 +256,28 @@ fn host_tables_map_both_halves_with_memory_types() {
     assert_eq!(table.query(last), None);
 }
 
-#[test]
-fn a_tree_is_freed_in_bounded_steps() {
+fn a_tree_is_freed_in_bounded_steps<F: Hardware>() {
     let (memory, mut source) = (FakeMemory::new(), FakeSource::new(90));
-    let mut table = table(&memory, &mut source);
+    let mut table = table::<F>(&memory, &mut source);
     table
-        .map(&mut source, Gpfn(3), 1022, leaf(7), LeafSize::Size4K)
+        .map(&mut source, at::<F>(3), 1022, leaf(7), LeafSize::Size4K)
         .unwrap();
     table
         .map(
             &mut source,
-            Gpfn(GIB - 512),
+            at::<F>(GIB - 512),
             512,
             leaf(4096),
             LeafSize::Size2M,
         )
         .unwrap();
     table
-        .map(&mut source, Gpfn(GIB), GIB, leaf(GIB), LeafSize::Size1G)
+        .map(&mut source, at::<F>(GIB), GIB, leaf(GIB), LeafSize::Size1G)
         .unwrap();
     table
         .map(
             &mut source,
-            Gpfn((1 << 27) + 5),
+            at::<F>((1 << 27) + 5),
             1,
             Leaf::NO_ACCESS,
             LeafSize::Size4K,
@@ -297,7 +294,7 @@ fn a_tree_is_freed_in_bounded_steps() {
             .unwrap_or(0);
         let removed: u64 = source.removed.drain(..).map(|(size, _)| size.pages()).sum();
         assert!(removed < 100 + most);
-        assert_eq!(memory.tables(table.root()), source.live);
+        assert_eq!(memory.tables::<F>(table.root()), source.live);
         pages += removed;
     }
     pages += source
@@ -312,8 +309,7 @@ fn a_tree_is_freed_in_bounded_steps() {
     assert!(source.live.is_empty());
 }
 
-#[test]
-fn a_childs_table_moves_frames_between_owners() {
+fn a_childs_table_moves_frames_between_owners<F: Hardware>() {
     use crate::mem::frames::{ChildSource, FrameEntry, FrameTable, Owner, PartitionSlot, Slot};
     use crate::mem::testing::TestMemory;
 
@@ -326,7 +322,7 @@ fn a_childs_table_moves_frames_between_owners() {
     frames
         .deposit(slot, &[Spfn(1), Spfn(2), Spfn(3), Spfn(4), Spfn(5)])
         .unwrap();
-    let format = Npt::new(40, 40, Pat::RESET, LeafSize::Size2M);
+    let format = F::sample(LeafSize::Size2M);
     let mut source = ChildSource {
         frames: &mut frames,
         slot,
@@ -334,13 +330,13 @@ fn a_childs_table_moves_frames_between_owners() {
     let mut table = PageTable::new(format, ram.phys(), &mut source).unwrap();
     source.frames.back(slot, Spfn(512), 512).unwrap();
     table
-        .map(&mut source, Gpfn(0), 512, leaf(512), LeafSize::Size2M)
+        .map(&mut source, at::<F>(0), 512, leaf(512), LeafSize::Size2M)
         .unwrap();
     source.frames.back(slot, Spfn(512), 1).unwrap();
     table
-        .map(&mut source, Gpfn(600), 1, leaf(512), LeafSize::Size4K)
+        .map(&mut source, at::<F>(600), 1, leaf(512), LeafSize::Size4K)
         .unwrap();
-    table.unmap(&mut source, Gpfn(0), 2).unwrap();
+    table.unmap(&mut source, at::<F>(0), 2).unwrap();
     assert_eq!(
         source.frames.owner(Spfn(512)),
         Owner::ChildRam { slot, mappings: 1 }
@@ -361,4 +357,15 @@ fn a_childs_table_moves_frames_between_owners() {
     );
     frames.audit().unwrap();
     assert_eq!(frames.global_counts().root, 2048);
+}
+
+for_each_format! {
+    whole_leaves_change_without_memory_and_a_split_needs_one_frame
+    a_map_that_runs_out_of_memory_keeps_its_progress
+    one_more_frame_at_a_time_is_enough_for_a_page_inside_a_huge_leaf
+    addresses_and_frames_beyond_their_width_are_refused_before_anything_is_done
+    dirty_bits_survive_split_and_protect_and_are_never_lost_by_a_join
+    leaves_can_be_split_for_tracking
+    a_tree_is_freed_in_bounded_steps
+    a_childs_table_moves_frames_between_owners
 }

@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::fake::{FakeMemory, FakeSource, Seen, walk};
+use super::fake::{FakeMemory, FakeSource, Hardware, Seen, walk};
 use super::*;
-use crate::mem::addr::Gpfn;
-use crate::mem::format::{Npt, Pat, Rights};
+use crate::mem::format::{Ept, Host, Npt, Rights};
 
 const GIB: u64 = 512 * 512;
 
@@ -58,17 +57,17 @@ struct Page {
     dirty: bool,
 }
 
-struct World<'m> {
+struct World<'m, F> {
     memory: &'m FakeMemory,
     source: FakeSource,
-    table: PageTable<Npt, &'m FakeMemory>,
+    table: PageTable<F, &'m FakeMemory>,
     model: BTreeMap<u64, Page>,
 }
 
-impl<'m> World<'m> {
+impl<'m, F: Hardware> World<'m, F> {
     fn new(memory: &'m FakeMemory) -> Self {
         let mut source = FakeSource::new(1);
-        let format = Npt::new(40, 40, Pat::RESET, LeafSize::Size1G);
+        let format = F::sample(LeafSize::Size1G);
         let table = PageTable::new(format, memory, &mut source).unwrap();
         Self {
             memory,
@@ -85,7 +84,10 @@ impl<'m> World<'m> {
             Step::Map(first, pages, shift, rights, size, frames) => {
                 source.allowance = frames;
                 let leaf = Leaf::new(Spfn(first + shift), rights);
-                let done = completed(table.map(source, Gpfn(first), pages, leaf, size), pages);
+                let done = completed(
+                    table.map(source, F::Page::from_number(first), pages, leaf, size),
+                    pages,
+                );
                 let new = |page| Page {
                     frame: Some(page + shift),
                     rights,
@@ -97,7 +99,7 @@ impl<'m> World<'m> {
                 source.allowance = frames;
                 let result = table.map(
                     source,
-                    Gpfn(first),
+                    F::Page::from_number(first),
                     pages,
                     Leaf::NO_ACCESS,
                     LeafSize::Size1G,
@@ -111,12 +113,18 @@ impl<'m> World<'m> {
             }
             Step::Unmap(first, pages, frames) => {
                 source.allowance = frames;
-                let done = completed(table.unmap(source, Gpfn(first), pages), pages);
+                let done = completed(
+                    table.unmap(source, F::Page::from_number(first), pages),
+                    pages,
+                );
                 self.replaced(first..first + done, |_| None);
             }
             Step::Protect(first, pages, rights, frames) => {
                 source.allowance = frames;
-                let done = completed(table.protect(source, Gpfn(first), pages, rights), pages);
+                let done = completed(
+                    table.protect(source, F::Page::from_number(first), pages, rights),
+                    pages,
+                );
                 for (_, page) in self
                     .model
                     .range_mut(first..first + done)
@@ -128,7 +136,7 @@ impl<'m> World<'m> {
             Step::Split(first, pages, frames) => {
                 source.allowance = frames;
                 completed(
-                    table.split_range(source, Gpfn(first), pages, LeafSize::Size4K),
+                    table.split_range(source, F::Page::from_number(first), pages, LeafSize::Size4K),
                     pages,
                 );
             }
@@ -139,7 +147,7 @@ impl<'m> World<'m> {
                     .get_mut(&first)
                     .filter(|page| page.rights.contains(needed));
                 assert_eq!(
-                    self.memory.touch(table.root(), first, write),
+                    self.memory.touch::<F>(table.root(), first, write),
                     page.is_some()
                 );
                 if let Some(page) = page {
@@ -149,7 +157,7 @@ impl<'m> World<'m> {
         }
         self.check_writes(before);
         self.check_pages();
-        assert_eq!(self.memory.tables(self.table.root()), self.source.live);
+        assert_eq!(self.memory.tables::<F>(self.table.root()), self.source.live);
         assert_eq!(self.source.removed_pages(), []);
         self.source.flush();
     }
@@ -179,18 +187,24 @@ impl<'m> World<'m> {
             [0, 512, 1024, 1536, GIB - 512, GIB, GIB + 512, GIB + 1024]
                 .iter()
                 .flat_map(|&region| [0, 1, 2, 4, 5, 6, 7, 300, 511].map(|offset| region + offset))
-                .map(|page| (page, walk(&words, root, page), walk(&after, root, page)))
+                .map(|page| {
+                    (
+                        page,
+                        walk::<F>(&words, root, page),
+                        walk::<F>(&after, root, page),
+                    )
+                })
                 .collect();
-        let mut reachable: BTreeSet<u64> = tables_of(&words, root);
+        let mut reachable: BTreeSet<u64> = tables_of::<F>(&words, root);
         for (index, value) in log {
             words[index as usize] = value;
             // Writes to a table that no entry leads to change nothing.
             if !reachable.contains(&(index / 512)) {
                 continue;
             }
-            reachable = tables_of(&words, root);
+            reachable = tables_of::<F>(&words, root);
             for &(page, old, new) in &probes {
-                let seen = walk(&words, root, page);
+                let seen = walk::<F>(&words, root, page);
                 assert!(
                     seen == old || seen == new,
                     "page {page:#x}: {old:?}, then {seen:?}, then {new:?}"
@@ -201,11 +215,16 @@ impl<'m> World<'m> {
 
     fn check_pages(&self) {
         for page in (0..2560).chain(GIB - 512..GIB + 1600) {
-            let found = self.table.query(Gpfn(page));
+            let found = self.table.query(F::Page::from_number(page));
             match (self.model.get(&page), found) {
                 (None, None) => {}
                 (Some(model), Some(found)) => {
-                    assert_eq!(found.frame_of(Gpfn(page)).map(|frame| frame.0), model.frame);
+                    assert_eq!(
+                        found
+                            .frame_of(F::Page::from_number(page))
+                            .map(|frame| frame.0),
+                        model.frame
+                    );
                     assert_eq!(found.leaf.rights, model.rights, "page {page:#x}");
                     assert!(
                         found.leaf.dirty || !model.dirty,
@@ -217,14 +236,14 @@ impl<'m> World<'m> {
         }
         let listed: u64 = self
             .table
-            .leaves(Gpfn(0), 2 * GIB)
+            .leaves(F::Page::from_number(0), 2 * GIB)
             .map(|found| found.size.pages())
             .sum();
         assert_eq!(listed, self.model.len() as u64);
     }
 }
 
-fn tables_of(words: &[u64], root: Spfn) -> BTreeSet<u64> {
+fn tables_of<F: Hardware>(words: &[u64], root: Spfn) -> BTreeSet<u64> {
     let mut found = BTreeSet::from([root.0]);
     let mut layer = vec![root.0];
     for _ in 1..4 {
@@ -232,7 +251,7 @@ fn tables_of(words: &[u64], root: Spfn) -> BTreeSet<u64> {
             .iter()
             .flat_map(|&table| &words[table as usize * 512..][..512]);
         layer = entries
-            .filter(|&word| word & 0x81 == 1)
+            .filter(|&&word| F::present(word) && word & 0x80 == 0)
             .map(|word| (word & 0x000F_FFFF_FFFF_F000) >> 12)
             .collect();
         found.extend(&layer);
@@ -251,25 +270,42 @@ fn completed(result: Result<(), Stopped>, pages: u64) -> u64 {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-    #[test]
-    fn updates_are_atomic_and_give_what_was_asked_for(sequence in prop::collection::vec(steps(), 1..24), budget in 1..2000u64) {
-        let memory = FakeMemory::new();
-        let mut world = World::new(&memory);
-        for step in &sequence {
-            world.step(step);
-        }
-        let mut expected: Vec<_> = world.model.values().map(|page| page.frame).collect();
-        expected.sort();
-        let (mut table, mut source) = (world.table, world.source);
-        if budget % 2 == 0 {
-            table.unmap(&mut source, Gpfn(0), 4 * GIB).unwrap();
-            prop_assert_eq!(source.live.len(), 1, "tables that are empty go");
-        }
-        while !table.free_some(&mut source, budget) {}
-        table.release_root(&mut source);
-        prop_assert_eq!(source.removed_pages(), expected);
-        prop_assert!(source.live.is_empty());
+fn run<F: Hardware>(sequence: &[Step], budget: u64) -> Result<(), TestCaseError> {
+    let memory = FakeMemory::new();
+    let mut world = World::<F>::new(&memory);
+    for step in sequence {
+        world.step(step);
     }
+    let mut expected: Vec<_> = world.model.values().map(|page| page.frame).collect();
+    expected.sort();
+    let (mut table, mut source) = (world.table, world.source);
+    if budget.is_multiple_of(2) {
+        table
+            .unmap(&mut source, F::Page::from_number(0), 4 * GIB)
+            .unwrap();
+        prop_assert_eq!(source.live.len(), 1, "tables that are empty go");
+    }
+    while !table.free_some(&mut source, budget) {}
+    table.release_root(&mut source);
+    prop_assert_eq!(source.removed_pages(), expected);
+    prop_assert!(source.live.is_empty());
+    Ok(())
+}
+
+macro_rules! updates_are_atomic_and_give_what_was_asked_for {
+    ($($name:ident: $format:ty;)+) => {
+        proptest! {
+            #![proptest_config(ProptestConfig::with_cases(64))]
+            $(#[test]
+            fn $name(sequence in prop::collection::vec(steps(), 1..24), budget in 1..2000u64) {
+                run::<$format>(&sequence, budget)?;
+            })+
+        }
+    };
+}
+
+updates_are_atomic_and_give_what_was_asked_for! {
+    in_nested_tables: Npt;
+    in_extended_tables: Ept;
+    in_host_tables: Host;
 }
