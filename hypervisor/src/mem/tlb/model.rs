@@ -1,13 +1,17 @@
 //! A machine of four processors whose TLBs keep every entry for ever, unless told to flush.
+//!
+//! Combined mappings (guest-virtual to machine) belong to one VP, whose paging made them. SVM tags them with the ASID and
+//! has no others. VMX tags them with VPID and EPT root, and has guest-physical mappings with the EPT root alone, for all
+//! VPs of the domain (Intel SDM vol. 3C, "Creating and Using Cached Translation Information").
 
 use std::collections::BTreeMap;
 
 use super::*;
 use crate::mem::addr::{Gpfn, Spfn};
-use crate::mem::format::{Leaf, LeafSize, Npt, Pat, Rights};
+use crate::mem::format::{Leaf, LeafSize, Rights};
 use crate::mem::frames::PartitionSlot;
 use crate::mem::phys::PhysMap;
-use crate::mem::table::fake::FakeSource;
+use crate::mem::table::fake::{FakeSource, Hardware};
 use crate::mem::table::{Found, PageTable};
 use crate::mem::testing::TestMemory;
 
@@ -45,20 +49,32 @@ pub enum Defect {
     NoFlushAtRollover,
     NoFlushOfTag,
     TagKeptWhenMigrating,
+    /// VMX: INVVPID where INVEPT is due.
+    TagFlushedForDomain,
+    /// VMX: a tag without entries is taken for a domain without entries.
+    FreshTagNotFlushed,
+}
+
+/// A combined mapping.
+#[derive(Clone, Copy)]
+struct Combined {
+    tag: u32,
+    domain: usize,
+    vp: usize,
+    found: Found<Gpfn>,
 }
 
 struct Cpu {
     tags: CpuTags,
     running: Option<(usize, u32)>,
-    /// Tag, domain and leaf.
-    tlb: Vec<(u32, usize, Found<Gpfn>)>,
-    /// Guest-physical translations, which carry no tag (VMX).
-    untagged: Vec<(usize, Found<Gpfn>)>,
+    combined: Vec<Combined>,
+    /// Guest-physical mappings and their domain (VMX).
+    guest_physical: Vec<(usize, Found<Gpfn>)>,
 }
 
-struct Space {
+struct Space<F> {
     domain: Domain,
-    table: PageTable<Npt, PhysMap>,
+    table: PageTable<F, PhysMap>,
     source: FakeSource,
     /// What pages were since the last complete removal.
     past: BTreeMap<u64, Vec<(Spfn, Rights)>>,
@@ -66,22 +82,22 @@ struct Space {
     shot: bool,
 }
 
-pub struct World<'m> {
+pub struct World<'m, F> {
     kind: TagKind,
     defect: Defect,
     cpus: Vec<Cpu>,
     marks: &'m [CpuMark],
     vps: Vec<VpTag>,
-    spaces: Vec<Space>,
+    spaces: Vec<Space<F>>,
     _memory: Vec<TestMemory>,
 }
 
-impl<'m> World<'m> {
+impl<'m, F: Hardware<Page = Gpfn>> World<'m, F> {
     pub fn new(kind: TagKind, defect: Defect, marks: &'m [CpuMark]) -> Self {
         let memory: Vec<_> = (0..DOMAINS).map(|_| TestMemory::new(2)).collect();
         let space = |slot: usize| {
             let mut source = FakeSource::new(u64::MAX);
-            let format = Npt::new(40, 40, Pat::RESET, LeafSize::Size2M);
+            let format = F::sample(LeafSize::Size2M);
             let table = PageTable::new(format, memory[slot].phys(), &mut source).unwrap();
             let domain = Domain::new(PartitionSlot(slot as u16));
             Space {
@@ -97,8 +113,8 @@ impl<'m> World<'m> {
             // Three tags for six VPs.
             tags: CpuTags::new(cpu as u32, kind, 4).unwrap(),
             running: None,
-            tlb: Vec::new(),
-            untagged: Vec::new(),
+            combined: Vec::new(),
+            guest_physical: Vec::new(),
         };
         Self {
             kind,
@@ -159,8 +175,8 @@ impl<'m> World<'m> {
         let Cpu {
             tags,
             running,
-            tlb,
-            untagged,
+            combined,
+            guest_physical,
         } = &mut self.cpus[cpu];
         let decision = enter(
             tags,
@@ -170,24 +186,28 @@ impl<'m> World<'m> {
         );
         let mut tag = decision.tag;
         assert!((1..4).contains(&tag));
-        let migrated = before
-            .was_on()
-            .is_some_and(|(other, _)| other != cpu as u32);
+        let before = before.was_on();
+        let migrated = before.is_some_and(|(other, _)| other != cpu as u32);
         if migrated && self.defect == Defect::TagKeptWhenMigrating {
-            tag = before.was_on().unwrap_or_default().1;
+            tag = before.unwrap_or_default().1;
         }
+        let fresh = before != Some((cpu as u32, tag));
         match decision.flush {
             Flush::All if self.defect == Defect::NoFlushAtRollover => {}
             Flush::Tag | Flush::Domain if self.defect == Defect::NoFlushOfTag => {}
+            Flush::Domain if fresh && self.defect == Defect::FreshTagNotFlushed => {}
+            Flush::Domain if self.defect == Defect::TagFlushedForDomain => {
+                combined.retain(|entry| entry.tag != tag);
+            }
             Flush::None => {}
-            Flush::Tag => tlb.retain(|entry| entry.0 != tag),
+            Flush::Tag => combined.retain(|entry| entry.tag != tag),
             Flush::Domain => {
-                tlb.retain(|entry| entry.1 != domain);
-                untagged.retain(|entry| entry.0 != domain);
+                combined.retain(|entry| entry.domain != domain);
+                guest_physical.retain(|entry| entry.0 != domain);
             }
             Flush::All => {
-                tlb.clear();
-                untagged.clear();
+                combined.clear();
+                guest_physical.clear();
             }
         }
         *running = Some((vp, tag));
@@ -200,36 +220,42 @@ impl<'m> World<'m> {
 
     /// Any entry that matches may be used by a processor, so all must be right.
     fn use_page(&mut self, cpu: usize, page: u64) -> Result<(), String> {
+        let vmx = self.kind == TagKind::Vpid;
         let Cpu {
             running,
-            tlb,
-            untagged,
+            combined,
+            guest_physical,
             ..
         } = &mut self.cpus[cpu];
         let Some((vp, tag)) = *running else {
             return Ok(());
         };
         let domain = vp % DOMAINS;
-        let mut hits: Vec<_> = tlb
+        let covers = |found: &Found<Gpfn>| found.frame_of(Gpfn(page)).is_some();
+        let tagged = combined
             .iter()
-            .filter(|entry| entry.0 == tag)
-            .map(|entry| entry.2)
+            .filter(|entry| entry.tag == tag && (!vmx || entry.domain == domain));
+        if let Some(other) = tagged.clone().find(|entry| entry.vp != vp) {
+            return Err(format!("VP {vp} used what VP {} left", other.vp));
+        }
+        let mut hits: Vec<_> = tagged
+            .map(|entry| entry.found)
+            .filter(|found| covers(found))
             .collect();
-        if self.kind == TagKind::Vpid {
-            hits.extend(
-                untagged
-                    .iter()
-                    .filter(|entry| entry.0 == domain)
-                    .map(|entry| entry.1),
-            );
+        if vmx {
+            let own = guest_physical.iter().filter(|entry| entry.0 == domain);
+            hits.extend(own.map(|entry| entry.1).filter(|found| covers(found)));
         }
-        hits.retain(|found| found.frame_of(Gpfn(page)).is_some());
         let space = &self.spaces[domain];
-        if hits.is_empty() {
-            let walked = space.table.query(Gpfn(page));
-            tlb.extend(walked.map(|found| (tag, domain, found)));
-            untagged.extend(walked.map(|found| (domain, found)));
-        }
+        let walked = space.table.query(Gpfn(page)).filter(|_| hits.is_empty());
+        guest_physical.extend(walked.filter(|_| vmx).map(|found| (domain, found)));
+        // What was found in a guest-physical mapping becomes a combined one.
+        combined.extend(walked.iter().chain(&hits).map(|&found| Combined {
+            tag,
+            domain,
+            vp,
+            found,
+        }));
         match hits.iter().find(|found| !space.allows(found, page)) {
             Some(stale) => Err(format!(
                 "VP {vp} on processor {cpu} used {stale:?} for page {page}"
@@ -241,7 +267,7 @@ impl<'m> World<'m> {
     fn change(
         &mut self,
         domain: usize,
-        change: impl FnOnce(&mut PageTable<Npt, PhysMap>, &mut FakeSource),
+        change: impl FnOnce(&mut PageTable<F, PhysMap>, &mut FakeSource),
     ) {
         // One mutator at a time: the change before is completed first.
         if self.spaces[domain].shot {
@@ -298,7 +324,7 @@ impl<'m> World<'m> {
     }
 }
 
-impl Space {
+impl<F: Hardware<Page = Gpfn>> Space<F> {
     /// Whether a cached leaf gives a page no more than it has now, or had since the last complete removal.
     fn allows(&self, cached: &Found<Gpfn>, page: u64) -> bool {
         let now = self

@@ -9,7 +9,10 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::model::{CPUS, DOMAINS, Defect, PAGES, Step, VPS, World};
 use super::*;
+use crate::mem::addr::Gpfn;
+use crate::mem::format::{Ept, Npt};
 use crate::mem::frames::PartitionSlot;
+use crate::mem::table::fake::Hardware;
 
 const KINDS: [TagKind; 3] = [
     TagKind::Asid {
@@ -176,10 +179,22 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..200)
 }
 
-fn run(kind: TagKind, defect: Defect, steps: &[Step]) -> Result<(), String> {
+fn run_in<F: Hardware<Page = Gpfn>>(
+    kind: TagKind,
+    defect: Defect,
+    steps: &[Step],
+) -> Result<(), String> {
     let marks = [const { CpuMark::new() }; CPUS];
-    let mut world = World::new(kind, defect, &marks);
+    let mut world = World::<F>::new(kind, defect, &marks);
     steps.iter().try_for_each(|step| world.step(step))
+}
+
+/// Tags come with their vendor's tables.
+fn run(kind: TagKind, defect: Defect, steps: &[Step]) -> Result<(), String> {
+    match kind {
+        TagKind::Asid { .. } => run_in::<Npt>(kind, defect, steps),
+        TagKind::Vpid => run_in::<Ept>(kind, defect, steps),
+    }
 }
 
 proptest! {
@@ -217,8 +232,43 @@ fn the_model_catches_a_machine_that_leaves_a_step_out() {
     for kind in [KINDS[1], KINDS[2]] {
         assert!(is_caught(kind, Defect::NoFlushOfTag), "{kind:?}");
     }
-    assert!(is_caught(KINDS[0], Defect::TagKeptWhenMigrating));
-    assert!(is_caught(KINDS[1], Defect::TagKeptWhenMigrating));
+    for kind in [KINDS[0], KINDS[1]] {
+        assert!(is_caught(kind, Defect::TagKeptWhenMigrating), "{kind:?}");
+    }
+    assert!(is_caught(KINDS[2], Defect::TagFlushedForDomain));
+    assert!(is_caught(KINDS[2], Defect::FreshTagNotFlushed));
+}
+
+#[test]
+fn a_vpid_is_of_one_vp_though_the_flush_of_its_domain_goes_beyond_it() {
+    let steps = [
+        Step::Map(0, 0, 1, 4096, true),
+        Step::Complete(0),
+        Step::Enter(1, 2),
+        Step::Leave(1),
+        Step::Enter(0, 0),
+        Step::Enter(0, 2),
+        Step::Use(0, 0),
+        Step::Enter(0, 0),
+        Step::Use(0, 0),
+    ];
+    assert_eq!(run(TagKind::Vpid, Defect::None, &steps), Ok(()));
+    let shared = run(TagKind::Vpid, Defect::TagKeptWhenMigrating, &steps);
+    assert_eq!(shared, Err("VP 0 used what VP 2 left".into()));
+}
+
+#[test]
+fn a_domain_in_the_root_table_of_one_that_ended_begins_without_its_entries() {
+    let (mark, mut tags) = (CpuMark::new(), tags(TagKind::Vpid));
+    for round in 0..3 {
+        let domain = domain();
+        let [mut one, mut two] = [const { VpTag::new() }; 2];
+        let first = enter(&mut tags, &mark, &mut one, &domain);
+        assert!(matches!(first.flush, Flush::Domain | Flush::All));
+        let second = enter(&mut tags, &mark, &mut two, &domain);
+        assert_ne!(second.flush, Flush::None, "round {round}: it may be older");
+        assert_ne!(second.tag, first.tag);
+    }
 }
 
 /// Processors as threads, one translation that changes all the time, and a TLB of one entry that is kept until a flush.
