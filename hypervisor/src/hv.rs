@@ -13,7 +13,7 @@ use crate::arch::fpu::FpuFormat;
 use crate::arch::maps::PermissionMaps;
 use crate::event_log::EventLog;
 use crate::mem::addr::{Gpfn, Spfn};
-use crate::mem::format::Npt;
+use crate::mem::format::SecondLevel;
 use crate::mem::frames::{ChildSource, FrameTable, PartitionSlot};
 use crate::mem::page_box::{Frame, PageBox};
 use crate::mem::phys::PhysMap;
@@ -65,7 +65,7 @@ pub struct Hypervisor {
     /// Ports and MSRs of the root.
     pub root_maps: PermissionMaps,
     /// Second-level format of children.
-    pub child_format: Npt,
+    pub child_format: SecondLevel,
     /// Bits of a physical address.
     pub physical_bits: u8,
     /// Pages provided to the root.

@@ -96,6 +96,9 @@ pub enum Flush {
     None,
     /// All translations under the VP's tag.
     Tag,
+    /// All translations of the VP's second-level tables, under whatever tag. Where every translation has a tag, those under
+    /// the VP's.
+    Domain,
     /// All translations of all tags.
     All,
 }

@@ -7,6 +7,8 @@ use super::state::{Gprs, Segment, SegmentName, SystemRegister, TableRegister};
 use super::svm;
 use super::{Counters, Flush, Refusal, VcpuConfig};
 use crate::mem::addr::Spa;
+use crate::mem::format::{LeafSize, Npt, Pat, SecondLevel};
+use crate::mem::tlb::TagKind;
 
 /// What the machine's virtualization can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +25,28 @@ impl Capabilities {
         }
     }
 
-    /// One tag can be flushed alone; otherwise [`Flush::Tag`] costs as much as [`Flush::All`].
-    pub const fn flush_by_tag(&self) -> bool {
+    /// What carries the tags, and what can be flushed by them.
+    pub const fn tag_kind(&self) -> TagKind {
         match self {
-            Self::Svm(caps) => caps.flush_by_asid,
+            Self::Svm(caps) => TagKind::Asid {
+                flush_by_asid: caps.flush_by_asid,
+            },
+        }
+    }
+
+    /// The tables of a partition with `guest_bits` of guest physical address (32 to 48) on a processor with
+    /// `physical_bits` (32 to 52), with leaves of at most `largest`.
+    pub const fn second_level(
+        &self,
+        physical_bits: u8,
+        guest_bits: u8,
+        largest: LeafSize,
+    ) -> SecondLevel {
+        match self {
+            Self::Svm(_) => {
+                // Nested tables use the host's PAT.
+                SecondLevel::Npt(Npt::new(physical_bits, guest_bits, Pat::PARTITA, largest))
+            }
         }
     }
 }

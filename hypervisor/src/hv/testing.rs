@@ -21,7 +21,7 @@ use crate::arch::{Capabilities, svm};
 use crate::event_log::EventLog;
 use crate::intercept::{PORT_MAP_PAGES, PortMap};
 use crate::mem::addr::{Gpa, Gpfn, PAGE_SIZE, Spa, Spfn};
-use crate::mem::format::{Leaf, LeafSize, MemoryType, Npt, Pat, Rights};
+use crate::mem::format::{Leaf, LeafSize, MemoryType, Rights};
 use crate::mem::frames::{ChildSource, FrameEntry, FrameTable, PartitionSlot, RootSource, Slot};
 use crate::mem::page_box::{Frame, PageBox};
 use crate::mem::table::PageTable;
@@ -110,7 +110,9 @@ impl Machine {
         root.state = PartitionState::Active;
         root.privileges = HvPartitionPrivilegeMask(u64::MAX);
         let mut frames = hv.frames.lock();
-        let format = Npt::new(PHYSICAL_BITS, PHYSICAL_BITS, Pat::RESET, LeafSize::Size1G);
+        let format = hv
+            .capabilities
+            .second_level(PHYSICAL_BITS, PHYSICAL_BITS, LeafSize::Size1G);
         let mut source = RootSource(&mut frames);
         let mut table = PageTable::new(format, hv.phys, &mut source).expect("reserve");
         let (first, pages) = (HYPERVISOR_FRAMES, FRAMES - HYPERVISOR_FRAMES);
@@ -377,7 +379,7 @@ fn hypervisor(memory: &TestMemory) -> Hypervisor {
         marks: Vec::leak(alloc::vec![CpuMark::new()]),
         child_maps: PermissionMaps::child(child_ports, child_msrs, capabilities).expect("size"),
         root_maps: PermissionMaps::root(root_ports, root_msrs, capabilities, &[]).expect("size"),
-        child_format: Npt::new(PHYSICAL_BITS, 40, Pat::RESET, LeafSize::Size2M),
+        child_format: capabilities.second_level(PHYSICAL_BITS, 40, LeafSize::Size2M),
         physical_bits: PHYSICAL_BITS,
         root_pages,
         stats,

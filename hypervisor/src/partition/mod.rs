@@ -23,7 +23,7 @@ use tlfs::{
 };
 
 use crate::intercept::Intercepts;
-use crate::mem::format::Npt;
+use crate::mem::format::SecondLevel;
 use crate::mem::frames::PartitionSlot;
 use crate::mem::page_box::PageBox;
 use crate::mem::phys::PhysMap;
@@ -74,7 +74,7 @@ pub struct Partition {
     /// As set by its parent.
     pub features: HvPartitionSyntheticProcessorFeatures,
     /// Second-level translations, from initialization on.
-    pub memory: Option<PageTable<Npt, PhysMap>>,
+    pub memory: Option<PageTable<SecondLevel, PhysMap>>,
     /// What its parent wants to see.
     pub intercepts: Intercepts,
     /// Answers that its parent has registered.

@@ -15,7 +15,8 @@ impl Cpu {
             decision.tag,
             match decision.flush {
                 Flush::None => arch::Flush::None,
-                Flush::Tag | Flush::Domain => arch::Flush::Tag,
+                Flush::Tag => arch::Flush::Tag,
+                Flush::Domain => arch::Flush::Domain,
                 Flush::All => arch::Flush::All,
             },
         );

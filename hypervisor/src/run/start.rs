@@ -19,12 +19,12 @@ use crate::event_log::EventLog;
 use crate::hv::{Hypervisor, ROOT_ID, RootPages};
 use crate::hypercall::Buffers;
 use crate::mem::addr::{Gpfn, PAGE_SIZE, Spa, Spfn};
-use crate::mem::format::{Leaf, LeafSize, Npt, Pat, Rights};
+use crate::mem::format::{Leaf, LeafSize, Rights, SecondLevel};
 use crate::mem::frames::{FrameEntry, FrameTable, PartitionSlot, RootSource, Slot};
 use crate::mem::page_box::{Frame, PageBox};
 use crate::mem::phys::PhysMap;
 use crate::mem::table::PageTable;
-use crate::mem::tlb::{CpuMark, CpuTags, TagKind};
+use crate::mem::tlb::{CpuMark, CpuTags};
 use crate::partition::overlay::HYPERCALL_CODE;
 use crate::partition::table::{MAX_PARTITIONS, PartitionTable, VpPlace};
 use crate::partition::vp::VpPages;
@@ -96,10 +96,9 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
         marks,
         child_maps: maps(pool, machine.capabilities, false)?,
         root_maps: maps(pool, machine.capabilities, true)?,
-        child_format: Npt::new(
+        child_format: machine.capabilities.second_level(
             physical_bits,
             48.min(physical_bits),
-            Pat::PARTITA,
             LeafSize::Size2M,
         ),
         physical_bits,
@@ -179,9 +178,6 @@ fn new_cpu(hv: &'static Hypervisor, machine: &mut Machine) -> Option<&'static mu
             FpuUnit::enable(hv.fpu_format),
         )
     };
-    let kind = TagKind::Asid {
-        flush_by_asid: hv.capabilities.flush_by_tag(),
-    };
     let root = VpRef {
         slot: PartitionSlot::ROOT,
         index: index as u16,
@@ -193,7 +189,11 @@ fn new_cpu(hv: &'static Hypervisor, machine: &mut Machine) -> Option<&'static mu
         apic: machine.apic.take()?,
         processor,
         fpu,
-        tags: CpuTags::new(index, kind, hv.capabilities.tlb_tags())?,
+        tags: CpuTags::new(
+            index,
+            hv.capabilities.tag_kind(),
+            hv.capabilities.tlb_tags(),
+        )?,
         mark: hv.marks.first()?,
         queue: RunQueue::new(root),
         timers: TimerHeap::new(),
@@ -265,7 +265,7 @@ fn root_partition(hv: &'static Hypervisor, machine: &mut Machine) -> Option<()> 
 
 /// The root's second-level translations: everything at its own address, but for the hypervisor's block and the local APIC.
 /// Memory types are the root's own affair.
-fn root_memory(hv: &Hypervisor, machine: &Machine) -> Option<PageTable<Npt, PhysMap>> {
+fn root_memory(hv: &Hypervisor, machine: &Machine) -> Option<PageTable<SecondLevel, PhysMap>> {
     const GIB_PAGES: u32 = 1 << 26;
     let largest = if ThisProcessor.cpuid_checked(0x8000_0001, 0).edx & GIB_PAGES != 0 {
         LeafSize::Size1G
@@ -273,7 +273,7 @@ fn root_memory(hv: &Hypervisor, machine: &Machine) -> Option<PageTable<Npt, Phys
         LeafSize::Size2M
     };
     let bits = hv.physical_bits;
-    let format = Npt::new(bits, bits.min(48), Pat::PARTITA, largest);
+    let format = hv.capabilities.second_level(bits, bits.min(48), largest);
     let mut frames = hv.frames.lock();
     let mut source = RootSource(&mut frames);
     let mut table = PageTable::new(format, hv.phys, &mut source).ok()?;

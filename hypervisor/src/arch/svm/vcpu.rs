@@ -237,8 +237,8 @@ impl Vcpu {
         self.flush = self.flush.max(flush);
         self.control_mut().tlb_control = match self.flush {
             Flush::None => tlb_control::NONE,
-            Flush::Tag if self.caps.flush_by_asid => tlb_control::THIS_GUEST,
-            Flush::Tag | Flush::All => tlb_control::ALL,
+            Flush::Tag | Flush::Domain if self.caps.flush_by_asid => tlb_control::THIS_GUEST,
+            Flush::Tag | Flush::Domain | Flush::All => tlb_control::ALL,
         };
     }
 

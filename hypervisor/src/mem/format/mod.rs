@@ -4,12 +4,14 @@ mod ept;
 mod host;
 mod npt;
 mod pat;
+mod second_level;
 mod x86;
 
 pub use ept::{Ept, EptFeatures};
 pub use host::Host;
 pub use npt::Npt;
 pub use pat::Pat;
+pub use second_level::SecondLevel;
 
 use bitflags::bitflags;
 

@@ -36,7 +36,7 @@ use crate::mem::addr::{Gpa, Gpfn, Spa, Spfn};
 use crate::mem::format::Rights;
 use crate::mem::frames::{GlobalCounts, PartitionSlot};
 use crate::mem::page_box::PageBox;
-use crate::mem::tlb::{CpuTags, TagKind};
+use crate::mem::tlb::CpuTags;
 use crate::partition::overlay::HYPERCALL_CODE;
 use crate::partition::table::{PartitionGuard, VpPlace, slot_of};
 use crate::partition::{MAX_PARTITIONS, MAX_VPS, Partition, Vp, VpRef};
@@ -334,9 +334,7 @@ impl Bench {
 
 fn new_cpu(hv: &'static Hypervisor) -> Cpu {
     let leak_page = || Box::leak(Box::new([0_u8; 4096]));
-    let kind = TagKind::Asid {
-        flush_by_asid: hv.capabilities.flush_by_tag(),
-    };
+    let kind = hv.capabilities.tag_kind();
     let root = VpRef {
         slot: PartitionSlot::ROOT,
         index: 0,

@@ -203,8 +203,10 @@ fn setters_mark_exactly_what_they_change() {
 #[test]
 fn a_flush_grows_and_never_shrinks() {
     let mut v = vcpu(RICH, VcpuKind::Child);
-    v.set_tlb(3, Flush::Tag);
-    assert_eq!(v.control().tlb_control, tlb_control::THIS_GUEST);
+    for flush in [Flush::Tag, Flush::Domain] {
+        v.set_tlb(3, flush);
+        assert_eq!(v.control().tlb_control, tlb_control::THIS_GUEST);
+    }
     v.set_tlb(3, Flush::All);
     v.set_tlb(3, Flush::Tag);
     v.set_tlb(3, Flush::None);
