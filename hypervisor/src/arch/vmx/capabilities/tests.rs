@@ -10,7 +10,7 @@ use crate::arch::vmx::controls::{ENTRY, EXIT, PIN, Wanted, entry, exit, primary_
 
 mod recorded;
 
-use recorded::{Machine, PENRYN, SKYLAKE};
+use recorded::{BOCHS, Machine, PARTS_2024, PENRYN, PUBLISHED, SKYLAKE, TRUE_CONTROLS_2020};
 
 /// MSRs of a machine. One that the machine does not have is a #GP there, and a panic here.
 struct Msrs<'a>(&'a [(u32, u64)]);
@@ -52,23 +52,54 @@ fn a_processor_without_ept_is_refused_before_msrs_that_it_lacks_are_asked_for() 
 }
 
 #[test]
-fn recorded_processors_get_the_controls_of_the_manual() {
-    for machine in [&SKYLAKE] {
-        let caps = probe_machine(machine).unwrap();
-        assert_eq!(caps.controls, machine.child);
-        let root = caps.root_controls;
+fn recorded_processors_get_the_controls_of_the_manual_or_a_refusal() {
+    for machine in PUBLISHED.into_iter().chain(BOCHS) {
+        let signature = machine.cpuid[1].2[0];
+        let probed = probe_machine(machine);
         assert_eq!(
-            root.primary,
-            machine.child.primary & !primary::RDPMC_EXITING
+            probed.map(|caps| caps.controls),
+            machine.child,
+            "{signature:#x}"
         );
+        let (Ok(caps), Ok(child)) = (probed, machine.child) else {
+            continue;
+        };
+        let root = caps.root_controls;
+        assert_eq!(root.primary, child.primary & !primary::RDPMC_EXITING);
         let more = secondary::ENABLE_RDTSCP | secondary::ENABLE_USER_WAIT_AND_PAUSE;
         assert_eq!(
             root.secondary,
-            machine.child.secondary | (more & caps.may_set.secondary)
+            child.secondary | (more & caps.may_set.secondary),
+            "{signature:#x}"
         );
         let rest = |c: Controls| (c.pin, c.exit, c.entry);
-        assert_eq!(rest(root), rest(machine.child));
+        assert_eq!(rest(root), rest(child));
     }
+}
+
+#[test]
+fn a_user_can_wait_in_the_root_where_the_processor_can() {
+    let waits = |machine| {
+        probe_machine(machine).is_ok_and(|caps| {
+            caps.root_controls.secondary & secondary::ENABLE_USER_WAIT_AND_PAUSE != 0
+        })
+    };
+    let able = PUBLISHED.into_iter().chain(BOCHS).filter(|m| waits(m));
+    let signatures: Vec<u32> = able.map(|m| m.cpuid[1].2[0]).collect();
+    assert_eq!(signatures, [0x8_06F8]);
+}
+
+#[test]
+fn what_is_published_of_recent_processors_would_do() {
+    let changes: Vec<_> = (0x48D..)
+        .zip(TRUE_CONTROLS_2020)
+        .chain(PARTS_2024)
+        .collect();
+    let caps = with(&SKYLAKE, &changes).unwrap();
+    let usual = probe_machine(&SKYLAKE).unwrap();
+    assert_eq!(caps.controls, usual.controls);
+    assert_eq!(caps.vmcs_revision, 0x13);
+    assert!(caps.ept_1g && caps.ept_access_dirty && caps.invept_single);
 }
 
 #[test]
