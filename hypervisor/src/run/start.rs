@@ -129,9 +129,9 @@ fn maps(pool: &mut Pool, capabilities: Capabilities, root: bool) -> Option<Permi
     let ports = pool.hw_pages(PermissionMaps::port_pages(&capabilities))?;
     let msrs = pool.hw_pages(PermissionMaps::msr_pages(&capabilities))?;
     if root {
-        PermissionMaps::root(ports, msrs, capabilities, &[])
+        PermissionMaps::root(ports, msrs, &capabilities, &[])
     } else {
-        PermissionMaps::child(ports, msrs, capabilities)
+        PermissionMaps::child(ports, msrs, &capabilities)
     }
 }
 

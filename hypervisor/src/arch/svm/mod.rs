@@ -17,5 +17,5 @@ mod vcpu;
 mod vmcb;
 
 pub use enable::{Capabilities, Processor, probe, read_vm_cr};
-pub use permissions::{IOPM_PAGES, MSRPM_PAGES, MsrMap, PortMap, child_maps, root_maps};
+pub use permissions::PERMISSIONS;
 pub use vcpu::Vcpu;
