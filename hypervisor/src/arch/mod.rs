@@ -17,6 +17,7 @@ mod vp;
 
 use crate::mem::addr::Spa;
 
+pub use crate::mem::tlb::Flush;
 pub use vp::{Capabilities, Processor, VpHw, probe, probe_here};
 
 /// Why a machine cannot run the hypervisor.
@@ -87,20 +88,6 @@ pub struct VcpuConfig {
     pub port_map: Spa,
     /// Of the same.
     pub msr_map: Spa,
-}
-
-/// What the next run takes out of the TLB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Flush {
-    /// Nothing.
-    None,
-    /// All translations under the VP's tag.
-    Tag,
-    /// All translations of the VP's second-level tables, under whatever tag. Where every translation has a tag, those under
-    /// the VP's.
-    Domain,
-    /// All translations of all tags.
-    All,
 }
 
 /// What one processor did, for the statistics pages.

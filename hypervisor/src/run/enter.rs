@@ -1,9 +1,8 @@
 //! Into the guest and back: the only `unsafe` of the run loop.
 
 use super::Cpu;
-use crate::arch;
 use crate::arch::exit::Exit;
-use crate::mem::tlb::{self, Flush};
+use crate::mem::tlb;
 use crate::partition::Vp;
 
 impl Cpu {
@@ -11,15 +10,7 @@ impl Cpu {
     #[inline(always)]
     pub(super) fn enter(&mut self, vp: &mut Vp) -> Exit {
         let decision = tlb::enter(&mut self.tags, self.mark, &mut vp.tag, &vp.home.domain);
-        vp.hw.set_tlb(
-            decision.tag,
-            match decision.flush {
-                Flush::None => arch::Flush::None,
-                Flush::Tag => arch::Flush::Tag,
-                Flush::Domain => arch::Flush::Domain,
-                Flush::All => arch::Flush::All,
-            },
-        );
+        vp.hw.set_tlb(decision.tag, decision.flush);
         // SAFETY: `Cpu` is made on its processor and stays there. A partition's tables map nothing but what the frame
         // table has bound to it (for the root: nothing of the hypervisor's), and are changed only with a shootdown behind;
         // permission maps are made at start and intercept what the hypervisor stands on.

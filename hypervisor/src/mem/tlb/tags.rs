@@ -14,14 +14,15 @@ pub enum TagKind {
     Vpid,
 }
 
-/// What to flush on this entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What to flush on this entry: each includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flush {
     /// Nothing.
     None,
     /// Entries with the VP's tag (SVM TLB_CONTROL 3).
     Tag,
-    /// Entries of the domain, whatever their tag (VMX: INVEPT single-context).
+    /// Entries of the domain, whatever their tag (VMX: INVEPT single-context). Where every entry has a tag, only those with
+    /// the VP's.
     Domain,
     /// Everything (SVM TLB_CONTROL 1; VMX: INVEPT and INVVPID all-context).
     All,
