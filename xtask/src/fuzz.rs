@@ -190,7 +190,7 @@ fn run_one(name: &str, time: Duration, seed: Option<u32>) -> Result<Outcome> {
             ),
         ))
     };
-    let outcome = Outcome::single(name, "host", started.elapsed(), verdict);
+    let outcome = Outcome::single(name, started.elapsed(), verdict);
     Ok(Outcome {
         note: Some(format!("{} inputs", executed(&text))),
         ..outcome

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-mod accel;
 mod bench;
 mod check;
 mod flat;
@@ -41,13 +40,10 @@ enum Command {
         #[arg(long = "vm", value_name = "FILE")]
         vms: Vec<PathBuf>,
     },
-    /// Run the crates' tests on this machine and the scenarios in the emulator
+    /// Run the crates' tests on this machine and the scenarios in the emulators
     Test(test::Test),
     /// Count instructions on the hot paths and compare them with their bounds
-    Bench {
-        /// Only scenarios whose name contains this
-        filter: Option<String>,
-    },
+    Bench(bench::Bench),
     /// Run the fuzz targets
     Fuzz(fuzz::Fuzz),
     /// Check formatting, lints and documentation
@@ -60,7 +56,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options).map(done),
         Command::Image { output, vms } => image::image(&output, &vms).map(done),
         Command::Test(options) => test::test(&options),
-        Command::Bench { filter } => bench::bench(filter.as_deref()),
+        Command::Bench(options) => bench::bench(&options),
         Command::Fuzz(options) => fuzz::fuzz(&options),
         Command::Check => check::check().map(done),
     };

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::accel::Wish;
 use crate::image;
-use crate::machine::{Machine, Serial};
-use crate::setup::apt;
+use crate::machine::accel::Wish;
+use crate::machine::bochs::{self, Pace};
+use crate::machine::qemu::{self, Serial};
+use crate::machine::{Emulators, Machine, Processor, Vendor, terminal};
+use crate::paths;
 use crate::system::DefinitionFile;
 
 /// Options of the command.
@@ -27,7 +29,13 @@ pub struct Run {
     /// Wait for gdb on port 1234
     #[arg(long)]
     gdb: bool,
-    /// What runs the machine's processors
+    /// Whose virtualization: AMD's in QEMU, or Intel's in Bochs [default: amd]
+    #[arg(long, value_enum)]
+    vendor: Option<Vendor>,
+    /// A processor model of Bochs' instead, for example ryzen or tigerlake
+    #[arg(long, conflicts_with = "vendor")]
+    model: Option<String>,
+    /// What runs QEMU's processors
     #[arg(long, value_enum, default_value = "auto")]
     accel: Wish,
 }
@@ -35,40 +43,75 @@ pub struct Run {
 /// Runs the command.
 ///
 /// # Errors
-/// If a part cannot be built or QEMU cannot run.
+/// If a part cannot be built or the emulator cannot run.
 pub fn run(options: &Run) -> Result<()> {
-    apt::require(&apt::EMULATOR)?;
-    let accel = options.accel.decide()?;
-    let image = image::default_image(&options.vms)?;
+    let processor = match &options.model {
+        Some(model) => Processor::Bochs(model.clone()),
+        None => options.vendor.unwrap_or(Vendor::Amd).usual(),
+    };
     let machine = Machine {
         cpus: options.cpus,
         memory: options.memory.clone(),
         gdb: options.gdb,
         ..Machine::default()
     };
-    eprintln!(
-        "    At the prompt \"partita>\" type: vm attach {}   (Ctrl-] d comes back, help lists the commands)",
-        first_vm(&options.vms)
-    );
-    eprintln!("    Starting the machine. Ctrl-A X quits it, Ctrl-A H shows more keys.");
-    if std::io::stdout().is_terminal() {
-        // The firmware clears the screen, but not the window's title.
-        print!("\x1b]0;Partita - Ctrl-A X quits\x07");
+    if options.gdb && processor != Processor::Qemu {
+        bail!("--gdb is QEMU's; Debian's Bochs cannot be reached by gdb");
     }
+    let emulators = Emulators::find([&processor])?;
+    match &processor {
+        Processor::Qemu => in_qemu(options, &machine),
+        Processor::Bochs(model) => in_bochs(options, &machine, model, &emulators),
+    }
+}
+
+fn in_qemu(options: &Run, machine: &Machine) -> Result<()> {
+    let accel = options.accel.decide()?;
+    let image = image::default_image(&options.vms)?;
+    greet(options, "Ctrl-A X quits it, Ctrl-A H shows more keys");
     if options.gdb {
         eprintln!(
             "    It waits for: gdb {} -ex 'target remote :1234'",
-            crate::paths::target("metal/x86_64-unknown-none/release/hypervisor").display()
+            paths::target("metal/x86_64-unknown-none/release/hypervisor").display()
         );
     }
-    let status = machine
-        .command(&image, accel, Serial::Terminal)
+    let status = qemu::command(machine, &image, accel, Serial::Terminal)
         .status()
         .context("QEMU cannot be started")?;
     match status.code() {
         Some(0) => Ok(()),
         Some(code) => bail!("QEMU ended with status {code}"),
         None => bail!("QEMU ended: {status}"),
+    }
+}
+
+fn in_bochs(options: &Run, machine: &Machine, model: &str, emulators: &Emulators) -> Result<()> {
+    let image = image::default_image(&options.vms)?;
+    let folder = paths::target("bochs/run");
+    eprintln!(
+        "    Bochs takes some ten seconds to the first line, and a minute to a guest's shell"
+    );
+    greet(options, "Ctrl-A X quits it");
+    let bochs = emulators.bochs()?;
+    let link = bochs::boot(machine, model, bochs, &image, &folder, Pace::Host)?;
+    terminal::attach(link)?;
+    eprintln!(
+        "    The machine has ended; {} has Bochs' own words",
+        folder.join("bochs.log").display()
+    );
+    Ok(())
+}
+
+/// What the user has to know once the machine speaks.
+fn greet(options: &Run, keys: &str) {
+    eprintln!(
+        "    At the prompt \"partita>\" type: vm attach {}   (Ctrl-] d comes back, help lists the commands)",
+        first_vm(&options.vms)
+    );
+    eprintln!("    Starting the machine. {keys}.");
+    if std::io::stdout().is_terminal() {
+        // The firmware clears the screen, but not the window's title.
+        print!("\x1b]0;Partita - Ctrl-A X quits\x07");
     }
 }
 

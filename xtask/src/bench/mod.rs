@@ -17,11 +17,13 @@ mod figure;
 mod table;
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 
 use crate::flat;
+use crate::machine::{Emulators, Processor, Vendor};
 use crate::paths;
-use crate::setup::apt;
 use crate::system::System;
+use crate::test::case::Case;
 use crate::test::scenario::Scenario;
 use crate::test::{emulator, needs};
 use figure::{Counters, Figure, Figures};
@@ -29,11 +31,22 @@ use figure::{Counters, Figure, Figures};
 /// The longest stretch with interrupts off, of all scenarios that measure it.
 const SECTION: &str = "max_hypervisor_section";
 
+/// Options of the command.
+#[derive(Args, Debug)]
+pub struct Bench {
+    /// Only scenarios whose name contains this
+    filter: Option<String>,
+    /// Whose virtualization is measured
+    #[arg(long, value_enum, default_value = "amd")]
+    vendor: Vendor,
+}
+
 /// Runs the command; returns whether every bounded figure was measured and keeps its bound.
 ///
 /// # Errors
 /// If a scenario cannot be built or does not end as it should.
-pub fn bench(filter: Option<&str>) -> Result<bool> {
+pub fn bench(options: &Bench) -> Result<bool> {
+    let filter = options.filter.as_deref();
     let mut scenarios = Scenario::all(&paths::root().join("tests/scenarios/bench"))?;
     scenarios.retain(|scenario| filter.is_none_or(|part| scenario.name.contains(part)));
     match filter {
@@ -41,12 +54,17 @@ pub fn bench(filter: Option<&str>) -> Result<bool> {
         Some(part) => bail!("no scenario in tests/scenarios/bench has {part:?} in its name"),
         None => bail!("tests/scenarios/bench has no scenarios yet: nothing can be measured"),
     }
-    apt::require(&apt::EMULATOR)?;
-    let system = System::build(needs(&scenarios))?;
+    let cases = Case::all(&scenarios, Some(options.vendor));
+    let emulators = Emulators::find(cases.iter().map(|case| case.processor))?;
+    let system = System::build(needs(&cases))?;
     let (mut figures, mut counted) = (Figures::new(), Vec::new());
-    for scenario in &scenarios {
-        run(&system, scenario, &mut figures, &mut counted)
-            .with_context(|| format!("bench scenario {}", scenario.name))?;
+    for case in &cases {
+        if let Some(reason) = case.obstacle() {
+            println!("{} is skipped: {reason}", case.scenario.name);
+            continue;
+        }
+        run(&system, &emulators, case, &mut figures, &mut counted)
+            .with_context(|| format!("bench scenario {}", case.scenario.name))?;
     }
     for (key, counters) in counted {
         match figures.get_mut(&key) {
@@ -78,18 +96,25 @@ fn worst(figures: &mut Figures, key: String, figure: Figure) {
 
 fn run(
     system: &System,
-    scenario: &Scenario,
+    emulators: &Emulators,
+    case: &Case,
     figures: &mut Figures,
     counted: &mut Vec<(String, Counters)>,
 ) -> Result<()> {
-    let image = emulator::prepare(system, scenario)?;
-    let mut line = emulator::boot(scenario, &image)?;
-    let result = emulator::play(&mut line, &scenario.steps);
+    let scenario = case.scenario;
+    let image = emulator::prepare(system, case)?;
+    let mut line = emulator::boot(emulators, case, &image)?;
+    let result = emulator::play(&mut line, case);
     if let Err(error) = result {
         bail!("{error:#}\n{}", line.transcript().tail(40));
     }
+    let vendor_option = match case.processor.vendor() {
+        Vendor::Amd => "",
+        Vendor::Intel => " --vendor intel",
+    };
     let mut command = format!("cargo xtask bench {}", scenario.name);
-    if !scenario.machine.icount {
+    command += vendor_option;
+    if *case.processor == Processor::Qemu && !scenario.machine.icount {
         command += " (no icount: differs a little each time)";
     }
     let transcript = line.transcript().text();

@@ -150,7 +150,8 @@ fn update() -> Result<()> {
         .context("the package lists cannot be fetched: check the network and /etc/apt/sources.list")
 }
 
-fn apt_get() -> Command {
+/// An `apt-get` that asks nothing and is patient.
+pub fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
     command
         .env("DEBIAN_FRONTEND", "noninteractive")

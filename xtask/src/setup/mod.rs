@@ -1,5 +1,6 @@
 //! What the commands need beyond this repository, found or fetched, each once.
 
 pub mod apt;
+pub mod bochs;
 pub mod guest;
 pub mod toolchain;

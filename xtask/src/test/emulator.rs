@@ -1,17 +1,18 @@
-//! Runs scenarios in the emulator.
+//! Runs scenarios in the emulators.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use super::case::Case;
 use super::report::{Outcome, Status};
-use super::scenario::{Action, Damage, Scenario, Step};
+use super::scenario::{Action, Damage, Step};
 use super::serial::SerialLine;
-use crate::accel::Accel;
-use crate::machine::Serial;
+use crate::machine::{Emulators, Processor};
 use crate::paths;
 use crate::system::{Contents, DefinitionFile, System};
 
@@ -20,15 +21,15 @@ const TAIL: usize = 40;
 
 /// Runs the scenarios, as many at once as this machine has processors but two at most, since one emulated machine may
 /// use several. Prints a line for each as it ends.
-pub fn run(system: &System, scenarios: &[Scenario]) -> Vec<Outcome> {
+pub fn run(system: &System, emulators: &Emulators, cases: &[Case]) -> Vec<Outcome> {
     let next = AtomicUsize::new(0);
     let outcomes = Mutex::new(Vec::new());
     let lanes = std::thread::available_parallelism().map_or(1, |count| count.get().min(2));
     std::thread::scope(|scope| {
         for _ in 0..lanes {
             scope.spawn(|| {
-                while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let (outcome, tail) = run_one(system, scenario);
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let (outcome, tail) = run_one(system, emulators, case);
                     let Ok(mut outcomes) = outcomes.lock() else {
                         return;
                     };
@@ -45,45 +46,49 @@ pub fn run(system: &System, scenarios: &[Scenario]) -> Vec<Outcome> {
 }
 
 /// Runs one; for a failure, also returns the end of its serial log.
-fn run_one(system: &System, scenario: &Scenario) -> (Outcome, Option<String>) {
+fn run_one(system: &System, emulators: &Emulators, case: &Case) -> (Outcome, Option<String>) {
     let started = Instant::now();
-    if let Some(reason) = &scenario.skip {
-        let skipped = Err((Status::Skipped, reason.clone()));
-        return (
-            Outcome::single(&scenario.name, &scenario.vendor, started.elapsed(), skipped),
-            None,
-        );
+    if let Some(reason) = case.obstacle() {
+        let skipped = Err((Status::Skipped, reason));
+        return (Outcome::of(case, started.elapsed(), skipped), None);
     }
     let mut tail = None;
-    let result = prepare(system, scenario).and_then(|image| {
-        let mut line = boot(scenario, &image)?;
-        let result = play_all(&mut line, scenario);
+    let result = prepare(system, case).and_then(|image| {
+        let mut line = boot(emulators, case, &image)?;
+        let result = play_all(&mut line, case);
+        drop_files(&image, case, result.is_ok());
         if result.is_err() {
-            let log = log_file(scenario);
             let text = line.transcript().tail(TAIL);
             tail = Some(format!(
                 "---- last lines of {} ----\n{text}\n----",
-                log.display()
+                case.file(".log").display()
             ));
-        } else {
-            // Hundreds of megabytes otherwise, for nothing.
-            let _ = std::fs::remove_file(&image);
-            let _ = std::fs::remove_file(image.with_extension("archive"));
         }
         result
     });
     let result = result.map_err(|error| (Status::Failed, format!("{error:#}")));
-    (
-        Outcome::single(&scenario.name, &scenario.vendor, started.elapsed(), result),
-        tail,
-    )
+    (Outcome::of(case, started.elapsed(), result), tail)
+}
+
+/// Removes what is large: all of it after a success, of a failure what can be made again.
+fn drop_files(image: &Path, case: &Case, passed: bool) {
+    let folder = case.file("");
+    let _ = std::fs::remove_file(folder.join("disk.img"));
+    if passed {
+        let _ = std::fs::remove_file(image);
+        let _ = std::fs::remove_file(image.with_extension("archive"));
+        if matches!(case.processor, Processor::Bochs(_)) {
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
 }
 
 /// Makes the scenario's image.
 ///
 /// # Errors
 /// If the scenario asks for what is not there.
-pub fn prepare(system: &System, scenario: &Scenario) -> Result<PathBuf> {
+pub fn prepare(system: &System, case: &Case) -> Result<PathBuf> {
+    let scenario = case.scenario;
     let mut contents = Contents {
         root: scenario.root.clone(),
         ..Contents::default()
@@ -105,7 +110,8 @@ pub fn prepare(system: &System, scenario: &Scenario) -> Result<PathBuf> {
     }
     let mut archive = system.archive(&contents)?;
     damage(&mut archive, &scenario.damage)?;
-    let image = paths::target_dir("scenarios")?.join(format!("{}.img", scenario.name));
+    paths::target_dir("scenarios")?;
+    let image = case.file(".img");
     if scenario.section_meter {
         system.write_metered_image(&archive, &image)?;
     } else {
@@ -117,39 +123,41 @@ pub fn prepare(system: &System, scenario: &Scenario) -> Result<PathBuf> {
 /// Boots the scenario's image.
 ///
 /// # Errors
-/// If QEMU does not start.
-pub fn boot(scenario: &Scenario, image: &std::path::Path) -> Result<SerialLine> {
-    // The software CPU is the same everywhere; a processor of this machine would make verdicts depend on it.
-    let qemu = scenario.machine.command(image, Accel::Tcg, Serial::Pipe);
-    SerialLine::start(qemu, &log_file(scenario), scenario.forbid.clone())
+/// If the emulator does not start.
+pub fn boot(emulators: &Emulators, case: &Case, image: &Path) -> Result<SerialLine> {
+    let file = case.file(".log");
+    let log = File::create(&file).with_context(|| format!("cannot write {}", file.display()))?;
+    let machine = &case.scenario.machine;
+    let folder = case.file("");
+    let link = emulators.boot(machine, case.processor, image, &folder, log.try_clone()?)?;
+    Ok(SerialLine::new(link, log, case.scenario.forbid.clone()))
 }
 
 /// Goes through the steps.
 ///
 /// # Errors
 /// Naming the first step that went wrong.
-pub fn play(line: &mut SerialLine, steps: &[Step]) -> Result<()> {
+pub fn play(line: &mut SerialLine, case: &Case) -> Result<()> {
     let mut answers = Answers::new();
-    play_part(line, steps, &mut answers)
+    play_part(line, case, &case.scenario.steps, &mut answers)
 }
 
 /// What the steps with `same` brought first.
 type Answers = std::collections::BTreeMap<String, String>;
 
-fn play_part(line: &mut SerialLine, steps: &[Step], answers: &mut Answers) -> Result<()> {
+fn play_part(
+    line: &mut SerialLine,
+    case: &Case,
+    steps: &[Step],
+    answers: &mut Answers,
+) -> Result<()> {
     for (number, step) in steps.iter().enumerate() {
         let result = match &step.action {
             Action::Expect(text) => line.expect(text, step.wait),
             Action::Send(text) => line.send(text),
             Action::Absent(text) => line.absent(text, step.wait),
             Action::Same { send, until } => same(line, send, until, step.wait, answers),
-            Action::Exit(wanted) => line.exit(step.wait).and_then(|status| {
-                if status == *wanted {
-                    Ok(())
-                } else {
-                    bail!("QEMU ended with status {status}, not {wanted}")
-                }
-            }),
+            Action::End(end) => line.end(case.processor.sign(*end), step.wait),
         };
         result.with_context(|| format!("step {}", number + 1))?;
     }
@@ -160,11 +168,13 @@ fn play_part(line: &mut SerialLine, steps: &[Step], answers: &mut Answers) -> Re
 ///
 /// # Errors
 /// As [`play`].
-fn play_all(line: &mut SerialLine, scenario: &Scenario) -> Result<()> {
+fn play_all(line: &mut SerialLine, case: &Case) -> Result<()> {
     let mut answers = Answers::new();
-    play_part(line, &scenario.steps, &mut answers)?;
+    let scenario = case.scenario;
+    play_part(line, case, &scenario.steps, &mut answers)?;
     for cycle in 1..=scenario.cycles {
-        play_part(line, &scenario.cycle, &mut answers).with_context(|| format!("cycle {cycle}"))?;
+        play_part(line, case, &scenario.cycle, &mut answers)
+            .with_context(|| format!("cycle {cycle}"))?;
     }
     Ok(())
 }
@@ -195,10 +205,6 @@ fn same(
         std::collections::btree_map::Entry::Occupied(_) => {}
     }
     Ok(())
-}
-
-fn log_file(scenario: &Scenario) -> PathBuf {
-    paths::target("scenarios").join(format!("{}.log", scenario.name))
 }
 
 /// Inverts the bytes named.

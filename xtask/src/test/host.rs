@@ -145,19 +145,14 @@ pub fn doc_examples() -> Result<Outcome> {
 }
 
 fn outcome(name: &str, counts: Counts, failure: String, took: Duration) -> Outcome {
-    let status = if failure.is_empty() {
-        Status::Passed
+    let result = if failure.is_empty() {
+        Ok(())
     } else {
-        Status::Failed
+        Err((Status::Failed, failure))
     };
     Outcome {
-        name: name.into(),
-        vendor: "host".into(),
-        status,
-        seconds: took.as_secs_f64(),
-        reason: (!failure.is_empty()).then_some(failure),
-        note: None,
         counts,
+        ..Outcome::single(name, took, result)
     }
 }
 

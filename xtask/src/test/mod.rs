@@ -6,16 +6,18 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::fuzz;
+use crate::machine::{Emulators, Vendor};
 use crate::paths;
-use crate::setup::apt;
 use crate::system::{Needs, System};
 
+pub mod case;
 pub mod emulator;
 mod host;
 pub mod report;
 pub mod scenario;
 mod serial;
 
+use case::Case;
 use report::Outcome;
 use scenario::Scenario;
 
@@ -30,6 +32,9 @@ const SUITE_SEED: u32 = 1;
 pub struct Test {
     /// Run only crates and scenarios whose name contains this
     filter: Option<String>,
+    /// Run scenarios only on this vendor's virtualization; without it, on both
+    #[arg(long, value_enum)]
+    vendor: Option<Vendor>,
     /// Only list what would run
     #[arg(long)]
     list: bool,
@@ -55,28 +60,34 @@ pub fn test(options: &Test) -> Result<bool> {
         .collect();
     let mut scenarios = Scenario::all(&paths::root().join("tests/scenarios"))?;
     scenarios.retain(|scenario| wanted(&scenario.name) && (scenario.fast || !options.fast));
+    let cases = Case::all(&scenarios, options.vendor);
     let mut targets = fuzz::targets()?;
     targets.retain(|name| wanted(name));
     if options.list {
         for name in &crates {
             println!("host      {name}");
         }
-        for scenario in &scenarios {
-            println!("scenario  {:<36} {}", scenario.name, scenario.about);
+        for case in &cases {
+            let (name, machine) = (&case.scenario.name, case.machine());
+            print!("scenario  {name:<24} {machine:<23} {}", case.scenario.about);
+            let skipped = case
+                .obstacle()
+                .map(|reason| format!(" (skipped: {reason})"));
+            println!("{}", skipped.unwrap_or_default());
         }
         for name in &targets {
             println!("fuzz      {name}");
         }
         return Ok(true);
     }
-    if crates.is_empty() && scenarios.is_empty() && targets.is_empty() {
+    if crates.is_empty() && cases.is_empty() && targets.is_empty() {
         bail!(
             "no crate, scenario or fuzz target has {:?} in its name; --list shows all",
             options.filter.as_deref().unwrap_or("")
         );
     }
     let mut outcomes = host_tests(&crates, options)?;
-    outcomes.extend(scenario_tests(&scenarios)?);
+    outcomes.extend(scenario_tests(&cases)?);
     if !targets.is_empty() {
         let time = if options.fast {
             FUZZ_TIME_FAST
@@ -90,8 +101,13 @@ pub fn test(options: &Test) -> Result<bool> {
         .filter(|outcome| outcome.status == report::Status::Failed)
     {
         println!(
-            "\n{} failed: {}",
+            "\n{} {}failed: {}",
             failure.name,
+            if failure.machine.is_empty() {
+                String::new()
+            } else {
+                format!("({}) ", failure.machine)
+            },
             failure.reason.as_deref().unwrap_or("no reason known")
         );
     }
@@ -119,20 +135,23 @@ fn host_tests(crates: &[String], options: &Test) -> Result<Vec<Outcome>> {
     Ok(outcomes)
 }
 
-fn scenario_tests(scenarios: &[Scenario]) -> Result<Vec<Outcome>> {
-    if scenarios.is_empty() {
+fn scenario_tests(cases: &[Case]) -> Result<Vec<Outcome>> {
+    if cases.is_empty() {
         return Ok(Vec::new());
     }
-    apt::require(&apt::EMULATOR)?;
-    let system = System::build(needs(scenarios))?;
-    Ok(emulator::run(&system, scenarios))
+    let runnable = cases.iter().filter(|case| case.obstacle().is_none());
+    let emulators = Emulators::find(runnable.map(|case| case.processor))?;
+    let system = System::build(needs(cases))?;
+    Ok(emulator::run(&system, &emulators, cases))
 }
 
 /// What the scenarios ask for beyond the hypervisor and the root.
-pub fn needs(scenarios: &[Scenario]) -> Needs {
-    let names: Vec<&str> = scenarios
-        .iter()
-        .filter(|scenario| scenario.skip.is_none())
+pub fn needs(cases: &[Case]) -> Needs {
+    let runnable = || {
+        let cases = cases.iter().filter(|case| case.obstacle().is_none());
+        cases.map(|case| case.scenario)
+    };
+    let names: Vec<&str> = runnable()
         .flat_map(|scenario| {
             let kernels = scenario
                 .vm
@@ -144,6 +163,6 @@ pub fn needs(scenarios: &[Scenario]) -> Needs {
     Needs {
         linux: names.iter().any(|name| name.starts_with("guest/")),
         payloads: names.iter().any(|name| name.starts_with("payload/")),
-        section_meter: scenarios.iter().any(|scenario| scenario.section_meter),
+        section_meter: runnable().any(|scenario| scenario.section_meter),
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::case::Case;
 use crate::paths;
 
 /// How something ended.
@@ -26,6 +27,12 @@ pub struct Outcome {
     pub name: String,
     /// `host`, or whose virtualization it ran on.
     pub vendor: String,
+    /// The emulated processor: `qemu`, or a model of Bochs'.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processor: Option<String>,
+    /// Both, as the reader is told.
+    #[serde(skip)]
+    pub machine: String,
     /// How it ended.
     pub status: Status,
     /// How long it took.
@@ -73,25 +80,32 @@ impl Counts {
 }
 
 impl Outcome {
-    /// One thing that is a test by itself.
-    pub fn single(
-        name: &str,
-        vendor: &str,
-        took: Duration,
-        result: Result<(), (Status, String)>,
-    ) -> Self {
+    /// One thing that is a test by itself, on this machine.
+    pub fn single(name: &str, took: Duration, result: Result<(), (Status, String)>) -> Self {
         let (status, reason) = match result {
             Ok(()) => (Status::Passed, None),
             Err((status, reason)) => (status, Some(reason)),
         };
         Self {
             name: name.into(),
-            vendor: vendor.into(),
+            vendor: "host".into(),
+            processor: None,
+            machine: String::new(),
             status,
             seconds: took.as_secs_f64(),
             reason,
             note: None,
             counts: Counts::one(status),
+        }
+    }
+
+    /// A scenario on an emulated processor.
+    pub fn of(case: &Case, took: Duration, result: Result<(), (Status, String)>) -> Self {
+        Self {
+            vendor: case.processor.vendor().name().into(),
+            processor: Some(case.processor.to_string()),
+            machine: case.machine(),
+            ..Self::single(&case.scenario.name, took, result)
         }
     }
 
@@ -103,8 +117,8 @@ impl Outcome {
             Status::Skipped => "skipped",
         };
         let mut line = format!(
-            "{kind:<9} {:<36} {status:<8} {:>7.1} s",
-            self.name, self.seconds
+            "{kind:<9} {:<24} {:<23} {status:<8} {:>7.1} s",
+            self.name, self.machine, self.seconds
         );
         let all = self.counts.passed + self.counts.failed + self.counts.skipped;
         if all != 1 || kind == "host" {

@@ -2,7 +2,8 @@
 //!
 //! ```toml
 //! about = "a stock kernel reaches its shell"   # one line for the reader
-//! vendor = "svm"               # whose virtualization it runs on
+//! on = ["amd", "tigerlake"]    # optional: processors, `amd` and `intel` for the vendors' usual ones, else models of Bochs'
+//! skip_on = { bochs = "why" }  # optional: where it cannot pass, by processor, emulator or vendor, and why
 //! fast = true                  # part of `cargo xtask test --fast`
 //! exits = "boot_exits"         # bench only: a figure made of the last table that `counters NAME` printed
 //! section_meter = true         # with the hypervisor that measures how long interrupts are off
@@ -37,18 +38,19 @@
 //! same = "mem\r"               # typed; what comes up to `until` is the same as at the first step with this text
 //! until = "has one owner"
 //! [[step]]
-//! exit = 33                    # QEMU must end by itself with this status
+//! end = "success"              # a payload root has found all in order; or "off": switched off, or "reset"
 //! ```
 //!
 //! `cycles = 10` and `[[cycle]]` tables, which are steps too, make a part that is played so often after the steps.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::machine::Machine;
+use crate::machine::{End, Machine, Processor, Vendor};
 
 /// Wait of a step that names none: generous, because the machine is emulated on a busy host.
 const DEFAULT_SECONDS: f64 = 60.0;
@@ -65,9 +67,9 @@ pub struct Scenario {
     pub file: PathBuf,
     /// What it shows.
     pub about: String,
-    /// Whose virtualization it needs.
-    #[serde(default = "svm")]
-    pub vendor: String,
+    /// The processors that it runs on, each by itself.
+    #[serde(default = "usual")]
+    pub on: Vec<Processor>,
     /// Whether `--fast` runs it.
     #[serde(default)]
     pub fast: bool,
@@ -80,6 +82,9 @@ pub struct Scenario {
     pub work: Option<Work>,
     /// Why it cannot pass yet: it is reported as skipped, with this reason.
     pub skip: Option<String>,
+    /// As `skip`, for a processor, an emulator (`qemu`, `bochs`) or a vendor.
+    #[serde(default)]
+    pub skip_on: BTreeMap<String, String>,
     /// Archive member that replaces the root kernel.
     pub root: Option<String>,
     /// Text that must never appear.
@@ -166,8 +171,8 @@ pub enum Action {
         /// Where the answer ends.
         until: String,
     },
-    /// Waits for QEMU's end with a status.
-    Exit(i32),
+    /// Waits for the machine's end.
+    End(End),
 }
 
 #[derive(Deserialize)]
@@ -178,7 +183,7 @@ struct RawStep {
     absent: Option<String>,
     same: Option<String>,
     until: Option<String>,
-    exit: Option<i32>,
+    end: Option<End>,
     seconds: Option<f64>,
 }
 
@@ -187,16 +192,15 @@ impl TryFrom<RawStep> for Step {
 
     fn try_from(raw: RawStep) -> Result<Self, String> {
         let same = raw.same.zip(raw.until);
-        let action = match (raw.expect, raw.send, raw.absent, same, raw.exit) {
+        let action = match (raw.expect, raw.send, raw.absent, same, raw.end) {
             (Some(text), None, None, None, None) => Action::Expect(text),
             (None, Some(text), None, None, None) => Action::Send(text),
             (None, None, Some(text), None, None) => Action::Absent(text),
             (None, None, None, Some((send, until)), None) => Action::Same { send, until },
-            (None, None, None, None, Some(status)) => Action::Exit(status),
+            (None, None, None, None, Some(end)) => Action::End(end),
             _ => {
                 return Err(
-                    "a step has exactly one of expect, send, absent, same (with until), exit"
-                        .into(),
+                    "a step has exactly one of expect, send, absent, same (with until), end".into(),
                 );
             }
         };
@@ -206,8 +210,11 @@ impl TryFrom<RawStep> for Step {
     }
 }
 
-fn svm() -> String {
-    "svm".into()
+/// The processors of a scenario that names none.
+const USUAL: [Vendor; 1] = [Vendor::Amd];
+
+fn usual() -> Vec<Processor> {
+    USUAL.map(Vendor::usual).into()
 }
 
 /// What the hypervisor, the root loader and a payload say when they cannot go on.

@@ -2,19 +2,22 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// A running QEMU with its serial line on its standard input and output. Dropping it ends QEMU.
+use crate::machine::{Link, Sign};
+
+/// A running emulator with the machine's serial line. Dropping it ends the emulator.
 pub struct SerialLine {
-    child: Child,
-    input: ChildStdin,
+    emulator: Child,
+    input: Box<dyn Write + Send>,
     output: Receiver<Vec<u8>>,
     log: File,
+    words: Option<PathBuf>,
     transcript: Transcript,
 }
 
@@ -109,21 +112,9 @@ fn plain(text: &str) -> String {
 }
 
 impl SerialLine {
-    /// Starts QEMU; everything it prints also goes to the file `log`.
-    ///
-    /// # Errors
-    /// If QEMU does not start or the log cannot be written.
-    pub fn start(mut qemu: Command, log: &Path, forbidden: Vec<String>) -> Result<Self> {
-        let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
-        let mut child = qemu
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(file.try_clone()?)
-            .spawn()
-            .context("QEMU cannot be started")?;
-        let (Some(input), Some(mut pipe)) = (child.stdin.take(), child.stdout.take()) else {
-            bail!("QEMU has no serial line");
-        };
+    /// Takes a machine that has just been started; everything it prints also goes to `log`.
+    pub fn new(link: Link, log: File, forbidden: Vec<String>) -> Self {
+        let mut pipe = link.output;
         let (sender, output) = channel();
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
@@ -136,19 +127,20 @@ impl SerialLine {
                 }
             }
         });
-        Ok(Self {
-            child,
-            input,
+        Self {
+            emulator: link.emulator,
+            input: link.input,
             output,
-            log: file,
+            log,
+            words: link.words,
             transcript: Transcript::new(forbidden),
-        })
+        }
     }
 
     /// Waits until `text` appears.
     ///
     /// # Errors
-    /// If it does not in time, if QEMU ends before, or if a forbidden text appears.
+    /// If it does not in time, if the machine ends before, or if a forbidden text appears.
     pub fn expect(&mut self, text: &str, wait: Duration) -> Result<()> {
         let until = Instant::now() + wait;
         loop {
@@ -176,7 +168,7 @@ impl SerialLine {
     /// Makes sure that `text` does not appear for a while.
     ///
     /// # Errors
-    /// If it does, or if QEMU ends.
+    /// If it does, or if the machine ends.
     pub fn absent(&mut self, text: &str, wait: Duration) -> Result<()> {
         let until = Instant::now() + wait;
         loop {
@@ -194,7 +186,7 @@ impl SerialLine {
     /// Types `text`.
     ///
     /// # Errors
-    /// If QEMU has ended.
+    /// If the machine has ended.
     pub fn send(&mut self, text: &str) -> Result<()> {
         self.input
             .write_all(text.as_bytes())
@@ -202,11 +194,33 @@ impl SerialLine {
             .context("the machine has ended and takes no input")
     }
 
-    /// Waits for QEMU's end and returns its exit status.
+    /// Waits until the emulator shows the machine's end by `sign`.
     ///
     /// # Errors
-    /// If it does not end in time or prints a forbidden text.
-    pub fn exit(&mut self, wait: Duration) -> Result<i32> {
+    /// If it does not in time, ends in another way, or prints a forbidden text.
+    pub fn end(&mut self, sign: Sign, wait: Duration) -> Result<()> {
+        match sign {
+            Sign::Text(text) => self.expect(text, wait),
+            Sign::Status(wanted) => {
+                let status = self.exit(wait)?;
+                match status.code() {
+                    Some(code) if code == wanted => Ok(()),
+                    _ => bail!("the emulator ended with {status}, not with status {wanted}"),
+                }
+            }
+            Sign::Words(wanted) => {
+                let status = self.exit(wait)?;
+                let words = self.words()?;
+                if !words.contains(wanted) {
+                    bail!("the emulator ended with {status}, not by {wanted:?}: {words}");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits for the emulator's end.
+    fn exit(&mut self, wait: Duration) -> Result<ExitStatus> {
         let until = Instant::now() + wait;
         loop {
             match self.receive(until)? {
@@ -217,10 +231,15 @@ impl SerialLine {
                 Received::End => break,
             }
         }
-        let status = self.child.wait()?;
-        status
-            .code()
-            .with_context(|| format!("QEMU ended: {status}"))
+        self.emulator
+            .wait()
+            .context("the emulator's end was not seen")
+    }
+
+    /// Why the emulator ended, as it says itself.
+    fn words(&self) -> Result<String> {
+        let words = self.words.as_deref().map(crate::paths::read).transpose()?;
+        Ok(plain(&String::from_utf8_lossy(&words.unwrap_or_default())))
     }
 
     /// What has been printed so far.
@@ -263,8 +282,8 @@ enum Received {
 
 impl Drop for SerialLine {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.emulator.kill();
+        let _ = self.emulator.wait();
     }
 }
 

@@ -1,0 +1,300 @@
+//! Bochs, the emulator with Intel's virtualization, and with AMD's as later processors have it.
+//!
+//! Only Debian's unstable suite has a Bochs that is young enough. Its packages, with all libraries down to libc, are
+//! unpacked into a folder of their own, and Bochs is started by the dynamic linker in there: nothing is installed, it
+//! takes no root, and this machine's own package lists stay as they are.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use super::apt;
+use crate::paths;
+use crate::step::{Step, output};
+
+/// The first release that starts UEFI firmware, and the one that this was made with.
+const FIRST: (u32, u32) = (3, 1);
+
+/// The package with the key that the suite is signed with.
+const KEYRING: apt::Package = apt::Package {
+    name: "debian-archive-keyring",
+    proof: "/usr/share/keyrings/debian-archive-keyring.gpg",
+};
+
+/// What is asked for. The display for terminals takes the least of libraries; it is never used.
+const ROOTS: [&str; 4] = ["bochs", "bochs-term", "vgabios", "bochs-wx-"];
+
+/// Beginnings of the names of packages that hold what Bochs is linked with, and of those of them that it can do without.
+const WANTED: [&str; 4] = ["bochs", "lib", "vgabios", "zlib1g"];
+const UNWANTED: [&str; 4] = ["bochsbios", "libllvm", "libpam", "libz3"];
+
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+const LINKER: &str = "usr/lib64/ld-linux-x86-64.so.2";
+
+/// UEFI firmware, as pairs of its variables and its code: the smaller one starts sooner.
+const FIRMWARE: [(&str, &str); 2] = [
+    (
+        "/usr/share/OVMF/OVMF_VARS.fd",
+        "/usr/share/OVMF/OVMF_CODE.fd",
+    ),
+    (
+        "/usr/share/OVMF/OVMF_VARS_4M.fd",
+        "/usr/share/OVMF/OVMF_CODE_4M.fd",
+    ),
+];
+
+/// A Bochs that works, and the firmware for it.
+#[derive(Clone, Debug)]
+pub struct Bochs {
+    root: PathBuf,
+    firmware: PathBuf,
+}
+
+impl Bochs {
+    /// Finds the unpacked Bochs, or fetches it, once.
+    ///
+    /// # Errors
+    /// If a package cannot be had, or the suite's Bochs does not work here.
+    pub fn find() -> Result<Self> {
+        apt::require(&[apt::EMULATOR[1]])?;
+        let bochs = Self {
+            root: paths::target("bochs/root"),
+            firmware: firmware()?,
+        };
+        let done = paths::target("bochs/version");
+        if let Ok(version) = std::fs::read_to_string(&done) {
+            eprintln!("    Bochs {version}, in {}", bochs.root.display());
+            return Ok(bochs);
+        }
+        bochs.fetch()?;
+        let version = bochs
+            .version()
+            .context("the Bochs just unpacked does not start")?;
+        eprintln!("    Bochs {version}, fetched to {}", bochs.root.display());
+        paths::write(&done, version.as_bytes())?;
+        Ok(bochs)
+    }
+
+    /// A command that runs Bochs with its own libraries, and dies with the thread that starts it.
+    pub fn command(&self) -> Command {
+        let libraries = self.root.join(LIBRARIES);
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL"])
+            .arg(self.root.join(LINKER))
+            .arg("--library-path")
+            .arg(&libraries)
+            .arg(self.root.join("usr/bin/bochs-bin"))
+            .env("BXSHARE", self.root.join("usr/share/bochs"))
+            .env("LTDL_LIBRARY_PATH", libraries.join("bochs/plugins"))
+            .env_remove("LD_LIBRARY_PATH")
+            .env_remove("LD_PRELOAD");
+        command
+    }
+
+    /// The firmware in one file that ends at 4 GiB.
+    pub fn firmware(&self) -> &Path {
+        &self.firmware
+    }
+
+    /// The video BIOS, without which Bochs has no display.
+    pub fn video_bios(&self) -> PathBuf {
+        self.root.join("usr/share/vgabios/vgabios.bin")
+    }
+
+    fn fetch(&self) -> Result<()> {
+        let _ = std::fs::remove_dir_all(&self.root);
+        let apt = PrivateApt::new()?;
+        let packages = apt.closure()?;
+        let folder = paths::target_dir("bochs/packages")?;
+        let mut download = apt.get();
+        download
+            .arg("download")
+            .args(&packages)
+            .current_dir(&folder);
+        Step::start("Downloading Bochs and its libraries")
+            .run(&mut download)
+            .context("Bochs' packages cannot be downloaded: check the network")?;
+        let unpack = Step::start("Unpacking Bochs and its libraries");
+        for entry in std::fs::read_dir(&folder)? {
+            output(
+                Command::new("dpkg-deb")
+                    .arg("-x")
+                    .arg(entry?.path())
+                    .arg(&self.root),
+            )?;
+        }
+        unpack.done();
+        std::fs::remove_dir_all(&folder).context("cannot remove Bochs' packages")
+    }
+
+    /// What it calls itself.
+    fn version(&self) -> Result<String> {
+        let help = self
+            .command()
+            .args(["--help", "cpu"])
+            .stdin(Stdio::null())
+            .output()
+            .context("cannot start it")?;
+        let text = String::from_utf8_lossy(&help.stdout) + String::from_utf8_lossy(&help.stderr);
+        let Some(version) = version_in(&text) else {
+            bail!(
+                "{}; if a library is missing, the suite has split a package that xtask/src/setup/bochs.rs does not fetch",
+                text.trim()
+            );
+        };
+        match numbers(version) {
+            Some(found) if found >= FIRST && found.0 == FIRST.0 => Ok(version.to_owned()),
+            _ => bail!(
+                "the suite has Bochs {version}; it has to be {}.{} or a later {0}.x",
+                FIRST.0,
+                FIRST.1
+            ),
+        }
+    }
+}
+
+fn version_in(text: &str) -> Option<&str> {
+    text.split("Bochs x86 Emulator ")
+        .nth(1)?
+        .split_whitespace()
+        .next()
+}
+
+fn numbers(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split('.');
+    let major = parts.next()?.parse().ok()?;
+    Some((major, parts.next()?.parse().ok()?))
+}
+
+/// The firmware's parts in one file.
+fn firmware() -> Result<PathBuf> {
+    let there = |(variables, code): &&(&str, &str)| {
+        Path::new(variables).exists() && Path::new(code).exists()
+    };
+    let (variables, code) = FIRMWARE
+        .iter()
+        .find(there)
+        .context("the package ovmf has neither OVMF_CODE.fd nor OVMF_CODE_4M.fd")?;
+    let mut firmware = paths::read(Path::new(variables))?;
+    firmware.extend(paths::read(Path::new(code))?);
+    let file = paths::target_dir("bochs")?.join("firmware.fd");
+    if !std::fs::read(&file).is_ok_and(|old| old == firmware) {
+        paths::write(&file, &firmware)?;
+    }
+    Ok(file)
+}
+
+/// An apt with lists of its own, of the unstable suite, that knows of no installed packages.
+struct PrivateApt {
+    config: PathBuf,
+}
+
+impl PrivateApt {
+    fn new() -> Result<Self> {
+        apt::require(&[KEYRING])?;
+        let folder = paths::target_dir("bochs/apt")?;
+        for name in ["lists/partial", "cache/archives/partial", "state"] {
+            paths::target_dir(&format!("bochs/apt/{name}"))?;
+        }
+        let sources = format!("deb [signed-by={}] {} sid main\n", KEYRING.proof, mirror()?);
+        paths::write(&folder.join("sources.list"), sources.as_bytes())?;
+        paths::write(&folder.join("status"), b"")?;
+        let config = folder.join("apt.conf");
+        let place = folder.display();
+        let text = format!(
+            "Dir::Etc::sourcelist \"{place}/sources.list\";\n\
+             Dir::Etc::sourceparts \"/dev/null\";\n\
+             Dir::State \"{place}/state\";\n\
+             Dir::State::lists \"{place}/lists\";\n\
+             Dir::State::status \"{place}/status\";\n\
+             Dir::Cache \"{place}/cache\";\n\
+             APT::Install-Recommends \"false\";\n\
+             APT::Architecture \"amd64\";\n\
+             Acquire::Languages \"none\";\n"
+        );
+        paths::write(&config, text.as_bytes())?;
+        let apt = Self { config };
+        Step::start("Fetching the package lists for Bochs")
+            .run(apt.get().arg("update"))
+            .context(
+                "the package lists of Debian's unstable suite cannot be fetched: check the network",
+            )?;
+        Ok(apt)
+    }
+
+    fn get(&self) -> Command {
+        let mut command = apt::apt_get();
+        command.arg("--config-file").arg(&self.config);
+        command
+    }
+
+    /// The packages that Bochs needs, by name.
+    fn closure(&self) -> Result<Vec<String>> {
+        let listing = output(
+            self.get()
+                .args(["install", "--yes", "--print-uris"])
+                .args(ROOTS),
+        )
+        .context("Debian's unstable suite has no Bochs that can be installed at the moment")?;
+        let names: Vec<String> = listing.lines().filter_map(package_in).collect();
+        if names.is_empty() {
+            bail!("apt-get names no packages for Bochs:\n{listing}");
+        }
+        Ok(names)
+    }
+}
+
+/// The package in a line `'URI' NAME_VERSION_ARCHITECTURE.deb SIZE HASH`, if Bochs needs it.
+fn package_in(line: &str) -> Option<String> {
+    let file = line.split_whitespace().nth(1)?;
+    let (name, _) = file
+        .strip_suffix(".deb")
+        .filter(|_| line.starts_with('\''))?
+        .split_once('_')?;
+    let begins = |beginnings: &[&str]| beginnings.iter().any(|text| name.starts_with(text));
+    (begins(&WANTED) && !begins(&UNWANTED)).then(|| name.to_owned())
+}
+
+/// Where this machine gets its Debian packages from.
+fn mirror() -> Result<String> {
+    let listing = output(
+        Command::new("apt-get")
+            .args(["indextargets", "--format", "$(REPO_URI)"])
+            .env("LC_ALL", "C"),
+    )
+    .context("this machine has no apt, which fetches Bochs")?;
+    listing
+        .lines()
+        .map(str::trim)
+        .find(|uri| uri.trim_end_matches('/').ends_with("/debian"))
+        .map(str::to_owned)
+        .context("apt's sources name no Debian mirror, from which Bochs 3.1 could be fetched")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FIRST, numbers, package_in, version_in};
+
+    #[test]
+    fn libraries_are_taken_and_what_never_runs_is_not() {
+        let line = |file: &str| format!("'http://mirror/pool/{file}' {file} 123 SHA256:0");
+        let taken = |file: &str| package_in(&line(file));
+        assert_eq!(taken("libc6_2.43-7_amd64.deb").as_deref(), Some("libc6"));
+        assert_eq!(taken("libllvm22_1%3a22.1.8-3_amd64.deb"), None);
+        assert_eq!(taken("systemd_262.1-1_amd64.deb"), None);
+        assert_eq!(
+            package_in("The following packages will be installed:"),
+            None
+        );
+    }
+
+    #[test]
+    fn later_releases_of_the_same_major_version_will_do() {
+        let found = |text| numbers(version_in(text).unwrap()).unwrap();
+        assert_eq!(found("==\n  Bochs x86 Emulator 3.1\n Built"), FIRST);
+        assert!(found("Bochs x86 Emulator 3.10.1 x") > FIRST);
+        assert!(found("Bochs x86 Emulator 3.0 ") < FIRST);
+    }
+}

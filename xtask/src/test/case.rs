@@ -1,0 +1,108 @@
+//! A scenario on one processor.
+
+use std::path::PathBuf;
+
+use super::scenario::Scenario;
+use crate::machine::{Processor, Vendor};
+use crate::paths;
+
+/// One scenario, to be run on one processor.
+#[derive(Clone, Debug)]
+pub struct Case<'a> {
+    /// The scenario.
+    pub scenario: &'a Scenario,
+    /// The processor.
+    pub processor: &'a Processor,
+}
+
+impl<'a> Case<'a> {
+    /// All processors of all scenarios, or those of one vendor.
+    pub fn all(scenarios: &'a [Scenario], vendor: Option<Vendor>) -> Vec<Self> {
+        let of = |scenario: &'a Scenario| {
+            scenario.on.iter().map(move |processor| Self {
+                scenario,
+                processor,
+            })
+        };
+        scenarios
+            .iter()
+            .flat_map(of)
+            .filter(|case| vendor.is_none_or(|vendor| case.processor.vendor() == vendor))
+            .collect()
+    }
+
+    /// The processor, as the reader is told.
+    pub fn machine(&self) -> String {
+        let vendor = self.processor.vendor().name();
+        if self.processor.is_usual() {
+            vendor.into()
+        } else {
+            format!("{vendor} {}", self.processor)
+        }
+    }
+
+    /// Why it cannot run: it is reported as skipped with this reason.
+    pub fn obstacle(&self) -> Option<String> {
+        let scenario = self.scenario;
+        let emulator = match self.processor {
+            Processor::Qemu => "qemu",
+            Processor::Bochs(_) => "bochs",
+        };
+        let names = [
+            &self.processor.to_string(),
+            emulator,
+            self.processor.vendor().name(),
+        ];
+        let here = names.iter().find_map(|name| scenario.skip_on.get(*name));
+        let lacks = || self.processor.lacks(&scenario.machine).map(str::to_owned);
+        scenario
+            .skip
+            .clone()
+            .or_else(|| here.cloned())
+            .or_else(lacks)
+    }
+
+    /// The file `target/scenarios/NAME.ENDING`; the name is the scenario's, and the model's if it is one of Bochs'.
+    pub fn file(&self, ending: &str) -> PathBuf {
+        let name = match self.processor {
+            Processor::Qemu => self.scenario.name.clone(),
+            Processor::Bochs(model) => format!("{}.{model}", self.scenario.name),
+        };
+        paths::target("scenarios").join(name + ending)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Case, Scenario, Vendor};
+
+    fn scenario(text: &str) -> Scenario {
+        toml::from_str(&format!("about = \"\"\nstep = []\n{text}")).unwrap()
+    }
+
+    #[test]
+    fn a_vendor_takes_its_processors() {
+        let all = [scenario("on = [\"amd\", \"ryzen\", \"tigerlake\"]")];
+        let machines = |vendor| -> Vec<String> {
+            let cases = Case::all(&all, vendor);
+            cases.iter().map(Case::machine).collect()
+        };
+        assert_eq!(machines(None).len(), 3);
+        assert_eq!(machines(Some(Vendor::Amd)), ["amd", "amd ryzen"]);
+        assert_eq!(machines(Some(Vendor::Intel)), ["intel tigerlake"]);
+    }
+
+    #[test]
+    fn what_an_emulator_lacks_is_an_obstacle_there() {
+        let all = [scenario(
+            "on = [\"amd\", \"ryzen\", \"haswell\"]\nskip_on = { ryzen = \"a\", bochs = \"b\" }",
+        )];
+        let obstacles: Vec<_> = Case::all(&all, None).iter().map(Case::obstacle).collect();
+        assert_eq!(obstacles, [None, Some("a".into()), Some("b".into())]);
+        let qemu = [scenario(
+            "on = [\"amd\", \"intel\"]\n[machine]\ncpu = \"max,-npt\"",
+        )];
+        let obstacles: Vec<_> = Case::all(&qemu, None).iter().map(Case::obstacle).collect();
+        assert!(obstacles[0].is_none() && obstacles[1].is_some());
+    }
+}
