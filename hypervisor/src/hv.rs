@@ -15,6 +15,7 @@ use crate::event_log::EventLog;
 use crate::mem::addr::{Gpfn, Spfn};
 use crate::mem::format::SecondLevel;
 use crate::mem::frames::{ChildSource, FrameTable, PartitionSlot};
+use crate::mem::mtrr::Mtrrs;
 use crate::mem::page_box::{Frame, PageBox};
 use crate::mem::phys::PhysMap;
 use crate::mem::tlb::CpuMark;
@@ -66,6 +67,8 @@ pub struct Hypervisor {
     pub root_maps: PermissionMaps,
     /// Second-level format of children.
     pub child_format: SecondLevel,
+    /// Memory types of the machine, where the root's tables have to name them.
+    pub memory_types: Option<Mtrrs>,
     /// Bits of a physical address.
     pub physical_bits: u8,
     /// Pages provided to the root.

@@ -380,6 +380,7 @@ fn hypervisor(memory: &TestMemory) -> Hypervisor {
         child_maps: PermissionMaps::child(child_ports, child_msrs, &capabilities).expect("size"),
         root_maps: PermissionMaps::root(root_ports, root_msrs, &capabilities, &[]).expect("size"),
         child_format: capabilities.second_level(PHYSICAL_BITS, 40, LeafSize::Size2M),
+        memory_types: None,
         physical_bits: PHYSICAL_BITS,
         root_pages,
         stats,

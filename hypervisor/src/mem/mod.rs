@@ -4,6 +4,7 @@ pub mod addr;
 pub mod format;
 pub mod frames;
 pub mod guest_walk;
+pub mod mtrr;
 pub mod page_box;
 pub mod phys;
 pub mod table;

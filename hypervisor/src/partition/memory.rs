@@ -10,6 +10,7 @@ use crate::mem::addr::{Gpa, Gpfn, Spa, Spfn};
 use crate::mem::format::{Leaf, LeafSize, MemoryType, Rights};
 use crate::mem::frames::{FrameError, PartitionSlot, RootSource};
 use crate::mem::guest_walk::{GpaFault, GuestMemory, TranslateFlags};
+use crate::mem::mtrr::map_as_it_is;
 use crate::mem::table::{Found, Stopped, TableError};
 
 /// HV_STATUS for a frame that is not what it has to be.
@@ -199,16 +200,12 @@ impl Hypervisor {
             .ok_or(HvStatus::INVALID_PARTITION_STATE)?;
         let mut frames = self.frames.lock();
         let mut source = RootSource(&mut frames);
-        let page = Gpfn(first.0);
         let done = match rights {
-            Some(rights) => table.map(
-                &mut source,
-                page,
-                pages,
-                Leaf::new(first, rights),
-                LeafSize::Size1G,
-            ),
-            None => table.unmap(&mut source, page, pages),
+            Some(rights) => {
+                let types = self.memory_types.as_ref();
+                map_as_it_is(table, &mut source, types, (first, pages), rights)
+            }
+            None => table.unmap(&mut source, Gpfn(first.0), pages),
         };
         done.map_err(|stopped| table_status(stopped.error))
     }

@@ -11,6 +11,7 @@ use crate::arch::cpuid::{CpuidSource, ThisProcessor};
 use crate::arch::fpu::FpuUnit;
 use crate::arch::maps::PermissionMaps;
 use crate::arch::state::{Segment, SegmentName, cr0, rflags};
+use crate::arch::vmx::capabilities::ThisProcessor as ThisProcessorMsrs;
 use crate::arch::{Capabilities, Processor};
 use crate::boot::Machine;
 use crate::boot::memory::MemoryKind;
@@ -18,9 +19,10 @@ use crate::boot::pool::Pool;
 use crate::event_log::EventLog;
 use crate::hv::{Hypervisor, ROOT_ID, RootPages};
 use crate::hypercall::Buffers;
-use crate::mem::addr::{Gpfn, PAGE_SIZE, Spa, Spfn};
-use crate::mem::format::{Leaf, LeafSize, Rights, SecondLevel};
+use crate::mem::addr::{PAGE_SIZE, Spa, Spfn};
+use crate::mem::format::{LeafSize, Rights, SecondLevel};
 use crate::mem::frames::{FrameEntry, FrameTable, PartitionSlot, RootSource, Slot};
+use crate::mem::mtrr::{Mtrrs, map_as_it_is};
 use crate::mem::page_box::{Frame, PageBox};
 use crate::mem::phys::PhysMap;
 use crate::mem::table::PageTable;
@@ -85,6 +87,11 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
     let scale = TscScale::new(machine.tsc_hz)?;
     let clock = ReferenceClock::new(scale, crate::cpu::tsc(), RefTime::ZERO);
     let physical_bits = physical_bits();
+    let guest_bits = physical_bits.min(48);
+    let child_format =
+        machine
+            .capabilities
+            .second_level(physical_bits, guest_bits, LeafSize::Size2M);
     let hypervisor = Hypervisor {
         phys,
         capabilities: machine.capabilities,
@@ -96,11 +103,12 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
         marks,
         child_maps: maps(pool, machine.capabilities, false)?,
         root_maps: maps(pool, machine.capabilities, true)?,
-        child_format: machine.capabilities.second_level(
-            physical_bits,
-            48.min(physical_bits),
-            LeafSize::Size2M,
-        ),
+        child_format,
+        memory_types: child_format.replaces_mtrrs().then(|| {
+            // SAFETY: ring 0, and MTRRs are asked for as far as CPUID tells of them.
+            let msrs = unsafe { ThisProcessorMsrs::new() };
+            Mtrrs::read(&ThisProcessor, &msrs, physical_bits)
+        }),
         physical_bits,
         root_pages: root_pages(phys, pool, &clock)?,
         stats: boxed(phys, pool, StatsPage::new())?,
@@ -264,7 +272,7 @@ fn root_partition(hv: &'static Hypervisor, machine: &mut Machine) -> Option<()> 
 }
 
 /// The root's second-level translations: everything at its own address, but for the hypervisor's block and the local APIC.
-/// Memory types are the root's own affair.
+/// Memory types are those of the machine; what the root makes of them is its own affair.
 fn root_memory(hv: &Hypervisor, machine: &Machine) -> Option<PageTable<SecondLevel, PhysMap>> {
     const GIB_PAGES: u32 = 1 << 26;
     let largest = if ThisProcessor.cpuid_checked(0x8000_0001, 0).edx & GIB_PAGES != 0 {
@@ -285,14 +293,14 @@ fn root_memory(hv: &Hypervisor, machine: &Machine) -> Option<PageTable<SecondLev
         [apic, machine.own]
     };
     let mut map = |start: Spa, end: Spa, rights| {
-        let leaf = Leaf::new(start.page(), rights);
         let pages = (end.0 - start.0) / PAGE_SIZE;
-        table.map(
+        let types = hv.memory_types.as_ref();
+        map_as_it_is(
+            &mut table,
             &mut source,
-            Gpfn(start.page().0),
-            pages,
-            leaf,
-            LeafSize::Size1G,
+            types,
+            (start.page(), pages),
+            rights,
         )
     };
     let mut from = Spa(0);

@@ -12,6 +12,13 @@ pub enum SecondLevel {
     Ept(Ept),
 }
 
+impl SecondLevel {
+    /// The memory types in these tables stand in for the MTRRs, which apply no more to what a partition reaches.
+    pub const fn replaces_mtrrs(self) -> bool {
+        matches!(self, Self::Ept(_))
+    }
+}
+
 macro_rules! forward {
     ($self:ident.$name:ident($($arg:ident),*)) => {
         match $self {
