@@ -4,6 +4,7 @@
 //! which vendor it is. Everything here but [`VpHw::run`] and what turns a processor on works on memory alone, so it runs
 //! in host tests too.
 
+pub mod constants;
 pub mod cpuid;
 pub mod exit;
 pub mod fpu;

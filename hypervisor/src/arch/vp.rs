@@ -6,6 +6,9 @@ use super::page::HwPages;
 use super::state::{Gprs, Segment, SegmentName, SystemRegister, TableRegister};
 use super::svm;
 use super::{Counters, Flush, Refusal, VcpuConfig};
+use tlfs::HvProcessorVendor;
+
+use super::constants::{self, ConstantMsr};
 use crate::mem::addr::Spa;
 use crate::mem::format::{LeafSize, Npt, Pat, SecondLevel};
 use crate::mem::tlb::TagKind;
@@ -18,6 +21,29 @@ pub enum Capabilities {
 }
 
 impl Capabilities {
+    /// Whose processor it is, in the interface's words.
+    pub const fn vendor(&self) -> HvProcessorVendor {
+        match self {
+            Self::Svm(_) => HvProcessorVendor::AMD,
+        }
+    }
+
+    /// The instruction by which guests make hypercalls. The other vendor's is #UD by the processor.
+    pub const fn hypercall_instruction(&self) -> [u8; 3] {
+        match self {
+            Self::Svm(_) => [0x0F, 0x01, 0xD9],
+        }
+    }
+
+    /// What an MSR of a child always reads, if it is one of those of this vendor (see [`constants`]).
+    pub fn constant_msr(&self, msr: u32) -> Option<u64> {
+        let all: &[ConstantMsr] = match self {
+            Self::Svm(_) => &constants::AMD,
+        };
+        let found = all.iter().find(|entry| entry.number == msr);
+        found.map(|entry| entry.value)
+    }
+
     /// Number of TLB tags, tag 0 (the host's) included.
     pub const fn tlb_tags(&self) -> u32 {
         match self {

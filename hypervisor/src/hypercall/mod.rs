@@ -89,7 +89,7 @@ impl From<HvStatus> for End {
     }
 }
 
-/// VMMCALL of the VP in hand.
+/// The hypercall instruction of the VP in hand. Where it is VMCALL, the processor always tells its length.
 #[inline]
 pub fn call(cpu: &mut Cpu, vp: &mut Vp) {
     const CR0_PE: u64 = 1;

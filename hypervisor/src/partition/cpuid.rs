@@ -1,14 +1,16 @@
 //! What a VP sees in CPUID: the processor's own answer, filtered by the partition's kind, and the Hyper-V leaves.
 //!
-//! A bit is passed only when the behaviour behind it is complete for a guest: lists say what may pass, so that a
-//! feature of a future processor stays hidden until somebody has thought about it. Source: guest sheet 2, root sheet
-//! F.1; bit positions from the AMD and Intel manuals.
+//! A bit is passed only when the behaviour behind it is complete for a guest (see `features`). Source: guest sheet 2, root
+//! sheet F.1; bit positions from the AMD and Intel manuals.
+
+mod features;
 
 use tlfs::{HvEnlightenmentFlags, HvFeatureFlags, HvPartitionPrivilegeMask};
 
 use super::{MAX_VPS, Partition, Vp};
 use crate::arch::cpuid::{CpuidResult, CpuidSource, ThisProcessor};
 use crate::hv::Hypervisor;
+use features::*;
 
 /// What decides the answer besides the leaf.
 #[derive(Clone, Copy, Debug)]
@@ -32,95 +34,6 @@ pub struct CpuidContext {
     /// Number of processors of the machine.
     pub max_lps: u32,
 }
-
-// Leaf 1 ECX: SSE3, PCLMULQDQ, SSSE3, FMA, CMPXCHG16B, PCID, SSE4.1, SSE4.2, x2APIC, MOVBE, POPCNT, AES, XSAVE, OSXSAVE,
-// AVX, F16C, RDRAND. Not: MONITOR, TSC-deadline (no such timer mode), VMX.
-const LEAF1_ECX_CHILD: u32 = 1
-    | 1 << 1
-    | 1 << 9
-    | 1 << 12
-    | 1 << 13
-    | 1 << 17
-    | 1 << 19
-    | 1 << 20
-    | 1 << 21
-    | 1 << 22
-    | 1 << 23
-    | 1 << 25
-    | 1 << 26
-    | 1 << 27
-    | 1 << 28
-    | 1 << 29
-    | 1 << 30;
-// Leaf 1 EDX: FPU, VME, DE, PSE, TSC, MSR, PAE, CX8, APIC, SEP, PGE, CMOV, PAT, PSE36, CLFSH, MMX, FXSR, SSE, SSE2, HTT.
-// Not: MCE and MCA (no banks are virtualized), MTRR (guest sheet 12.6: hiding is the simplest honest state).
-const LEAF1_EDX_CHILD: u32 = 0x1 << 0
-    | 1 << 1
-    | 1 << 2
-    | 1 << 3
-    | 1 << 4
-    | 1 << 5
-    | 1 << 6
-    | 1 << 8
-    | 1 << 9
-    | 1 << 11
-    | 1 << 13
-    | 1 << 15
-    | 1 << 16
-    | 1 << 17
-    | 1 << 19
-    | 1 << 23
-    | 1 << 24
-    | 1 << 25
-    | 1 << 26
-    | 1 << 28;
-// Leaf 7 EBX: FSGSBASE, BMI1, AVX2, SMEP, BMI2, ERMS, INVPCID, AVX512F, AVX512DQ, RDSEED, ADX, SMAP, AVX512IFMA, CLFLUSHOPT,
-// CLWB, AVX512CD, SHA, AVX512BW, AVX512VL. Not: TSC_ADJUST (its MSR), MPX, RDT, PT.
-const LEAF7_EBX_CHILD: u32 = 1
-    | 1 << 3
-    | 1 << 5
-    | 1 << 7
-    | 1 << 8
-    | 1 << 9
-    | 1 << 10
-    | 1 << 16
-    | 1 << 17
-    | 1 << 18
-    | 1 << 19
-    | 1 << 20
-    | 1 << 21
-    | 1 << 23
-    | 1 << 24
-    | 1 << 28
-    | 1 << 29
-    | 1 << 30
-    | 1 << 31;
-// Leaf 7 ECX: AVX512VBMI, UMIP, PKU, OSPKE, AVX512VBMI2, GFNI, VAES, VPCLMULQDQ, AVX512VNNI, AVX512BITALG, VPOPCNTDQ. Not: LA57, RDPID
-// (TSC_AUX is not switched for a child that has no RDTSCP), CET.
-const LEAF7_ECX_CHILD: u32 = 1 << 1
-    | 1 << 2
-    | 1 << 3
-    | 1 << 4
-    | 1 << 6
-    | 1 << 8
-    | 1 << 9
-    | 1 << 10
-    | 1 << 11
-    | 1 << 12
-    | 1 << 14;
-// Leaf 0x80000001 ECX: LAHF, ABM, SSE4A, misaligned SSE, 3DNow prefetch, XOP, FMA4, TBM. Not: SVM, OSVW, IBS, SKINIT, WDT, performance counters,
-// topology extensions, MONITORX.
-const EXT1_ECX_CHILD: u32 = 1 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 11 | 1 << 16 | 1 << 21;
-// Leaf 0x80000001 EDX: what leaf 1 EDX has, SYSCALL, NX, MMX extensions, fast FXSAVE, 1 GiB pages, long mode, 3DNow. Not: RDTSCP.
-const EXT1_EDX_CHILD: u32 = (LEAF1_EDX_CHILD & 0x0183_F3FF)
-    | 1 << 11
-    | 1 << 20
-    | 1 << 22
-    | 1 << 25
-    | 1 << 26
-    | 1 << 29
-    | 1 << 30
-    | 1 << 31;
 
 const HYPERVISOR_PRESENT: u32 = 1 << 31;
 const X2APIC: u32 = 1 << 21;
@@ -182,18 +95,21 @@ pub fn cpuid(
         tlfs::HV_CPUID_FUNCTION_FIRST..=tlfs::HV_CPUID_FUNCTION_LAST => {
             hypervisor_leaf(context, eax)
         }
-        0x8000_0000.. => extended_leaf(context, eax, host(eax, ecx)),
-        _ => basic_leaf(context, eax, ecx, &host),
+        0x8000_0000.. => extended_leaf(context, eax, machine(eax, ecx, host)),
+        _ => basic_leaf(context, eax, ecx, machine(eax, ecx, host)),
     }
 }
 
-fn basic_leaf(
-    context: &CpuidContext,
-    eax: u32,
-    ecx: u32,
-    host: &impl Fn(u32, u32) -> CpuidResult,
-) -> CpuidResult {
-    let mut r = host(eax, ecx);
+/// The processor's leaf, or zeros where it has none: Intel's answer with their highest leaf, AMD's with zeros.
+fn machine(eax: u32, ecx: u32, host: impl Fn(u32, u32) -> CpuidResult) -> CpuidResult {
+    if eax > host(eax & 0x8000_0000, 0).eax {
+        CpuidResult::default()
+    } else {
+        host(eax, ecx)
+    }
+}
+
+fn basic_leaf(context: &CpuidContext, eax: u32, ecx: u32, mut r: CpuidResult) -> CpuidResult {
     match eax {
         0 => r.eax = r.eax.min(0x1F),
         1 => leaf1(context, &mut r),
@@ -205,7 +121,8 @@ fn basic_leaf(
         {
             r = CpuidResult::default();
         }
-        5 | 0xA | 0x12 | 0x14 => r = CpuidResult::default(),
+        // Of the root: the same, and key locker, PCONFIG, last branch records, AMX.
+        5 | 0xA | 0x12 | 0x14 | 0x19 | 0x1B..=0x1E => r = CpuidResult::default(),
         // ARAT: the APIC timer runs whatever the processor does (guest sheet 2.1).
         6 => {
             r = CpuidResult {
@@ -213,7 +130,8 @@ fn basic_leaf(
                 ..CpuidResult::default()
             }
         }
-        7 if !context.root => leaf7(context, ecx, &mut r),
+        7 if context.root => root_leaf7(context, ecx, &mut r),
+        7 => leaf7(context, ecx, &mut r),
         0xB | 0x1F if !context.root => r = topology(context, ecx),
         0xD => leaf_d(context, ecx, &mut r),
         // The TSC's ratio and the clock: the frequency MSRs tell them.
@@ -232,7 +150,8 @@ fn leaf1(context: &CpuidContext, r: &mut CpuidResult) {
         r.edx = (r.edx & !(1 << 28)) | htt;
         r.ebx = (r.ebx & 0xFF00) | (context.processors.min(255) << 16);
     } else {
-        r.ebx &= 0x00FF_FFFF;
+        r.ecx &= !LEAF1_ECX_ROOT_HIDDEN;
+        r.edx &= !LEAF1_EDX_ROOT_HIDDEN;
     }
     r.ebx = (r.ebx & 0x00FF_FFFF) | (context.apic_id.min(255) << 24);
     r.ecx &= !(OSXSAVE | MONITOR | VMX | TSC_DEADLINE);
@@ -247,10 +166,8 @@ fn leaf7(context: &CpuidContext, subleaf: u32, r: &mut CpuidResult) {
     }
     r.eax = 0;
     r.ebx &= LEAF7_EBX_CHILD;
-    r.ecx &= LEAF7_ECX_CHILD & !(1 << 4);
-    if context.pke {
-        r.ecx |= 1 << 4;
-    }
+    r.ecx &= LEAF7_ECX_CHILD;
+    os_pke(context, r);
     // FSRM, MD_CLEAR: harmless hints. Speculation controls need their MSRs.
     r.edx &= 1 << 4 | 1 << 10;
     if context.xcr0_allowed & 0xE0 == 0 {
@@ -258,6 +175,31 @@ fn leaf7(context: &CpuidContext, subleaf: u32, r: &mut CpuidResult) {
         r.ecx &= !(1 << 1 | 1 << 6 | 1 << 11 | 1 << 12 | 1 << 14);
         r.edx &= !(1 << 2 | 1 << 3);
     }
+}
+
+/// The root's features; subleaf 2 has those of its SPEC_CTRL.
+fn root_leaf7(context: &CpuidContext, subleaf: u32, r: &mut CpuidResult) {
+    match subleaf {
+        0 => {
+            r.ebx &= !LEAF7_EBX_ROOT_HIDDEN;
+            r.ecx &= !LEAF7_ECX_ROOT_HIDDEN;
+            r.edx &= !LEAF7_EDX_ROOT_HIDDEN;
+            os_pke(context, r);
+        }
+        1 => {
+            r.eax &= !LEAF7_1_EAX_ROOT_HIDDEN;
+            r.ebx &= !LEAF7_1_EBX_ROOT_HIDDEN;
+            r.ecx &= !LEAF7_1_ECX_ROOT_HIDDEN;
+            r.edx &= !LEAF7_1_EDX_ROOT_HIDDEN;
+        }
+        _ => {}
+    }
+}
+
+/// OSPKE follows the VP's own CR4, not that of the hypervisor.
+fn os_pke(context: &CpuidContext, r: &mut CpuidResult) {
+    r.ecx &= !(1 << 4);
+    r.ecx |= u32::from(context.pke) << 4;
 }
 
 /// One package, one core a VP, no threads: level 0 threads, level 1 cores.
@@ -296,6 +238,11 @@ fn leaf_d(context: &CpuidContext, subleaf: u32, r: &mut CpuidResult) {
 }
 
 fn extended_leaf(context: &CpuidContext, eax: u32, mut r: CpuidResult) -> CpuidResult {
+    if eax == 0x8000_0008 {
+        // Without 5-level paging a linear address has 48 bits.
+        let linear = (r.eax >> 8 & 0xFF).min(48);
+        r.eax = r.eax & !0xFF00 | linear << 8;
+    }
     match eax {
         0x8000_0000 => r.eax = r.eax.clamp(0x8000_0000, 0x8000_0021),
         0x8000_0001 => {
@@ -365,99 +312,4 @@ fn hypervisor_leaf(context: &CpuidContext, eax: u32) -> CpuidResult {
 const MAX_HYPERVISOR_LEAF: u32 = tlfs::HV_CPUID_FUNCTION_MS_HV_IMPLEMENTATION_LIMITS;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn child() -> CpuidContext {
-        CpuidContext {
-            root: false,
-            privileges: HvPartitionPrivilegeMask(0x862),
-            apic_id: 3,
-            processors: 4,
-            osxsave: false,
-            pke: false,
-            xcr0_allowed: 7,
-            max_vps: 16,
-            max_lps: 1,
-        }
-    }
-
-    fn all_ones(_: u32, _: u32) -> CpuidResult {
-        CpuidResult {
-            eax: u32::MAX,
-            ebx: u32::MAX,
-            ecx: u32::MAX,
-            edx: u32::MAX,
-        }
-    }
-
-    #[test]
-    fn a_child_never_sees_virtualization_or_features_without_state_behind_them() {
-        let r = cpuid(&child(), 1, 0, all_ones);
-        assert_eq!(r.ecx & (VMX | MONITOR | TSC_DEADLINE | OSXSAVE), 0);
-        assert_eq!(
-            r.ecx & (HYPERVISOR_PRESENT | X2APIC),
-            HYPERVISOR_PRESENT | X2APIC
-        );
-        assert_eq!(r.edx & (1 << 7 | 1 << 12 | 1 << 14), 0, "MCE, MTRR, MCA");
-        assert_eq!(cpuid(&child(), 0x8000_0001, 0, all_ones).ecx & SVM, 0);
-        assert_eq!(
-            cpuid(&child(), 0x8000_000A, 0, all_ones),
-            CpuidResult::default()
-        );
-        assert_eq!(
-            cpuid(&child(), 0x8000_0007, 0, all_ones).edx & 1 << 8,
-            0,
-            "invariant TSC"
-        );
-    }
-
-    #[test]
-    fn the_vendor_leaf_is_the_one_that_linux_compares() {
-        let r = cpuid(&child(), 0x4000_0000, 0, all_ones);
-        assert_eq!(r.ebx.to_le_bytes(), *b"Micr");
-        assert_eq!(r.ecx.to_le_bytes(), *b"osof");
-        assert_eq!(r.edx.to_le_bytes(), *b"t Hv");
-        assert_eq!(r.eax, 0x4000_0005);
-    }
-
-    #[test]
-    fn leaves_above_the_highest_hypervisor_leaf_are_zero() {
-        for eax in [0x4000_0006, 0x4000_000A, 0x4000_0082, 0x4000_FFFF] {
-            assert_eq!(cpuid(&child(), eax, 0, all_ones), CpuidResult::default());
-        }
-    }
-
-    #[test]
-    fn topology_tells_the_vps_own_apic_id_and_the_number_of_cores() {
-        let r = cpuid(&child(), 0xB, 1, all_ones);
-        assert_eq!((r.eax, r.ebx, r.ecx, r.edx), (2, 4, 0x201, 3));
-        assert_eq!(cpuid(&child(), 0xB, 2, all_ones).ecx, 2);
-    }
-
-    #[test]
-    fn avx512_is_hidden_when_its_state_may_not_be_enabled() {
-        let r = cpuid(&child(), 7, 0, all_ones);
-        assert_eq!(r.ebx & 1 << 16, 0);
-        let wide = CpuidContext {
-            xcr0_allowed: 0xE7,
-            ..child()
-        };
-        assert_ne!(cpuid(&wide, 7, 0, all_ones).ebx & 1 << 16, 0);
-    }
-
-    #[test]
-    fn any_leaf_has_an_answer_for_root_and_child() {
-        for root in [false, true] {
-            for eax in (0..0x40u32)
-                .chain(0x4000_0000..0x4000_0100)
-                .chain(0x8000_0000..0x8000_0030)
-            {
-                for ecx in 0..70 {
-                    let context = CpuidContext { root, ..child() };
-                    let _ = cpuid(&context, eax, ecx, all_ones);
-                }
-            }
-        }
-    }
-}
+mod tests;

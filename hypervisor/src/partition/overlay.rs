@@ -6,6 +6,7 @@
 use tlfs::{HvPageMsr, HvStatus};
 
 use super::Partition;
+use crate::arch::Capabilities;
 use crate::hv::Hypervisor;
 use crate::mem::addr::Gpfn;
 use crate::mem::format::{Leaf, LeafSize, Rights};
@@ -13,8 +14,11 @@ use crate::mem::frames::{FrameTable, PartitionSlot};
 use crate::mem::page_box::Frame;
 use crate::mem::table::FrameSource;
 
-/// Code of the hypercall page: VMMCALL, RET. The registers decide everything, not the page's address.
-pub const HYPERCALL_CODE: [u8; 4] = [0x0F, 0x01, 0xD9, 0xC3];
+/// Code of the hypercall page: VMMCALL or VMCALL, RET. The registers decide everything, not the page's address.
+pub const fn hypercall_code(capabilities: &Capabilities) -> [u8; 4] {
+    let [a, b, c] = capabilities.hypercall_instruction();
+    [a, b, c, 0xC3]
+}
 
 /// The overlays of a partition.
 #[derive(Debug, Default)]
@@ -53,9 +57,10 @@ impl Overlays {
     /// Overlays with their pages; `page` becomes the hypercall page.
     pub fn new(hypervisor: &Hypervisor, page: Frame, reserve: Frame) -> Self {
         // A frame outside the direct map is never handed out.
-        let _ = hypervisor
-            .phys
-            .copy_to(page.spfn().address(), &HYPERCALL_CODE);
+        let _ = hypervisor.phys.copy_to(
+            page.spfn().address(),
+            &hypercall_code(&hypervisor.capabilities),
+        );
         Self {
             page: Some(page),
             reserve: Some(reserve),

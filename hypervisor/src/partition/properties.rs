@@ -2,7 +2,7 @@
 
 use tlfs::{
     HvPartitionPrivilegeMask, HvPartitionPropertyCode as Code,
-    HvPartitionSyntheticProcessorFeatures, HvProcessorVendor, HvStatus, HvUnimplementedMsrAction,
+    HvPartitionSyntheticProcessorFeatures, HvStatus, HvUnimplementedMsrAction,
 };
 
 use super::{Partition, PartitionState};
@@ -97,7 +97,7 @@ impl Hypervisor {
             Code::GPA_PAGE_ACCESS_TRACKING => kept.access_tracking.into(),
             Code::HYPERCALL_DOORBELL_PAGE => 0,
             Code::UNIMPLEMENTED_MSR_ACTION => u64::from(kept.unimplemented_msr.0),
-            Code::PROCESSOR_VENDOR => u64::from(self.vendor().0),
+            Code::PROCESSOR_VENDOR => u64::from(self.capabilities.vendor().0),
             Code::PHYSICAL_ADDRESS_WIDTH | Code::IMPLEMENTED_PHYSICAL_ADDRESS_BITS => {
                 match kept.physical_width {
                     0 => u64::from(self.physical_bits),
@@ -205,12 +205,6 @@ impl Hypervisor {
                 partition.epoch = RefTime::from_units(now.units().wrapping_sub(at.units()));
             }
             _ => {}
-        }
-    }
-
-    fn vendor(&self) -> HvProcessorVendor {
-        match self.capabilities {
-            crate::arch::Capabilities::Svm(_) => HvProcessorVendor::AMD,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! faults. Whether the registers fit each other is the processor's to say at the next entry; it answers
 //! [`Exit::InvalidState`](crate::arch::exit::Exit::InvalidState), which the parent is told.
 //!
-//! Sources: AMD APM volume 2, chapters 2, 3, 5, 12 and 15.5.1.
+//! Sources: AMD APM volume 2, chapters 2, 3, 5, 12 and 15.5.1; Intel SDM volume 3, chapter 2, and volume 4 (IA32_SPEC_CTRL).
 
 use crate::arch::cpuid::{CpuidResult, CpuidSource};
 use crate::arch::state::{Segment, TableRegister, cr0, efer, rflags};
@@ -137,10 +137,30 @@ pub const fn debug_ctl_ok(value: u64) -> bool {
 /// The bits of SPEC_CTRL that a processor has: a WRMSR with others faults, and the hypervisor executes it for the VP.
 pub fn spec_ctrl_allowed(cpu: &impl CpuidSource) -> u64 {
     let amd = cpu.cpuid_checked(0x8000_0008, 0).ebx;
-    let intel = cpu.cpuid_checked(7, 0).edx;
-    let has = |a: u32, b: u32| u64::from(amd >> a & 1 | intel >> b & 1);
-    // IBRS, STIBP, SSBD, PSFD (AMD only).
-    has(14, 26) | has(15, 27) << 1 | has(24, 31) << 2 | u64::from(amd >> 28 & 1) << 7
+    let leaf7 = cpu.cpuid_checked(7, 0);
+    let intel = leaf7.edx;
+    let more = if leaf7.eax >= 2 {
+        cpu.cpuid(7, 2).edx
+    } else {
+        0
+    };
+    // IBRS, STIBP, SSBD by either vendor's leaf.
+    let common = [(14, 26, 0), (15, 27, 1), (24, 31, 2)];
+    let common = common.map(|(a, b, bit)| u64::from(amd >> a & 1 | intel >> b & 1) << bit);
+    // PSFD by either; indirect predictors for user and supervisor, return stack for both, data-dependent prefetch, branch
+    // history.
+    let later = [
+        (more, 1, 0b11 << 3),
+        (more, 2, 0b11 << 5),
+        (amd >> 28 | more, 0, 1 << 7),
+        (more, 3, 1 << 8),
+        (more, 4, 1 << 10),
+    ];
+    let later = later.map(|(leaf, bit, bits)| if leaf >> bit & 1 == 1 { bits } else { 0 });
+    common
+        .into_iter()
+        .chain(later)
+        .fold(0, |all, bits| all | bits)
 }
 
 /// Whether a segment register can be this: bits 11:8 of the attributes do not exist.

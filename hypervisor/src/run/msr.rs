@@ -23,16 +23,10 @@ const FEATURE_CONTROL: u32 = 0x3A;
 const MICROCODE_UPDATE: u32 = 0x79;
 const MICROCODE_REVISION: u32 = 0x8B;
 const MISC_ENABLE: u32 = 0x1A0;
-const MISC_ENABLE_FAST_STRINGS: u64 = 1;
 const EFER: u32 = 0xC000_0080;
-const SYSCFG: u32 = 0xC001_0010;
-const HWCR: u32 = 0xC001_0015;
 const AMD_MICROCODE_LOADER: u32 = 0xC001_0020;
-const DE_CFG: u32 = 0xC001_1029;
-/// DE_CFG: LFENCE waits for what is before it.
-const LFENCE_SERIALIZING: u64 = 1 << 1;
-/// HWCR: the TSC counts at the P0 frequency.
-const TSC_AT_P0: u64 = 1 << 24;
+/// FEATURE_CONTROL: locked, with nothing allowed. A kernel that finds it unlocked would write it.
+const LOCKED: u64 = 1;
 /// x2APIC registers whose value depends on the time: initial and current count, divide, timer LVT.
 const APIC_TIMED: [u32; 4] = [0x832, 0x838, 0x839, 0x83E];
 
@@ -152,15 +146,13 @@ impl Cpu {
             APIC_BASE => Outcome::Done(vp.apic.base().value()),
             TSC => Outcome::Done(crate::cpu::tsc()),
             EFER => Outcome::Done(vp.hw.efer()),
-            FEATURE_CONTROL if root => Outcome::Done(0),
-            MICROCODE_REVISION => Outcome::Done(0),
-            MISC_ENABLE => Outcome::Done(MISC_ENABLE_FAST_STRINGS),
-            SYSCFG if !root => Outcome::Done(0),
-            HWCR if !root => Outcome::Done(TSC_AT_P0),
-            DE_CFG if !root => Outcome::Done(LFENCE_SERIALIZING),
+            FEATURE_CONTROL if root => Outcome::Done(LOCKED),
             _ => match SystemRegister::from_msr(msr).filter(|_| has_register(vp, msr)) {
                 Some(register) => Outcome::Done(vp.hw.system_register(register)),
-                None => self.unknown(vp, msr, false),
+                None => match self.constant(vp, msr) {
+                    Some(value) => Outcome::Done(value),
+                    None => self.unknown(vp, msr, false),
+                },
             },
         }
     }
@@ -178,16 +170,17 @@ impl Cpu {
             HV_X64_MSR_FIRST..=HV_X64_MSR_LAST => self.write_synthetic(vp, msr, value).into(),
             APIC_BASE => vp.apic.write_base(value).map(After::Apic).into(),
             EFER => self.write_efer(vp, value),
-            // A microcode update is the firmware's business.
-            MICROCODE_UPDATE | AMD_MICROCODE_LOADER if root => Outcome::Done(After::Nothing),
-            MICROCODE_REVISION => Outcome::Done(After::Nothing),
-            SYSCFG | HWCR | DE_CFG if !root => Outcome::Done(After::Nothing),
+            // A microcode update is the firmware's business, and so is what else the processor as a whole does.
+            MICROCODE_UPDATE | MICROCODE_REVISION | AMD_MICROCODE_LOADER | MISC_ENABLE if root => {
+                Outcome::Done(After::Nothing)
+            }
             _ => match SystemRegister::from_msr(msr).filter(|_| has_register(vp, msr)) {
                 Some(register) if register_ok(register, value) => {
                     vp.hw.set_system_register(register, value);
                     Outcome::Done(After::Nothing)
                 }
                 Some(_) => Outcome::Fault,
+                None if self.constant(vp, msr).is_some() => Outcome::Done(After::Nothing),
                 None => self.unknown(vp, msr, true),
             },
         }
@@ -207,6 +200,12 @@ impl Cpu {
             }
             None => Outcome::Fault,
         }
+    }
+
+    /// What an MSR of a child always reads, if it is one of those.
+    fn constant(&self, vp: &Vp, msr: u32) -> Option<u64> {
+        let value = self.hv.capabilities.constant_msr(msr);
+        value.filter(|_| !vp.is_root())
     }
 
     /// An MSR that the hypervisor does not virtualize.

@@ -27,7 +27,7 @@ use crate::mem::page_box::{Frame, PageBox};
 use crate::mem::phys::PhysMap;
 use crate::mem::table::PageTable;
 use crate::mem::tlb::{CpuMark, CpuTags};
-use crate::partition::overlay::HYPERCALL_CODE;
+use crate::partition::overlay::hypercall_code;
 use crate::partition::table::{MAX_PARTITIONS, PartitionTable, VpPlace};
 use crate::partition::vp::VpPages;
 use crate::partition::{Partition, PartitionState, Vp, VpRef};
@@ -110,7 +110,7 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
             Mtrrs::read(&ThisProcessor, &msrs, physical_bits)
         }),
         physical_bits,
-        root_pages: root_pages(phys, pool, &clock)?,
+        root_pages: root_pages(phys, pool, &clock, &machine.capabilities)?,
         stats: boxed(phys, pool, StatsPage::new())?,
         lp_stats: boxed(phys, pool, StatsPage::new())?,
         stats_mapped: false.into(),
@@ -154,10 +154,15 @@ fn zeroed(phys: PhysMap, pool: &mut Pool) -> Option<Frame> {
     Some(frame)
 }
 
-fn root_pages(phys: PhysMap, pool: &mut Pool, clock: &ReferenceClock) -> Option<RootPages> {
+fn root_pages(
+    phys: PhysMap,
+    pool: &mut Pool,
+    clock: &ReferenceClock,
+    capabilities: &Capabilities,
+) -> Option<RootPages> {
     let hypercall = zeroed(phys, pool)?;
-    phys.copy_to(hypercall.spfn().address(), &HYPERCALL_CODE)
-        .ok()?;
+    let code = hypercall_code(capabilities);
+    phys.copy_to(hypercall.spfn().address(), &code).ok()?;
     let reference_tsc = boxed(phys, pool, ReferenceTscPage::new())?;
     reference_tsc.publish(clock);
     Some(RootPages {

@@ -38,7 +38,7 @@ fn what_lies_below_comes_back() {
     let (over, writable) = behind(&bench, id, 3).unwrap();
     assert!(over != before && !writable);
     let code: [u8; 4] = bench.read_machine(Spfn(over).address());
-    assert_eq!(code, crate::partition::overlay::HYPERCALL_CODE);
+    assert_eq!(code, [0x0F, 0x01, 0xD9, 0xC3], "VMMCALL, RET");
     // Elsewhere, and away.
     assert_eq!(lay(&mut bench, id, Some(4)), HvStatus::SUCCESS);
     assert_eq!(behind(&bench, id, 3), Some((before, true)));

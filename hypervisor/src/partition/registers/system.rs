@@ -5,13 +5,14 @@ use tlfs::{HvRegisterName as Name, HvRegisterValue};
 use super::{Done, Got, INVALID_VALUE, READ_ONLY, SetEffect, Source, Target, got, set_if, unknown};
 use crate::arch::cpuid::ThisProcessor;
 use crate::arch::state::SystemRegister;
+use crate::hv::Hypervisor;
 use crate::partition::cpuid;
 use crate::partition::validate::{
     canonical, debug_ctl_ok, efer_allowed, efer_ok, pat_ok, spec_ctrl_allowed,
 };
 
-/// IA32_MISC_ENABLE: fast strings. A guest has nothing to choose in it.
-const MISC_ENABLE: u64 = 1;
+/// IA32_MISC_ENABLE. A guest has nothing to choose in it.
+const MISC_ENABLE: u32 = 0x1A0;
 /// Memory type of IA32_MTRR_DEF_TYPE.
 const MTRR_TYPE: u64 = 0xFF;
 const MTRR_WRITE_BACK: u64 = 6;
@@ -75,7 +76,7 @@ pub(super) fn get(source: Source<'_>, name: Name) -> Got {
         Name::EFER => got(vp.hw.efer()),
         Name::APIC_BASE => got(vp.apic.base().value()),
         Name::INITIAL_APIC_ID => got(u64::from(vp.apic.id())),
-        Name::MSR_IA32_MISC_ENABLE => got(MISC_ENABLE),
+        Name::MSR_IA32_MISC_ENABLE => got(misc_enable(source.hv)),
         name if name.name().is_some() && is_absent(name) => got(0_u64),
         _ => Err(unknown(name)),
     }
@@ -98,13 +99,17 @@ pub(super) fn set(target: Target<'_>, name: Name, value: HvRegisterValue) -> Don
         Name::APIC_BASE => set_apic_base(target, value),
         // All VPs share the machine's counter.
         Name::TSC | Name::INITIAL_APIC_ID => Err(READ_ONLY),
-        Name::MSR_IA32_MISC_ENABLE => set_if(value == MISC_ENABLE),
+        Name::MSR_IA32_MISC_ENABLE => set_if(value == misc_enable(target.hv)),
         // Memory is write-back for every guest: a parent that says so is right.
         Name::MSR_MTRR_DEF_TYPE => set_if(value == 0 || value & MTRR_TYPE == MTRR_WRITE_BACK),
         // A barrier that is asked for from outside has nothing to separate.
         Name::PRED_CMD => set_if(value <= 1),
         _ => set_if(value == 0),
     }
+}
+
+fn misc_enable(hv: &Hypervisor) -> u64 {
+    hv.capabilities.constant_msr(MISC_ENABLE).unwrap_or(0)
 }
 
 fn set_efer(target: Target<'_>, value: u64) -> Done {

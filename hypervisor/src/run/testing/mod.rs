@@ -37,7 +37,7 @@ use crate::mem::format::Rights;
 use crate::mem::frames::{GlobalCounts, PartitionSlot};
 use crate::mem::page_box::PageBox;
 use crate::mem::tlb::CpuTags;
-use crate::partition::overlay::HYPERCALL_CODE;
+use crate::partition::overlay::hypercall_code;
 use crate::partition::table::{PartitionGuard, VpPlace, slot_of};
 use crate::partition::{MAX_PARTITIONS, MAX_VPS, Partition, Vp, VpRef};
 use crate::sched::{RunQueue, Slot};
@@ -193,7 +193,8 @@ impl Bench {
         const LARGE: u64 = 1 << 7;
         let page = |number: u64| Gpfn(base.0 + number).address();
         let id = self.caller();
-        self.machine.write(id, page(0), &HYPERCALL_CODE);
+        let code = hypercall_code(&self.cpu.hv.capabilities);
+        self.machine.write(id, page(0), &code);
         let entry = page(2).0 | PRESENT_WRITE;
         self.machine.write(id, page(1), &entry.to_le_bytes());
         let entry = PRESENT_WRITE | LARGE;
