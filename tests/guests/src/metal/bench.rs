@@ -8,8 +8,8 @@ use tlfs::{HvCallCode, HvHypercallInput, HvStatus};
 
 use super::cell::Pages;
 use super::time;
-use crate::println;
 use crate::statistics::Summary;
+use crate::{println, with_hypercall};
 
 /// Samples of a figure.
 pub const COUNT: usize = 1000;
@@ -115,8 +115,8 @@ pub fn hypercall(code: HvCallCode, input: u64, output: &Pages<4096>, wanted: HvS
     let result: u64;
     // SAFETY: changes the registers named (guest sheet 5.1) and the output page.
     unsafe {
-        asm!(
-            "vmmcall",
+        with_hypercall!(asm!(
+            "", @, "",
             inout("rcx") control => _,
             inout("rdx") input => _,
             inout("r8") output.gpa() => _,
@@ -124,7 +124,7 @@ pub fn hypercall(code: HvCallCode, input: u64, output: &Pages<4096>, wanted: HvS
             out("r9") _,
             out("r10") _,
             out("r11") _,
-        );
+        ));
     }
     assert_eq!(result, u64::from(wanted.0));
 }

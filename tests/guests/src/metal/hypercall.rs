@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use super::cell::Pages;
 use super::trap::Fault;
-use crate::probe;
+use crate::{probe, with_hypercall};
 
 static INPUT: Pages<4096> = Pages::new();
 static OUTPUT: Pages<4096> = Pages::new();
@@ -26,8 +26,8 @@ pub fn output_page() -> &'static Pages<4096> {
 /// The exception that the instruction raised.
 pub fn raw(control: u64, rdx: u64, r8: u64) -> Result<HvHypercallResult, Fault> {
     let result: u64;
-    probe!(
-        "vmmcall",
+    with_hypercall!(probe!(
+        "", @, "",
         inout("rcx") control => _,
         inout("rdx") rdx => _,
         inout("r8") r8 => _,
@@ -35,7 +35,7 @@ pub fn raw(control: u64, rdx: u64, r8: u64) -> Result<HvHypercallResult, Fault> 
         out("r9") _,
         out("r10") _,
         out("r11") _
-    )?;
+    ))?;
     Ok(HvHypercallResult::from_bits(result))
 }
 

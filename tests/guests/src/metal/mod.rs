@@ -18,6 +18,7 @@ pub mod memory;
 pub mod serial_input;
 pub mod time;
 pub mod trap;
+pub mod vendor;
 pub mod window;
 
 pub use boot::Boot;

@@ -9,7 +9,7 @@ use guests::metal::cpu::{
 };
 use guests::metal::trap::{Frame, Handler, count, set_handler, vector};
 use guests::metal::{Boot, test, time};
-use guests::{child, read_cr, write_cr};
+use guests::{child, read_cr, with_hypercall, write_cr};
 
 child!(main);
 
@@ -319,7 +319,7 @@ fn errors() {
 fn shadow() {
     let after: u64;
     apic::self_ipi(LOW);
-    // SAFETY: handlers preserve all registers; CPUID and VMMCALL change the ones named.
+    // SAFETY: handlers preserve all registers; CPUID and hypercalls change the ones named.
     unsafe {
         core::arch::asm!("sti", "nop", "2:", "nop", "cli", "lea {}, [rip + 2b]", out(reg) after);
     }
@@ -350,13 +350,9 @@ fn shadow() {
     let after: u64;
     // SAFETY: as above; a hypercall with code 0xFFFF only reports that.
     unsafe {
-        core::arch::asm!(
-            "sti",
-            "vmmcall",
-            "2:",
-            "nop",
-            "cli",
-            "lea {after}, [rip + 2b]",
+        use core::arch::asm;
+        with_hypercall!(asm!(
+            "sti", @, "2:\nnop\ncli\nlea {after}, [rip + 2b]",
             after = out(reg) after,
             inout("rcx") 0xFFFFu64 => _,
             out("rax") _,
@@ -365,9 +361,9 @@ fn shadow() {
             out("r9") _,
             out("r10") _,
             out("r11") _,
-        );
+        ));
     }
-    assert_eq!(RIP.get(), after, "VMMCALL in the shadow");
+    assert_eq!(RIP.get(), after, "a hypercall in the shadow");
     apic::self_ipi(LOW);
     let after: u64;
     // SAFETY: as above; SS gets the selector that it has.

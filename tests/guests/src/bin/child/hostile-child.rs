@@ -8,6 +8,7 @@
 use guests::metal::cell::Pages;
 use guests::metal::cpu::{cpuid, rdmsr, wrmsr};
 use guests::metal::trap::vector;
+use guests::metal::vendor::vendor;
 use guests::metal::window::{Registers, call};
 use guests::metal::{Boot, apic};
 use guests::rng::Rng;
@@ -24,7 +25,7 @@ child!(main);
 
 /// What a random address of RAM is replaced by: pages of which nothing else depends.
 static PLAYGROUND: Pages<{ 32 * 4096 }> = Pages::new();
-/// VMMCALL, RET.
+/// A hypercall, RET.
 static CODE: Pages<4096> = Pages::new();
 
 /// End of the RAM that the definition gives.
@@ -35,7 +36,7 @@ fn main(boot: &Boot) {
     let calls = boot.number("calls").unwrap_or(100_000);
     println!("seed {seed}, {calls} calls");
     apic::enable();
-    CODE.write(&[0x0F, 0x01, 0xD9, 0xC3]);
+    CODE.write(&vendor().hypercall_page());
     let mut rng = Rng::new(seed);
     let mut tally = Tally::<1024>::new();
     for number in 0..calls {

@@ -5,6 +5,7 @@
 use guests::metal::cell::{Global, Pages};
 use guests::metal::cpu::{cpuid, rdmsr};
 use guests::metal::trap::{Fault, Frame, Handler, set_gate_present, set_handler, vector};
+use guests::metal::vendor::vendor;
 use guests::metal::window::{CodePages, Registers, call};
 use guests::metal::{Boot, memory, test};
 use guests::{child, println, probe, read_cr, write_cr};
@@ -26,7 +27,7 @@ static TRACED: Global<usize> = Global::new(0);
 static LIMIT: Global<usize> = Global::new(0);
 
 fn main(boot: &Boot) {
-    test("svm instructions", svm_instructions);
+    test("virtualization instructions", virtualization_instructions);
     if !boot.has("bare") {
         test("hidden instructions", hidden_instructions);
         test("time with processor number", time_with_processor_number);
@@ -61,30 +62,49 @@ fn run(bytes: &[u8]) -> Option<u8> {
     vector_of(result)
 }
 
-fn svm_instructions() {
-    let forbidden: [(&str, [u8; 3]); 7] = [
-        ("vmrun", [0x0F, 0x01, 0xD8]),
-        ("vmload", [0x0F, 0x01, 0xDA]),
-        ("vmsave", [0x0F, 0x01, 0xDB]),
-        ("stgi", [0x0F, 0x01, 0xDC]),
-        ("clgi", [0x0F, 0x01, 0xDD]),
-        ("skinit", [0x0F, 0x01, 0xDE]),
-        ("invlpga", [0x0F, 0x01, 0xDF]),
+/// Neither vendor's virtualization is offered: what one has is #UD by CPUID, what the other has is none of the
+/// processor's.
+fn virtualization_instructions() {
+    let svm: [(&str, &[u8]); 7] = [
+        ("vmrun", &[0x0F, 0x01, 0xD8]),
+        ("vmload", &[0x0F, 0x01, 0xDA]),
+        ("vmsave", &[0x0F, 0x01, 0xDB]),
+        ("stgi", &[0x0F, 0x01, 0xDC]),
+        ("clgi", &[0x0F, 0x01, 0xDD]),
+        ("skinit", &[0x0F, 0x01, 0xDE]),
+        ("invlpga", &[0x0F, 0x01, 0xDF]),
     ];
-    for (name, bytes) in forbidden {
-        assert_eq!(run(&bytes), Some(vector::UNDEFINED), "{name}");
+    // The memory operand of those that have one is [RAX].
+    let vmx: [(&str, &[u8]); 13] = [
+        ("vmlaunch", &[0x0F, 0x01, 0xC2]),
+        ("vmresume", &[0x0F, 0x01, 0xC3]),
+        ("vmxoff", &[0x0F, 0x01, 0xC4]),
+        ("vmfunc", &[0x0F, 0x01, 0xD4]),
+        ("vmread", &[0x0F, 0x78, 0xC1]),
+        ("vmwrite", &[0x0F, 0x79, 0xC8]),
+        ("vmptrld", &[0x0F, 0xC7, 0x30]),
+        ("vmptrst", &[0x0F, 0xC7, 0x38]),
+        ("vmclear", &[0x66, 0x0F, 0xC7, 0x30]),
+        ("vmxon", &[0xF3, 0x0F, 0xC7, 0x30]),
+        ("invept", &[0x66, 0x0F, 0x38, 0x80, 0x08]),
+        ("invvpid", &[0x66, 0x0F, 0x38, 0x81, 0x08]),
+        ("getsec", &[0x0F, 0x37]),
+    ];
+    for (name, bytes) in svm.into_iter().chain(vmx) {
+        assert_eq!(run(bytes), Some(vector::UNDEFINED), "{name}");
     }
 }
 
-/// What CPUID hides is #UD.
+/// What CPUID hides is #UD, and so is the hypercall of the other vendor.
 fn hidden_instructions() {
     assert_eq!(cpuid(1, 0).ecx & 1 << 3, 0, "MONITOR");
+    let other = vendor().no_hypercall();
     let hidden: [(&str, &[u8]); 6] = [
         ("monitor", &[0x0F, 0x01, 0xC8]),
         ("mwait", &[0x0F, 0x01, 0xC9]),
         ("monitorx", &[0x0F, 0x01, 0xFA]),
         ("mwaitx", &[0x0F, 0x01, 0xFB]),
-        ("vmcall", &[0x0F, 0x01, 0xC1]),
+        ("the other vendor's hypercall", &other),
         ("rsm", &[0x0F, 0xAA]),
     ];
     for (name, bytes) in hidden {
@@ -284,13 +304,14 @@ fn debug_registers() {
 /// hypervisor completes, and one that the root completes; behind a repeated one after each element. DR6 tells the reason, and
 /// keeps what it said before.
 fn single_step(bare: bool) {
+    let hypercall = vendor().hypercall();
     // Name, bytes, where #DB comes from the instruction's first byte on, and whether it needs no hypervisor.
     let all: [(&str, &[u8], &[u64], bool); 9] = [
         ("nop", &[0x90], &[1, 2], true),
         ("cpuid", &[0x0F, 0xA2], &[2, 3], true),
         ("rdmsr", &[0x0F, 0x32], &[2, 3], false),
         ("wrmsr", &[0x0F, 0x30], &[2, 3], false),
-        ("vmmcall", &[0x0F, 0x01, 0xD9], &[3, 4], false),
+        ("hypercall", &hypercall, &[3, 4], false),
         ("out", &[0xE6, 0x80], &[2, 3], true),
         ("in", &[0x66, 0xED], &[2, 3], true),
         ("outsb", &[0x6E], &[1, 2], true),
@@ -310,7 +331,7 @@ fn single_step(bare: bool) {
         let first = address + head.len() as u64;
         LIMIT.set(traps.len());
         let mut registers = Registers {
-            // For RDMSR and WRMSR; for VMMCALL it is a call with a rep count, which is refused.
+            // For RDMSR and WRMSR; for the hypercall it is one with a rep count, which is refused.
             rcx: u64::from(HV_X64_MSR_GUEST_OS_ID),
             ..Registers::default()
         };

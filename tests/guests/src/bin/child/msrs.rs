@@ -9,6 +9,7 @@ use core::fmt::Debug;
 use guests::metal::cell::Pages;
 use guests::metal::cpu::{cpuid, rdmsr, tsc, wrmsr};
 use guests::metal::trap::{Fault, vector};
+use guests::metal::vendor::{Vendor, vendor};
 use guests::metal::window::{Registers, call};
 use guests::metal::{Boot, memory, test, time};
 use guests::rng::Rng;
@@ -44,6 +45,7 @@ fn main(boot: &Boot) {
         unknown_msrs(boot.number("seed").unwrap_or(1))
     });
     test("msrs of hidden features", msrs_of_hidden_features);
+    test("msrs that a kernel takes for granted", constant_msrs);
     test("synthetic msrs by privilege", synthetic_by_privilege);
     test("vp index", vp_index);
     test("reference time", reference_time);
@@ -208,6 +210,30 @@ fn msrs_of_hidden_features() {
     }
 }
 
+/// What stock kernels access without a look at CPUID: it reads the same whatever is written. The other vendor's are absent.
+fn constant_msrs() {
+    const MICROCODE_REVISION: u32 = 0x8B;
+    const MISC_ENABLE: u32 = 0x1A0;
+    const PLATFORM_ID: u32 = 0x17;
+    const HWCR: u32 = 0xC001_0015;
+    const DE_CFG: u32 = 0xC001_1029;
+    let (own, others) = match vendor() {
+        Vendor::Amd => ([HWCR, DE_CFG], [PLATFORM_ID, PLATFORM_ID]),
+        Vendor::Intel => ([PLATFORM_ID, PLATFORM_ID], [HWCR, DE_CFG]),
+    };
+    for msr in [MICROCODE_REVISION, MISC_ENABLE].into_iter().chain(own) {
+        let value = rdmsr(msr).unwrap_or_else(|fault| panic!("MSR {msr:#x}: {fault:x?}"));
+        for written in [0, u64::MAX, value] {
+            wrmsr(msr, written).unwrap_or_else(|fault| panic!("MSR {msr:#x}: {fault:x?}"));
+            assert_eq!(rdmsr(msr), Ok(value), "MSR {msr:#x}");
+        }
+    }
+    let misc = rdmsr(MISC_ENABLE).expect("just read");
+    // Fast strings; NX is not off, CPUID is not cut.
+    assert_eq!(misc & (1 | 1 << 22 | 1 << 34), 1);
+    others.into_iter().for_each(absent);
+}
+
 /// Whether a synthetic MSR exists for a child with these privileges and features; `None` where both are fine.
 fn offered(msr: u32, privileges: Privileges) -> Option<bool> {
     let has = |privilege: Privileges| Some(privileges.0 & privilege.0 != 0);
@@ -310,6 +336,7 @@ fn frequencies() {
 /// Guest sheet 4.1 and 4.2.
 fn hypercall_page() {
     const MARK: u8 = 0x5A;
+    let code = vendor().hypercall_page();
     let page = OVERLAID.gpa();
     let first = || memory::read::<[u8; 4]>(page);
     OVERLAID.fill(MARK);
@@ -327,7 +354,7 @@ fn hypercall_page() {
     assert_eq!(rdmsr(HV_X64_MSR_GUEST_OS_ID), Ok(id));
     wrmsr(HV_X64_MSR_HYPERCALL, page | 1).expect("a page of ours");
     assert_eq!(rdmsr(HV_X64_MSR_HYPERCALL), Ok(page | 1));
-    assert_eq!(first(), [0x0F, 0x01, 0xD9, 0xC3], "VMMCALL, RET");
+    assert_eq!(first(), code, "hypercall, RET");
     // Reserved bits are kept.
     wrmsr(HV_X64_MSR_HYPERCALL, page | 0x7F1).expect("RsvdP bits");
     assert_eq!(rdmsr(HV_X64_MSR_HYPERCALL), Ok(page | 0x7F1));
@@ -354,7 +381,7 @@ fn hypercall_page() {
 
     let write = probe!("mov byte ptr [{page}], 0x90", page = in(reg) page);
     refused("writing the hypercall page", write);
-    assert_eq!(first(), [0x0F, 0x01, 0xD9, 0xC3]);
+    assert_eq!(first(), code);
     refused(
         "a page outside of memory",
         wrmsr(HV_X64_MSR_HYPERCALL, 1 << 60 | 1),
@@ -363,7 +390,7 @@ fn hypercall_page() {
     wrmsr(HV_X64_MSR_HYPERCALL, page).expect("disable");
     assert_eq!(first(), [MARK; 4], "what was below reappears");
     wrmsr(HV_X64_MSR_HYPERCALL, page | 1).expect("enable again");
-    assert_eq!(first(), [0x0F, 0x01, 0xD9, 0xC3]);
+    assert_eq!(first(), code);
     wrmsr(HV_X64_MSR_GUEST_OS_ID, 0).expect("GUEST_OS_ID");
     assert_eq!(
         rdmsr(HV_X64_MSR_HYPERCALL).map(|value| value & 1),

@@ -5,6 +5,7 @@
 
 use guests::metal::cpu::{cpuid, inb, outb, rdmsr, wrmsr};
 use guests::metal::trap::{Handler, set_handler, vector};
+use guests::metal::vendor::vendor;
 use guests::metal::window::{CodePages, Registers, call};
 use guests::metal::{Boot, apic, hypercall, memory, test, time};
 use guests::{child, println};
@@ -28,8 +29,9 @@ const HARMLESS: [&[u8]; 9] = [
     &[0xF2],
     &[0x3E, 0xF3, 0x64, 0x4F],
 ];
-/// Of these, those without a meaning for VMMCALL: with F2 or F3 it is another instruction, and manuals differ over 66.
-const HARMLESS_TO_VMMCALL: [&[u8]; 5] = [&[], &[0x3E], &[0x2E, 0x36], &[0x67], &[0x48]];
+/// Of these, those without a meaning for VMMCALL and VMCALL: with F2 or F3 it is another instruction or none, and manuals
+/// differ over 66.
+const HARMLESS_TO_HYPERCALL: [&[u8]; 5] = [&[], &[0x3E], &[0x2E, 0x36], &[0x67], &[0x48]];
 /// `inc r9` four times, then `ret`: an execution that goes on anywhere but at its first byte counts something else.
 const COUNTER: [u8; 13] = [
     0x49, 0xFF, 0xC1, 0x49, 0xFF, 0xC1, 0x49, 0xFF, 0xC1, 0x49, 0xFF, 0xC1, 0xC3,
@@ -122,7 +124,7 @@ fn main(boot: &Boot) {
     }
     test("faults point at the first prefix", faults);
     test("wrmsr", wrmsr_instruction);
-    test("vmmcall", vmmcall_instruction);
+    test("hypercall", hypercall_instruction);
     test("hlt", hlt_instruction);
 }
 
@@ -202,7 +204,8 @@ fn wrmsr_instruction() {
 }
 
 /// A call that every partition may make about itself: its privileges, which CPUID tells too.
-fn vmmcall_instruction() {
+fn hypercall_instruction() {
+    let instruction = vendor().hypercall();
     let (input, output) = (hypercall::input_page(), hypercall::output_page());
     let registers = Registers {
         rax: u64::MAX,
@@ -215,8 +218,8 @@ fn vmmcall_instruction() {
         ..Registers::default()
     };
     let case = Case {
-        prefixes: &HARMLESS_TO_VMMCALL,
-        ..Case::new(&[0x0F, 0x01, 0xD9])
+        prefixes: &HARMLESS_TO_HYPERCALL,
+        ..Case::new(&instruction)
     };
     input.fill(0);
     let property = HvInputGetPartitionProperty {

@@ -8,12 +8,13 @@ use guests::metal::Boot;
 use guests::metal::cpu::{rdmsr, wrmsr};
 use guests::metal::memory::virtual_address;
 use guests::metal::trap::{Fault, vector};
+use guests::metal::vendor::{Vendor, vendor};
 use guests::root::child::{RWX, VMM_FLAGS};
 use guests::root::interrupts::{PROVIDED, hypervisor_pages, provided_page};
 use guests::root::memory::{self, PAGE};
 use guests::root::stats::{self, Holdings};
 use guests::root::{Child, Root, Vp, report};
-use guests::{check, fail, ok, probe, read_cr, root};
+use guests::{check, fail, ok, probe, read_cr, root, write_cr};
 use tlfs::{
     HvCallCode, HvHypercallInput, HvStatsAreaType, HvStatsObjectIdentity, HvStatsObjectType,
     HvStatus,
@@ -233,20 +234,34 @@ fn local_apic() {
     ok!("the page of the local APIC");
 }
 
-/// MSRs that belong to virtualization.
+/// What belongs to virtualization, by either vendor.
 fn processor_registers() {
     const EFER: u32 = 0xC000_0080;
     const SVME: u64 = 1 << 12;
-    const HSAVE: u32 = 0xC001_0117;
-    const VM_CR: u32 = 0xC001_0114;
+    const VMXE: u64 = 1 << 13;
     const UNKNOWN_SYNTHETIC: u32 = 0x4000_01FE;
+    // VM_HSAVE_PA and VM_CR; VMX_BASIC and EPT_VPID_CAP.
+    let registers = match vendor() {
+        Vendor::Amd => [0xC001_0117, 0xC001_0114],
+        Vendor::Intel => [0x480, 0x48C],
+    };
     let efer = rdmsr(EFER).unwrap_or_else(|fault| fail!("EFER: {fault:x?}"));
     report::same(efer & SVME, 0, "EFER.SVME");
     general_protection(wrmsr(EFER, efer | SVME), "EFER.SVME");
     report::same(rdmsr(EFER), Ok(efer), "EFER after that");
-    general_protection(rdmsr(HSAVE), "the host save area");
-    general_protection(wrmsr(HSAVE, 0x1000), "the host save area");
-    general_protection(wrmsr(VM_CR, 0x10), "VM_CR");
+    let cr4 = read_cr!(4);
+    report::same(cr4 & VMXE, 0, "CR4.VMXE");
+    // On AMD's the bit is reserved, but QEMU's software CPU takes it, and refuses to run the VP afterwards.
+    if vendor() == Vendor::Intel {
+        general_protection(write_cr!(4, cr4 | VMXE), "CR4.VMXE");
+    }
+    for msr in registers {
+        general_protection(rdmsr(msr), "an MSR of virtualization");
+        general_protection(wrmsr(msr, 0x1000), "an MSR of virtualization");
+    }
+    const FEATURE_CONTROL: u32 = 0x3A;
+    report::same(rdmsr(FEATURE_CONTROL), Ok(1), "feature control: locked");
+    general_protection(wrmsr(FEATURE_CONTROL, 5), "feature control");
     general_protection(rdmsr(UNKNOWN_SYNTHETIC), "an unknown synthetic MSR");
     general_protection(wrmsr(UNKNOWN_SYNTHETIC, 1), "an unknown synthetic MSR");
     for (name, result) in [
@@ -255,6 +270,13 @@ fn processor_registers() {
         ("VMSAVE", probe!("vmsave rax", in("rax") 0x1000u64)),
         ("CLGI", probe!("clgi")),
         ("STGI", probe!("stgi")),
+        ("VMXOFF", probe!("vmxoff")),
+        ("VMLAUNCH", probe!("vmlaunch")),
+        (
+            "VMREAD",
+            probe!("vmread {v}, {f}", v = out(reg) _, f = in(reg) 0u64),
+        ),
+        ("INVEPT", probe!("invept {t}, [rsp]", t = in(reg) 2u64)),
     ] {
         match result {
             Err(fault) if fault.vector == vector::UNDEFINED => {}
