@@ -2,7 +2,7 @@
 //! partition, or of all children. A set bit intercepts; where the bits are is the vendor's [`Layout`].
 
 use super::page::HwPages;
-use super::{Capabilities, svm};
+use super::{Capabilities, svm, vmx};
 use crate::mem::addr::{PAGE_SIZE, Spa};
 
 /// Which accesses to an MSR are intercepted.
@@ -82,6 +82,7 @@ pub struct PermissionMaps {
 const fn layout(capabilities: &Capabilities) -> &'static Layout {
     match capabilities {
         Capabilities::Svm(_) => &svm::PERMISSIONS,
+        Capabilities::Vmx(_) => &vmx::PERMISSIONS,
     }
 }
 

@@ -6,9 +6,12 @@
 
 pub mod constants;
 pub mod cpuid;
+mod debug;
 pub mod exit;
 pub mod fpu;
 pub mod maps;
+mod merge;
+pub mod msr;
 pub mod page;
 pub mod section;
 pub mod state;

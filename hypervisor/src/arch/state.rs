@@ -133,6 +133,41 @@ impl Segment {
     pub const fn dpl(&self) -> u8 {
         ((self.attributes >> 5) & 3) as u8
     }
+
+    /// The same with the granularity that its limit needs. Processors do not keep that bit of a register, or want it to fit.
+    pub const fn with_granularity_of_limit(&self) -> Self {
+        let granular = if self.limit > 0xF_FFFF {
+            Self::GRANULAR
+        } else {
+            0
+        };
+        Self {
+            attributes: self.attributes & !Self::GRANULAR | granular,
+            ..*self
+        }
+    }
+
+    /// All segment registers after RESET (AMD manual volume 2, table 14-1; SDM volume 3, table 10-1).
+    pub fn after_reset() -> impl Iterator<Item = (SegmentName, Self)> {
+        let data = |attributes| Self {
+            limit: 0xFFFF,
+            attributes,
+            ..Self::default()
+        };
+        SegmentName::ALL.into_iter().map(move |name| {
+            let segment = match name {
+                SegmentName::Cs => Self {
+                    base: 0xFFFF_0000,
+                    selector: 0xF000,
+                    ..data(0x9B)
+                },
+                SegmentName::Ldtr => data(0x82),
+                SegmentName::Tr => data(0x8B),
+                _ => data(0x93),
+            };
+            (name, segment)
+        })
+    }
 }
 
 /// The segment registers, numbered as the TLFS registers 0x60000 and up.
@@ -178,6 +213,14 @@ pub struct TableRegister {
     pub base: u64,
     /// Offset of its last byte.
     pub limit: u16,
+}
+
+impl TableRegister {
+    /// The state after RESET.
+    pub const AFTER_RESET: Self = Self {
+        base: 0,
+        limit: 0xFFFF,
+    };
 }
 
 /// Registers outside the general ones that are plain 64-bit values: MSRs that the processor keeps with the VP.
@@ -262,6 +305,24 @@ pub mod cr0 {
     pub const CD: u64 = 1 << 30;
     /// Paging.
     pub const PG: u64 = 1 << 31;
+}
+
+/// DR6 bits used by the hypervisor.
+pub mod dr6 {
+    /// Which of DR0 to DR3 matched.
+    pub const MATCHES: u64 = 0xF;
+    /// An access to a debug register was refused.
+    pub const BD: u64 = 1 << 13;
+    /// Single step.
+    pub const BS: u64 = 1 << 14;
+}
+
+/// DR7 bits used by the hypervisor.
+pub mod dr7 {
+    /// Any of these makes DR0 to DR3 act.
+    pub const ENABLED: u64 = 0xFF;
+    /// General detect.
+    pub const GD: u64 = 1 << 13;
 }
 
 /// EFER bits used by the hypervisor.

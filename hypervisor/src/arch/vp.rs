@@ -1,16 +1,17 @@
 //! The choice between vendors, made once per machine.
 
-use super::cpuid::{CpuidSource, ThisProcessor};
-use super::exit::{Event, Exit, IoExit, NestedFault};
-use super::page::HwPages;
-use super::state::{Gprs, Segment, SegmentName, SystemRegister, TableRegister};
-use super::svm;
-use super::{Counters, Flush, Refusal, VcpuConfig};
 use tlfs::HvProcessorVendor;
 
 use super::constants::{self, ConstantMsr};
+use super::cpuid::{CpuidSource, ThisProcessor};
+use super::exit::{Event, Exit, IoExit, NestedFault};
+use super::msr::{MsrSource, ThisProcessorMsrs};
+use super::page::HwPages;
+use super::state::{Gprs, Segment, SegmentName, SystemRegister, TableRegister};
+use super::{Counters, Flush, Refusal, VcpuConfig};
+use super::{svm, vmx};
 use crate::mem::addr::Spa;
-use crate::mem::format::{LeafSize, Npt, Pat, SecondLevel};
+use crate::mem::format::{Ept, LeafSize, Npt, Pat, SecondLevel};
 use crate::mem::tlb::TagKind;
 
 /// What the machine's virtualization can do.
@@ -18,6 +19,8 @@ use crate::mem::tlb::TagKind;
 pub enum Capabilities {
     /// AMD SVM.
     Svm(svm::Capabilities),
+    /// Intel VMX.
+    Vmx(vmx::Capabilities),
 }
 
 impl Capabilities {
@@ -25,6 +28,7 @@ impl Capabilities {
     pub const fn vendor(&self) -> HvProcessorVendor {
         match self {
             Self::Svm(_) => HvProcessorVendor::AMD,
+            Self::Vmx(_) => HvProcessorVendor::INTEL,
         }
     }
 
@@ -32,6 +36,7 @@ impl Capabilities {
     pub const fn hypercall_instruction(&self) -> [u8; 3] {
         match self {
             Self::Svm(_) => [0x0F, 0x01, 0xD9],
+            Self::Vmx(_) => [0x0F, 0x01, 0xC1],
         }
     }
 
@@ -39,6 +44,7 @@ impl Capabilities {
     pub fn constant_msr(&self, msr: u32) -> Option<u64> {
         let all: &[ConstantMsr] = match self {
             Self::Svm(_) => &constants::AMD,
+            Self::Vmx(_) => &constants::INTEL,
         };
         let found = all.iter().find(|entry| entry.number == msr);
         found.map(|entry| entry.value)
@@ -48,6 +54,7 @@ impl Capabilities {
     pub const fn tlb_tags(&self) -> u32 {
         match self {
             Self::Svm(caps) => caps.asids,
+            Self::Vmx(_) => vmx::VPIDS,
         }
     }
 
@@ -57,6 +64,7 @@ impl Capabilities {
             Self::Svm(caps) => TagKind::Asid {
                 flush_by_asid: caps.flush_by_asid,
             },
+            Self::Vmx(_) => TagKind::Vpid,
         }
     }
 
@@ -73,16 +81,23 @@ impl Capabilities {
                 // Nested tables use the host's PAT.
                 SecondLevel::Npt(Npt::new(physical_bits, guest_bits, Pat::PARTITA, largest))
             }
+            Self::Vmx(caps) => {
+                let features = caps.ept_features(largest);
+                SecondLevel::Ept(Ept::new(physical_bits, guest_bits, features))
+            }
         }
     }
 }
 
-/// What this processor can do. `vm_cr` reads AMD's MSR VM_CR and is called only where it exists.
+/// What this processor can do. MSRs are read only where CPUID tells of them.
 ///
 /// # Errors
 /// Why it cannot run the hypervisor.
-pub fn probe(cpu: &impl CpuidSource, vm_cr: impl FnOnce() -> u64) -> Result<Capabilities, Refusal> {
-    svm::probe(cpu, vm_cr).map(Capabilities::Svm)
+pub fn probe(cpu: &impl CpuidSource, msrs: &impl MsrSource) -> Result<Capabilities, Refusal> {
+    match svm::probe(cpu, msrs) {
+        Err(Refusal::NoVirtualization) => vmx::probe(cpu, msrs).map(Capabilities::Vmx),
+        other => other.map(Capabilities::Svm),
+    }
 }
 
 /// What the processor that this runs on can do.
@@ -93,8 +108,8 @@ pub fn probe(cpu: &impl CpuidSource, vm_cr: impl FnOnce() -> u64) -> Result<Capa
 /// # Safety
 /// Ring 0.
 pub unsafe fn probe_here() -> Result<Capabilities, Refusal> {
-    // SAFETY: ring 0 by contract, and `probe` asks only where CPUID tells of SVM.
-    probe(&ThisProcessor, || unsafe { svm::read_vm_cr() })
+    // SAFETY: ring 0 by contract, and `probe` asks only for MSRs that exist.
+    probe(&ThisProcessor, &unsafe { ThisProcessorMsrs::new() })
 }
 
 /// The virtualization state of one physical processor.
@@ -102,6 +117,8 @@ pub unsafe fn probe_here() -> Result<Capabilities, Refusal> {
 pub enum Processor {
     /// AMD SVM.
     Svm(svm::Processor),
+    /// Intel VMX.
+    Vmx(vmx::Processor),
 }
 
 impl Processor {
@@ -111,14 +128,19 @@ impl Processor {
     /// Turns virtualization on for this processor.
     ///
     /// # Safety
-    /// As [`svm::Processor::enable`]: probed, ring 0 on processor `index` with its final GS base and TR, and the value
-    /// stays on this processor.
+    /// As [`svm::Processor::enable`] and [`vmx::Processor::enable`]: probed, ring 0 on processor `index` with its final
+    /// descriptor tables and GS base, and the value stays on this processor.
     pub unsafe fn enable(index: u32, pages: [HwPages; Self::PAGES], caps: &Capabilities) -> Self {
-        let [host_save, host_state] = pages;
-        match caps {
-            Capabilities::Svm(caps) => {
-                // SAFETY: the caller's obligations are the same.
-                Self::Svm(unsafe { svm::Processor::enable(index, host_save, host_state, caps) })
+        let [first, second] = pages;
+        // SAFETY: the caller's obligations are the same.
+        unsafe {
+            match caps {
+                Capabilities::Svm(caps) => {
+                    Self::Svm(svm::Processor::enable(index, first, second, caps))
+                }
+                Capabilities::Vmx(caps) => {
+                    Self::Vmx(vmx::Processor::enable(index, first, second, caps))
+                }
             }
         }
     }
@@ -134,6 +156,7 @@ impl Processor {
     pub const fn counters(&self) -> &Counters {
         match self {
             Self::Svm(p) => &p.counters,
+            Self::Vmx(p) => &p.counters,
         }
     }
 
@@ -141,15 +164,22 @@ impl Processor {
     pub const fn counters_mut(&mut self) -> &mut Counters {
         match self {
             Self::Svm(p) => &mut p.counters,
+            Self::Vmx(p) => &mut p.counters,
         }
     }
 }
 
 /// The hardware half of a virtual processor.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a VP has a page to itself, whichever it is"
+)]
 pub enum VpHw {
     /// AMD SVM.
     Svm(svm::Vcpu),
+    /// Intel VMX.
+    Vmx(vmx::Vcpu),
 }
 
 macro_rules! forward {
@@ -160,6 +190,7 @@ macro_rules! forward {
             pub fn $name(&$($mut)? self $(, $arg: $ty)*) $(-> $ret)? {
                 match self {
                     Self::Svm(vcpu) => vcpu.$name($($arg),*),
+                    Self::Vmx(vcpu) => vcpu.$name($($arg),*),
                 }
             }
         )+
@@ -174,6 +205,7 @@ impl VpHw {
     pub fn new(page: HwPages, caps: &Capabilities, config: &VcpuConfig) -> Self {
         match caps {
             Capabilities::Svm(caps) => Self::Svm(svm::Vcpu::new(page, *caps, config)),
+            Capabilities::Vmx(caps) => Self::Vmx(vmx::Vcpu::new(page, *caps, config)),
         }
     }
 
@@ -181,18 +213,38 @@ impl VpHw {
     pub fn into_page(self) -> HwPages {
         match self {
             Self::Svm(vcpu) => vcpu.into_page(),
+            Self::Vmx(vcpu) => vcpu.into_page(),
         }
     }
 
-    /// Runs the VP on this processor until it leaves the guest, interrupts off before and after; see [`svm::Vcpu::run`].
+    /// Runs the VP on this processor until it leaves the guest, interrupts off before and after; see [`svm::Vcpu::run`] and
+    /// [`vmx::Vcpu::run`].
     ///
     /// # Safety
-    /// As [`svm::Vcpu::run`]: `processor` is this one, and the VP's tables and maps leave the hypervisor alone.
+    /// As there: `processor` is this one, the VP that it ran before has left it ([`Self::leave`]), and the VP's tables and
+    /// maps leave the hypervisor alone.
     #[inline]
     pub unsafe fn run(&mut self, processor: &mut Processor) -> Exit {
-        match (self, processor) {
-            // SAFETY: the caller's obligations are the same.
-            (Self::Svm(vcpu), Processor::Svm(processor)) => unsafe { vcpu.run(processor) },
+        // SAFETY: the caller's obligations are the same.
+        unsafe {
+            match (self, processor) {
+                (Self::Svm(vcpu), Processor::Svm(processor)) => vcpu.run(processor),
+                (Self::Vmx(vcpu), Processor::Vmx(processor)) => vcpu.run(processor),
+                _ => unreachable!("a VP of another vendor's"),
+            }
+        }
+    }
+
+    /// The VP leaves this processor, since another one is to run here. Its registers can be read and changed as before.
+    ///
+    /// # Safety
+    /// The VP last ran here, or never.
+    pub unsafe fn leave(&mut self) {
+        match self {
+            // VMRUN and #VMEXIT leave nothing in the processor.
+            Self::Svm(_) => {}
+            // SAFETY: the caller's obligation is the same.
+            Self::Vmx(vcpu) => unsafe { vcpu.leave() },
         }
     }
 

@@ -12,7 +12,7 @@ use super::addr::{Gpfn, PAGE_SHIFT, Spfn};
 use super::format::{Format, Leaf, LeafSize, MemoryType, Rights};
 use super::table::{FrameSource, PageTable, Stopped, TableMemory};
 use crate::arch::cpuid::CpuidSource;
-use crate::arch::vmx::capabilities::MsrSource;
+use crate::arch::msr::MsrSource;
 
 const MSR_CAPABILITIES: u32 = 0xFE;
 const MSR_DEFAULT_TYPE: u32 = 0x2FF;

@@ -19,7 +19,13 @@ impl Cpu {
         exit
     }
 
-    /// Puts `to` into the processor in place of `from`.
+    /// The VP in hand will not be it any more.
+    pub(super) fn leave(vp: &mut Vp) {
+        // SAFETY: a VP in hand runs on this processor.
+        unsafe { vp.hw.leave() }
+    }
+
+    /// Puts the floating point state of `to` into the processor in place of that of `from`.
     pub(super) fn switch_fpu(&mut self, from: Option<&mut Vp>, to: &Vp) {
         let from = from.map(|vp| &mut vp.fpu);
         // SAFETY: this processor's unit; the VP in hand is the one whose state is in it.

@@ -309,8 +309,15 @@ fn register_ok(register: SystemRegister, value: u64) -> bool {
         SystemRegister::Pat => validate::pat_ok(value),
         SystemRegister::DebugCtl => validate::debug_ctl_ok(value),
         SystemRegister::SpecCtrl => value & !validate::spec_ctrl_allowed(&ThisProcessor) == 0,
-        SystemRegister::TscAux => value >> 32 == 0,
-        _ => true,
+        SystemRegister::TscAux | SystemRegister::Sfmask => value >> 32 == 0,
+        SystemRegister::Lstar
+        | SystemRegister::Cstar
+        | SystemRegister::KernelGsBase
+        | SystemRegister::FsBase
+        | SystemRegister::GsBase
+        | SystemRegister::SysenterEsp
+        | SystemRegister::SysenterEip => validate::canonical(value),
+        SystemRegister::Star | SystemRegister::SysenterCs => true,
     }
 }
 

@@ -95,6 +95,7 @@ impl Cpu {
 
     pub(super) fn switch(&mut self, mut from: PageBox<Vp>, to: PageBox<Vp>) -> PageBox<Vp> {
         self.switch_fpu(Some(&mut from), &to);
+        Self::leave(&mut from);
         self.hv.lp_stats.count(lp::CONTEXT_SWITCHES);
         to.stats.count(counter::LOGICAL_PROCESSOR_DISPATCHES);
         let who = from.who;

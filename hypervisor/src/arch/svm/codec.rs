@@ -1,4 +1,4 @@
-//! Events in the processor's form, and what becomes of exceptions that meet.
+//! Events in the processor's form.
 
 use crate::arch::exit::Event;
 use crate::arch::state::vector;
@@ -38,53 +38,10 @@ pub(super) fn decode(raw: u64, length: u8) -> Option<Event> {
     })
 }
 
-/// What an exception raised in delivery of another becomes.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Combined {
-    /// Itself.
-    Second,
-    /// #DF.
-    DoubleFault,
-    /// Shutdown.
-    TripleFault,
-}
-
-/// What an exception raised while another is delivered becomes: manual volume 2, 8.2.9.
-pub(super) const fn combine(first: u8, second: u8) -> Combined {
-    const fn contributory(vector: u8) -> bool {
-        matches!(vector, vector::DE | 10..=13)
-    }
-    let second_counts = contributory(second) || second == vector::PF;
-    if first == vector::DF {
-        if second_counts {
-            Combined::TripleFault
-        } else {
-            Combined::Second
-        }
-    } else if (contributory(first) && contributory(second))
-        || (first == vector::PF && second_counts)
-    {
-        Combined::DoubleFault
-    } else {
-        Combined::Second
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn faults_in_delivery_follow_the_double_fault_table() {
-        assert_eq!(combine(vector::GP, vector::GP), Combined::DoubleFault);
-        assert_eq!(combine(vector::PF, vector::PF), Combined::DoubleFault);
-        assert_eq!(combine(vector::PF, vector::GP), Combined::DoubleFault);
-        assert_eq!(combine(vector::GP, vector::PF), Combined::Second);
-        assert_eq!(combine(vector::DB, vector::AC), Combined::Second);
-        assert_eq!(combine(vector::DF, vector::GP), Combined::TripleFault);
-        assert_eq!(combine(vector::DF, vector::PF), Combined::TripleFault);
-    }
 
     #[test]
     fn an_exception_encodes_as_the_manual_says() {

@@ -2,6 +2,7 @@
 
 use crate::arch::Refusal;
 use crate::arch::cpuid::CpuidSource;
+use crate::arch::msr::{MsrSource, SwitchedMsrs, rdmsr, wrmsr};
 use crate::arch::page::HwPages;
 use crate::arch::state::efer;
 
@@ -49,13 +50,13 @@ const TCG: [u32; 3] = [0x5447_4354, 0x4354_4743, 0x4743_5447];
 /// What CPUID and VM_CR say about SVM.
 ///
 /// # Errors
-/// The reason why this processor cannot run the hypervisor. `vm_cr` is asked only once CPUID says that SVM exists.
-pub fn probe(cpu: &impl CpuidSource, vm_cr: impl FnOnce() -> u64) -> Result<Capabilities, Refusal> {
+/// The reason why this processor cannot run the hypervisor. VM_CR is read only once CPUID says that SVM exists.
+pub fn probe(cpu: &impl CpuidSource, msrs: &impl MsrSource) -> Result<Capabilities, Refusal> {
     let extended = cpu.cpuid_checked(0x8000_0001, 0);
     if extended.ecx & (1 << 2) == 0 {
         return Err(Refusal::NoVirtualization);
     }
-    if vm_cr() & VM_CR_SVMDIS != 0 {
+    if msrs.read(MSR_VM_CR) & VM_CR_SVMDIS != 0 {
         return Err(Refusal::DisabledByFirmware);
     }
     let svm = cpu.cpuid_checked(0x8000_000A, 0);
@@ -88,15 +89,6 @@ pub fn probe(cpu: &impl CpuidSource, vm_cr: impl FnOnce() -> u64) -> Result<Capa
     })
 }
 
-/// VM_CR of this processor.
-///
-/// # Safety
-/// CPUID must say that SVM exists: otherwise the read faults.
-pub unsafe fn read_vm_cr() -> u64 {
-    // SAFETY: VM_CR exists wherever SVM does, which the caller vouches for.
-    unsafe { hardware::rdmsr(MSR_VM_CR) }
-}
-
 /// The state of one physical processor that running VPs needs.
 #[derive(Debug)]
 pub struct Processor {
@@ -106,10 +98,8 @@ pub struct Processor {
     _host_save: HwPages,
     /// Where VMSAVE put the host's FS, GS, TR, LDTR and system call MSRs, to be loaded after each run.
     pub(super) host_state: HwPages,
-    /// What the TSC_AUX MSR holds now.
-    pub(super) tsc_aux: u64,
-    /// What the host wants in SPEC_CTRL.
-    pub(super) host_spec_ctrl: u64,
+    /// TSC_AUX and SPEC_CTRL.
+    pub(super) msrs: SwitchedMsrs,
     /// Figures for the statistics pages.
     pub counters: crate::arch::Counters,
 }
@@ -130,26 +120,16 @@ impl Processor {
     ) -> Self {
         // SAFETY: probe succeeded, so EFER.SVME may be set and the MSRs exist; the pages are ours alone (HwPages).
         unsafe {
-            hardware::wrmsr(MSR_EFER, hardware::rdmsr(MSR_EFER) | efer::SVME);
-            hardware::wrmsr(MSR_VM_HSAVE_PA, host_save.spa().0);
+            wrmsr(MSR_EFER, rdmsr(MSR_EFER) | efer::SVME);
+            wrmsr(MSR_VM_HSAVE_PA, host_save.spa().0);
             hardware::vmsave(host_state.spa().0);
-        }
-        let host_spec_ctrl = if caps.spec_ctrl {
-            // SAFETY: the MSR exists, as CPUID said.
-            unsafe { hardware::rdmsr(hardware::MSR_SPEC_CTRL) }
-        } else {
-            0
-        };
-        if caps.tsc_aux {
-            // SAFETY: the MSR exists, as CPUID said, and the hypervisor does not use it.
-            unsafe { hardware::wrmsr(hardware::MSR_TSC_AUX, 0) };
         }
         Self {
             index,
             _host_save: host_save,
             host_state,
-            tsc_aux: 0,
-            host_spec_ctrl,
+            // SAFETY: ring 0; CPUID told of the MSRs.
+            msrs: unsafe { SwitchedMsrs::enable(caps.tsc_aux, caps.spec_ctrl) },
             counters: crate::arch::Counters::default(),
         }
     }
@@ -163,8 +143,7 @@ impl Processor {
             index,
             _host_save: host_save,
             host_state,
-            tsc_aux: 0,
-            host_spec_ctrl: 0,
+            msrs: SwitchedMsrs::default(),
             counters: crate::arch::Counters::default(),
         }
     }
@@ -199,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_software_processor_has_nested_paging_and_little_else() {
-        let caps = probe(&QEMU, || 0).unwrap();
+        let caps = probe(&QEMU, &|_| 0).unwrap();
         assert_eq!(caps.asids, 16);
         assert!(caps.vgif && caps.tsc_aux && caps.repeats_interrupts);
         assert!(
@@ -209,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_server_processor_has_the_assists() {
-        let caps = probe(&ZEN2, || 0).unwrap();
+        let caps = probe(&ZEN2, &|_| 0).unwrap();
         assert_eq!(caps.asids, 0x8000);
         assert!(caps.nrip_save && caps.decode_assists && caps.flush_by_asid && caps.pause_filter);
         assert!(caps.clean_bits && caps.pause_threshold && caps.spec_ctrl);
@@ -222,14 +201,14 @@ mod tests {
             (0x8000_0000, 0, [0x8000_0008, 0, 0, 0]),
             (0x8000_0001, 0, [0; 4]),
         ]);
-        let asked = || panic!("VM_CR does not exist without SVM");
-        assert_eq!(probe(&none, asked), Err(Refusal::NoVirtualization));
-        assert_eq!(probe(&QEMU, || 1 << 4), Err(Refusal::DisabledByFirmware));
+        let asked = |_| panic!("VM_CR does not exist without SVM");
+        assert_eq!(probe(&none, &asked), Err(Refusal::NoVirtualization));
+        assert_eq!(probe(&QEMU, &|_| 1 << 4), Err(Refusal::DisabledByFirmware));
         let flat = Recorded(&[
             (0x8000_0000, 0, [0x8000_000A, 0, 0, 0]),
             (0x8000_0001, 0, [0, 0, 1 << 2, 0]),
             (0x8000_000A, 0, [1, 16, 0, 0]),
         ]);
-        assert_eq!(probe(&flat, || 0), Err(Refusal::NoNestedPaging));
+        assert_eq!(probe(&flat, &|_| 0), Err(Refusal::NoNestedPaging));
     }
 }

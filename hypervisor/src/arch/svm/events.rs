@@ -1,10 +1,11 @@
 //! Events into the guest, and when it can take them.
 
 use crate::arch::exit::Event;
-use crate::arch::state::{Segment, SegmentName, efer, rflags, vector};
+use crate::arch::merge::merge;
+use crate::arch::state::{Segment, SegmentName, dr6, dr7, efer, rflags, vector};
 
 use super::bits::{clean, event, exit_code, vintr};
-use super::codec::{Combined, combine, decode, encode};
+use super::codec::{decode, encode};
 use super::vcpu::{NmiState, Vcpu};
 
 /// Bit of `interrupt_shadow`: the instruction after STI or MOV SS runs without interrupts.
@@ -13,12 +14,6 @@ const SHADOW: u64 = 1;
 const POST: u64 = vintr::IRQ | vintr::PRIORITY_HIGHEST | vintr::IGNORE_TPR;
 /// What a posted interrupt uses of `vintr`.
 const POSTED: u64 = POST | vintr::VECTOR_MASK;
-/// DR6: single step.
-pub(super) const DR6_BS: u64 = 1 << 14;
-/// DR6: an access to a debug register was refused.
-const DR6_BD: u64 = 1 << 13;
-/// DR7: general detect.
-const DR7_GD: u64 = 1 << 13;
 
 impl Vcpu {
     /// The event that the next entry delivers: one that was injected, or whose delivery the last exit interrupted.
@@ -41,26 +36,8 @@ impl Vcpu {
     /// False for a triple fault: nothing is injected, and the VP shuts down.
     #[must_use = "a triple fault is the VP's end"]
     pub fn inject(&mut self, event: Event) -> bool {
-        let pending = self.pending_event();
-        let event = match (pending, event) {
-            (
-                Some(Event::Exception { vector: first, .. }),
-                Event::Exception {
-                    vector: second,
-                    error_code,
-                },
-            ) => match combine(first, second) {
-                Combined::Second => Event::Exception {
-                    vector: second,
-                    error_code,
-                },
-                Combined::DoubleFault => Event::Exception {
-                    vector: vector::DF,
-                    error_code: Some(0),
-                },
-                Combined::TripleFault => return false,
-            },
-            _ => event,
+        let Some(event) = merge(self.pending_event(), event) else {
+            return false;
         };
         self.set_pending_event(Some(event));
         true
@@ -74,9 +51,9 @@ impl Vcpu {
             }
             Event::Exception {
                 vector: vector::DB, ..
-            } if self.save().dr6 & DR6_BD != 0 => {
+            } if self.save().dr6 & dr6::BD != 0 => {
                 // Delivery clears general detect, so that the handler can use the debug registers.
-                self.save_mut().dr7 &= !DR7_GD;
+                self.save_mut().dr7 &= !dr7::GD;
                 self.dirty(clean::DR);
             }
             Event::Software { length, .. } => {
@@ -150,7 +127,7 @@ impl Vcpu {
                 }
             )
         {
-            self.save_mut().dr6 |= DR6_BS;
+            self.save_mut().dr6 |= dr6::BS;
             self.dirty(clean::DR);
             // Nothing else is in delivery: the instruction executed.
             self.set_pending_event(Some(Event::Exception {

@@ -1,36 +1,4 @@
-//! The instructions of SVM, and MSR access.
-
-/// IA32_SPEC_CTRL.
-pub const MSR_SPEC_CTRL: u32 = 0x48;
-/// TSC_AUX.
-pub const MSR_TSC_AUX: u32 = 0xC000_0103;
-
-/// Reads an MSR.
-///
-/// # Safety
-/// Ring 0, and the MSR must exist.
-pub unsafe fn rdmsr(msr: u32) -> u64 {
-    let (low, high): (u32, u32);
-    // SAFETY: the caller vouches for ring 0 and the MSR; RDMSR touches no memory.
-    unsafe {
-        core::arch::asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags));
-    }
-    u64::from(high) << 32 | u64::from(low)
-}
-
-/// Writes an MSR.
-///
-/// # Safety
-/// Ring 0; the MSR must exist, take the value, and the new value must not break what running code relies on.
-pub unsafe fn wrmsr(msr: u32, value: u64) {
-    // SAFETY: the caller vouches for all of it; no `nomem`, since an MSR may change what memory means.
-    unsafe {
-        core::arch::asm!(
-            "wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32,
-            options(nostack, preserves_flags)
-        );
-    }
-}
+//! The instructions of SVM.
 
 /// Saves the host's hidden state to the page at physical address `page`.
 ///

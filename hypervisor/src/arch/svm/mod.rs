@@ -2,7 +2,6 @@
 
 mod bits;
 mod codec;
-mod debug;
 mod enable;
 mod events;
 mod exits;
@@ -16,6 +15,6 @@ mod tests;
 mod vcpu;
 mod vmcb;
 
-pub use enable::{Capabilities, Processor, probe, read_vm_cr};
+pub use enable::{Capabilities, Processor, probe};
 pub use permissions::PERMISSIONS;
 pub use vcpu::Vcpu;

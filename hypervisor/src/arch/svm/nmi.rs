@@ -3,10 +3,9 @@
 //! IRET is intercepted while an NMI is in progress. That exit comes before it executes; so either the next exit with
 //! another RIP tells that it has, or, if someone waits, it is single-stepped.
 
-use crate::arch::state::rflags;
+use crate::arch::state::{dr6, rflags};
 
 use super::bits::clean;
-use super::events::DR6_BS;
 use super::vcpu::{NmiState, Vcpu};
 
 impl Vcpu {
@@ -100,7 +99,7 @@ impl Vcpu {
             return false;
         }
         let others = self.save().dr6 & 0xF;
-        self.save_mut().dr6 &= !DR6_BS;
+        self.save_mut().dr6 &= !dr6::BS;
         self.dirty(clean::DR);
         others == 0
     }

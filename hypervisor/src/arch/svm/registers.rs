@@ -88,12 +88,7 @@ impl Vcpu {
 
     /// A segment register.
     pub fn segment(&self, name: SegmentName) -> Segment {
-        let mut segment = self.raw_segment(name).to_tlfs();
-        // The processor does not keep the granularity bit of a register; a limit that needs it has it.
-        segment.attributes &= !Segment::GRANULAR;
-        if segment.limit > 0xF_FFFF {
-            segment.attributes |= Segment::GRANULAR;
-        }
+        let mut segment = self.raw_segment(name).to_tlfs().with_granularity_of_limit();
         if name == SegmentName::Ss {
             // In 64-bit mode SS may be null, and CPL then has no other witness.
             segment.attributes =

@@ -1,16 +1,13 @@
 //! Running a VP until its next exit.
 
-use crate::arch::Flush;
 use crate::arch::exit::{Event, ExceptionExit, Exit};
-use crate::arch::state::vector;
+use crate::arch::state::{dr7, vector};
+use crate::arch::{Flush, debug};
 
 use super::bits::{clean, event, exit_code, tlb_control};
 use super::enable::Processor;
 use super::vcpu::{NmiState, Vcpu};
-use super::{debug, exits, hardware};
-
-/// DR7 bits that make DR0 to DR3 act.
-const DR7_ENABLED: u64 = 0xFF;
+use super::{exits, hardware};
 
 impl Vcpu {
     /// Runs the VP on this processor until it leaves the guest. Called and returning with interrupts off.
@@ -59,19 +56,14 @@ impl Vcpu {
         if self.control().event_inj != 0 {
             self.prepare_event();
         }
-        if self.debug_loaded || self.save().dr7 & DR7_ENABLED != 0 {
+        if self.debug_loaded || self.save().dr7 & dr7::ENABLED != 0 {
             self.load_debug_registers();
         }
-        if self.caps.tsc_aux && processor.tsc_aux != self.tsc_aux {
-            processor.tsc_aux = self.tsc_aux;
-            processor.counters.msr_writes += 1;
-            // SAFETY: the MSR exists; setters keep it to 32 bits; the host does not use it.
-            unsafe { hardware::wrmsr(hardware::MSR_TSC_AUX, self.tsc_aux & 0xFFFF_FFFF) };
-        }
-        if self.caps.spec_ctrl && self.spec_ctrl != processor.host_spec_ctrl {
-            processor.counters.msr_writes += 1;
-            // SAFETY: the MSR exists, and the value was validated when the guest wrote it.
-            unsafe { hardware::wrmsr(hardware::MSR_SPEC_CTRL, self.spec_ctrl) };
+        // SAFETY: this processor's, ring 0.
+        unsafe {
+            processor
+                .msrs
+                .enter(self.tsc_aux, self.spec_ctrl, &mut processor.counters);
         }
         if self.flush != Flush::None {
             processor.counters.tlb_flushes += 1;
@@ -83,11 +75,12 @@ impl Vcpu {
 
     #[inline(always)]
     fn after_exit(&mut self, processor: &mut Processor) {
-        if self.caps.spec_ctrl && self.spec_ctrl != processor.host_spec_ctrl {
-            processor.counters.msr_writes += 1;
-            // SAFETY: the MSR exists, and this is the value the host found there.
-            unsafe { hardware::wrmsr(hardware::MSR_SPEC_CTRL, processor.host_spec_ctrl) };
-        }
+        // SAFETY: as at the entry.
+        unsafe {
+            processor
+                .msrs
+                .leave(self.spec_ctrl, &mut processor.counters)
+        };
         let save = self.save();
         (self.gprs.rax, self.gprs.rsp) = (save.rax, save.rsp);
         let clean = self.clean_bits;
@@ -129,7 +122,7 @@ impl Vcpu {
     #[cold]
     fn store_debug_registers(&mut self) {
         self.dr = debug::save();
-        if self.save().dr7 & DR7_ENABLED == 0 {
+        if self.save().dr7 & dr7::ENABLED == 0 {
             self.debug_loaded = false;
             self.refresh_intercepts();
         }

@@ -4,9 +4,7 @@ use core::ptr::NonNull;
 
 use crate::arch::exit::{IoExit, NestedFault};
 use crate::arch::page::HwPages;
-use crate::arch::state::{
-    Gprs, PAT_RESET, Segment, SegmentName, TableRegister, cr0, efer, rflags, vector,
-};
+use crate::arch::state::{Gprs, PAT_RESET, Segment, TableRegister, cr0, efer, rflags, vector};
 use crate::arch::{Flush, VcpuConfig, VcpuKind};
 use crate::mem::addr::Spa;
 
@@ -148,30 +146,11 @@ impl Vcpu {
         self.nmi_window = false;
         self.software_rip = None;
         (self.tsc_aux, self.spec_ctrl, self.debugctl) = (0, 0, 0);
-        let data = |attributes| Segment {
-            limit: 0xFFFF,
-            attributes,
-            ..Segment::default()
-        };
-        for name in SegmentName::ALL {
-            let segment = match name {
-                SegmentName::Cs => Segment {
-                    base: 0xFFFF_0000,
-                    selector: 0xF000,
-                    ..data(0x9B)
-                },
-                SegmentName::Ldtr => data(0x82),
-                SegmentName::Tr => data(0x8B),
-                _ => data(0x93),
-            };
+        for (name, segment) in Segment::after_reset() {
             self.set_segment(name, &segment);
         }
-        let table = TableRegister {
-            base: 0,
-            limit: 0xFFFF,
-        };
-        self.set_gdtr(table);
-        self.set_idtr(table);
+        self.set_gdtr(TableRegister::AFTER_RESET);
+        self.set_idtr(TableRegister::AFTER_RESET);
         let control = self.control_mut();
         control.vintr = vintr::MASKING;
         control.interrupt_shadow = 0;

@@ -1,9 +1,9 @@
 //! What a processor's VMX can do, and whether that is enough: Intel SDM vol. 3D, appendix A.
 
-use x86_64::registers::model_specific::Msr;
-
 use crate::arch::cpuid::CpuidSource;
+use crate::arch::msr::MsrSource;
 use crate::arch::{Refusal, VcpuKind};
+use crate::mem::format::{EptFeatures, LeafSize};
 
 use super::controls::{self, Allowed, Controls, pin, primary, secondary};
 use Refusal::{Imposes, Lacks};
@@ -26,31 +26,6 @@ const MSR_TRUE_PINBASED: u32 = 0x48D;
 
 /// Number of TLB tags, tag 0 (the host's) included: a VPID has 16 bits.
 pub const VPIDS: u32 = 0x1_0000;
-
-/// A source of model-specific registers.
-pub trait MsrSource {
-    /// The MSR's value. Asked only for MSRs that exist, as far as CPUID and other MSRs tell.
-    fn read(&self, msr: u32) -> u64;
-}
-
-/// The processor that this code runs on.
-#[derive(Clone, Copy, Debug)]
-pub struct ThisProcessor(());
-
-impl ThisProcessor {
-    /// # Safety
-    /// Ring 0, and the value must only be given to code that asks for MSRs that exist.
-    pub const unsafe fn new() -> Self {
-        Self(())
-    }
-}
-
-impl MsrSource for ThisProcessor {
-    fn read(&self, msr: u32) -> u64 {
-        // SAFETY: who made the value vouches for ring 0, and that only MSRs are asked for that exist.
-        unsafe { Msr::new(msr).read() }
-    }
-}
 
 /// What VMX operation asks of a control register.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,6 +77,22 @@ pub struct Capabilities {
     pub spec_ctrl: bool,
     /// TSC_AUX exists (RDTSCP or RDPID).
     pub tsc_aux: bool,
+}
+
+impl Capabilities {
+    /// What EPT has here, with leaves of at most `largest`.
+    pub const fn ept_features(&self, largest: LeafSize) -> EptFeatures {
+        let max_leaf = match largest {
+            LeafSize::Size1G if self.ept_1g => LeafSize::Size1G,
+            LeafSize::Size1G | LeafSize::Size2M if self.ept_2m => LeafSize::Size2M,
+            _ => LeafSize::Size4K,
+        };
+        EptFeatures {
+            max_leaf,
+            execute_only: self.ept_execute_only,
+            access_bits: self.ept_access_dirty,
+        }
+    }
 }
 
 /// What CPUID and the capability MSRs say about VMX.

@@ -70,16 +70,10 @@ pub mod primary {
 
 /// Secondary processor-based VM-execution controls.
 pub mod secondary {
-    /// Accesses to one page of the local APIC are special.
-    pub const VIRTUALIZE_APIC_ACCESSES: u32 = 1 << 0;
     /// Second-level page tables.
     pub const ENABLE_EPT: u32 = 1 << 1;
-    /// LGDT, SIDT and their like.
-    pub const DESCRIPTOR_TABLE_EXITING: u32 = 1 << 2;
     /// RDTSCP and RDPID exist; otherwise they are #UD.
     pub const ENABLE_RDTSCP: u32 = 1 << 3;
-    /// MSRs of the x2APIC are special.
-    pub const VIRTUALIZE_X2APIC_MODE: u32 = 1 << 4;
     /// The TLB has tags.
     pub const ENABLE_VPID: u32 = 1 << 5;
     /// WBINVD and WBNOINVD.
@@ -88,18 +82,8 @@ pub mod secondary {
     pub const UNRESTRICTED_GUEST: u32 = 1 << 7;
     /// PAUSE in a loop at privilege level 0.
     pub const PAUSE_LOOP_EXITING: u32 = 1 << 10;
-    /// RDRAND.
-    pub const RDRAND_EXITING: u32 = 1 << 11;
     /// INVPCID exists; otherwise it is #UD.
     pub const ENABLE_INVPCID: u32 = 1 << 12;
-    /// VMFUNC exists; otherwise it is #UD.
-    pub const ENABLE_VM_FUNCTIONS: u32 = 1 << 13;
-    /// ENCLS by a bitmap.
-    pub const ENABLE_ENCLS_EXITING: u32 = 1 << 15;
-    /// RDSEED.
-    pub const RDSEED_EXITING: u32 = 1 << 16;
-    /// XSAVES and XRSTORS exist; otherwise they are #UD.
-    pub const ENABLE_XSAVES: u32 = 1 << 20;
     /// TPAUSE, UMONITOR and UMWAIT exist; otherwise they are #UD.
     pub const ENABLE_USER_WAIT_AND_PAUSE: u32 = 1 << 26;
 }
@@ -120,8 +104,6 @@ pub mod exit {
     pub const SAVE_EFER: u32 = 1 << 20;
     /// IA32_EFER of the host is loaded.
     pub const LOAD_EFER: u32 = 1 << 21;
-    /// The preemption timer's value is saved.
-    pub const SAVE_PREEMPTION_TIMER: u32 = 1 << 22;
     /// Reserved bits that are 1 on all processors that do not say otherwise.
     pub const RESERVED_ONES: u32 = 0x0003_6DFF & !SAVE_DEBUG_CONTROLS;
 }

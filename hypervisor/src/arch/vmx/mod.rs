@@ -1,7 +1,20 @@
 //! Intel VMX.
 
 mod bitmaps;
-pub mod capabilities;
-pub mod controls;
+mod capabilities;
+mod controls;
+mod enable;
+mod events;
+mod exits;
+mod fields;
+mod hardware;
+mod live;
+mod registers;
+mod run;
+mod vcpu;
+mod vmcs;
 
 pub use bitmaps::PERMISSIONS;
+pub use capabilities::{Capabilities, VPIDS, probe};
+pub use enable::Processor;
+pub use vcpu::Vcpu;

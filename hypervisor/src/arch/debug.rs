@@ -1,8 +1,8 @@
-//! DR0 to DR3, which the VMCB does not hold.
+//! DR0 to DR3, which no control block holds.
 
-/// Puts the guest's breakpoint addresses into the processor. They act in the guest only: VMRUN and #VMEXIT switch DR7,
+/// Puts the guest's breakpoint addresses into the processor. They act in the guest only: entries and exits switch DR7,
 /// and the host's has all of them off.
-pub(super) fn load(dr: &[u64; 4]) {
+pub(in crate::arch) fn load(dr: &[u64; 4]) {
     // SAFETY: ring 0; the host's DR7 enables no breakpoint, so the addresses change nothing here.
     unsafe {
         core::arch::asm!(
@@ -14,7 +14,7 @@ pub(super) fn load(dr: &[u64; 4]) {
 }
 
 /// Reads them back.
-pub(super) fn save() -> [u64; 4] {
+pub(in crate::arch) fn save() -> [u64; 4] {
     let (a, b, c, d): (u64, u64, u64, u64);
     // SAFETY: ring 0, which every caller of `Vcpu::run` is in; reading has no effect while DR7.GD is off.
     unsafe {

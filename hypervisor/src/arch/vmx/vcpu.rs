@@ -1,0 +1,349 @@
+//! One virtual processor on VMX: its VMCS, and the state that the VMCS has no place for.
+
+use crate::arch::exit::{IoExit, NestedFault};
+use crate::arch::page::HwPages;
+use crate::arch::state::{Gprs, PAT_RESET, Segment, TableRegister, cr0, rflags, vector};
+use crate::arch::{Flush, VcpuConfig, VcpuKind};
+use crate::mem::addr::Spa;
+
+use super::capabilities::Capabilities;
+use super::controls::primary;
+use super::exits;
+use super::fields::{Control, Field, Guest, Info};
+use super::live::Live;
+use super::vmcs::{self, Bank};
+
+/// Cycles between two PAUSEs of one loop, at most.
+const PLE_GAP: u64 = 128;
+/// Cycles of such a loop before it exits.
+const PLE_WINDOW: u64 = 4096;
+/// EPT pointer: tables in write-back memory, of four levels.
+const EPT_POINTER: u64 = 6 | 3 << 3;
+/// EPT pointer: accessed and dirty flags.
+const EPT_ACCESS_DIRTY: u64 = 1 << 6;
+/// CR4.VMXE: on while VMX is, and hidden.
+pub(super) const CR4_VMXE: u64 = 1 << 13;
+/// CR0.NE: on while VMX is; the guest's own is shown.
+pub(super) const CR0_NE: u64 = 1 << 5;
+/// CR0 bits that a guest changes only in its imagination: NE, and the cache's, which are the machine's.
+const CR0_OURS: u64 = CR0_NE | cr0::CD | cr0::NW;
+/// CR4 bits of which the same is true.
+const CR4_OURS: u64 = CR4_VMXE;
+
+/// A virtual processor.
+#[derive(Debug)]
+pub struct Vcpu {
+    /// General registers. RSP goes to the VMCS at entry and comes back at exit.
+    pub(super) gprs: Gprs,
+    /// RSP as the VMCS has it.
+    pub(super) vmcs_rsp: u64,
+    pub(super) page: HwPages,
+    pub(super) caps: Capabilities,
+    pub(super) kind: VcpuKind,
+    pub(super) guest: Bank<{ Guest::COUNT }>,
+    pub(super) control: Bank<{ Control::COUNT }>,
+    pub(super) info: Bank<{ Info::COUNT }>,
+    /// Registers that stay in the processor while the VP is in hand.
+    pub(super) live: Live,
+    /// The last exit's reason, 16 bits and the flag of a failed entry.
+    pub(super) reason: u32,
+    /// The VP is in hand: its VMCS is current.
+    pub(super) current: bool,
+    /// The VMCS has been launched.
+    pub(super) launched: bool,
+    /// The processor that its VMCS is prepared for.
+    pub(super) processor: Option<u32>,
+    /// CR8.
+    pub(super) cr8: u8,
+    /// DR0 to DR3.
+    pub(super) dr: [u64; 4],
+    /// DR0 to DR3 are in the processor while the guest runs, so that it may use them directly.
+    pub(super) debug_loaded: bool,
+    pub(super) tsc_aux: u64,
+    pub(super) spec_ctrl: u64,
+    pub(super) debugctl: u64,
+    /// Exceptions that the partition asked for.
+    pub(super) wanted_exceptions: u32,
+    /// What the next run flushes.
+    pub(super) flush: Flush,
+}
+
+impl Vcpu {
+    /// A VP in the state after reset. `page` is one page.
+    pub fn new(page: HwPages, caps: Capabilities, config: &VcpuConfig) -> Self {
+        let mut vcpu = Self {
+            gprs: Gprs::default(),
+            vmcs_rsp: 0,
+            page,
+            caps,
+            kind: config.kind,
+            guest: Bank::new(),
+            control: Bank::new(),
+            info: Bank::new(),
+            live: Live::new(),
+            reason: 0,
+            current: false,
+            launched: false,
+            processor: None,
+            cr8: 0,
+            dr: [0; 4],
+            debug_loaded: false,
+            tsc_aux: 0,
+            spec_ctrl: 0,
+            debugctl: 0,
+            wanted_exceptions: 0,
+            flush: Flush::None,
+        };
+        let revision = caps.vmcs_revision.to_le_bytes();
+        if let Some(start) = vcpu.page.bytes_mut().first_chunk_mut() {
+            *start = revision;
+        }
+        let controls = match config.kind {
+            VcpuKind::Root => caps.root_controls,
+            VcpuKind::Child => caps.controls,
+        };
+        for (field, value) in [
+            (Control::PinBased, controls.pin),
+            (Control::Primary, controls.primary),
+            (Control::Secondary, controls.secondary),
+            (Control::Exit, controls.exit),
+            (Control::Entry, controls.entry),
+        ] {
+            vcpu.control.set(field, value.into());
+        }
+        vcpu.control.set(Control::Vpid, 1);
+        vcpu.control.set(Control::PleGap, PLE_GAP);
+        vcpu.control.set(Control::PleWindow, PLE_WINDOW);
+        vcpu.control.set(Control::Cr0Mask, CR0_OURS);
+        vcpu.control.set(Control::Cr4Mask, CR4_OURS);
+        vcpu.guest.set(Guest::VmcsLinkPointer, u64::MAX);
+        vcpu.set_nested_root(config.nested_root);
+        vcpu.set_permission_maps(config.port_map, config.msr_map);
+        vcpu.refresh_exceptions();
+        vcpu.reset(0);
+        vcpu
+    }
+
+    /// Ends the VP and returns the page of its VMCS. No processor may be about to run it, and the one that ran it is this.
+    pub fn into_page(self) -> HwPages {
+        if self.processor.is_some() {
+            // SAFETY: it ran here, so this is ring 0 in VMX operation. What the processor keeps of the VMCS must be in
+            // memory before the page is used for something else.
+            unsafe { super::hardware::vmclear(self.page.spa().0) };
+        }
+        self.page
+    }
+
+    /// Puts the registers into their state after RESET (SDM volume 3, table 10-1), with `cpu_signature` in EDX. Pending
+    /// events go, intercepts and memory stay.
+    pub fn reset(&mut self, cpu_signature: u32) {
+        self.gprs = Gprs {
+            rdx: u64::from(cpu_signature),
+            ..Gprs::default()
+        };
+        self.dr = [0; 4];
+        (self.tsc_aux, self.spec_ctrl, self.debugctl, self.cr8) = (0, 0, 0, 0);
+        for (name, segment) in Segment::after_reset() {
+            self.set_segment(name, &segment);
+        }
+        self.set_gdtr(TableRegister::AFTER_RESET);
+        self.set_idtr(TableRegister::AFTER_RESET);
+        self.live.reset();
+        self.set_efer(0);
+        self.set_cr0(cr0::ET | cr0::CD | cr0::NW);
+        self.set_cr3(0);
+        self.set_cr4(0);
+        self.set_dr7(0x400);
+        self.set_rflags(rflags::FIXED);
+        self.set_rip(0xFFF0);
+        for field in [
+            Guest::SysenterCs,
+            Guest::SysenterEsp,
+            Guest::SysenterEip,
+            Guest::Interruptibility,
+            Guest::ActivityState,
+            Guest::PendingDebugExceptions,
+            Guest::DebugCtl,
+        ] {
+            self.guest.set(field, 0);
+        }
+        self.guest.set(Guest::Pat, PAT_RESET);
+        self.control.set(Control::EntryInterruption, 0);
+        self.set_debug_loaded(false);
+        self.set_interrupt_window(false);
+        self.set_nmi_window(false);
+    }
+
+    /// The general registers.
+    #[inline(always)]
+    pub const fn gprs(&self) -> &Gprs {
+        &self.gprs
+    }
+
+    /// The general registers, to change.
+    #[inline(always)]
+    pub const fn gprs_mut(&mut self) -> &mut Gprs {
+        &mut self.gprs
+    }
+
+    /// Sets the root of the EPT. The TLB is the caller's business (`set_tlb`).
+    pub fn set_nested_root(&mut self, root: Spa) {
+        let access_dirty = if self.caps.ept_access_dirty {
+            EPT_ACCESS_DIRTY
+        } else {
+            0
+        };
+        self.control
+            .set(Control::EptPointer, root.0 | EPT_POINTER | access_dirty);
+    }
+
+    /// Sets the permission maps: two pages in a row and one page.
+    pub fn set_permission_maps(&mut self, port_map: Spa, msr_map: Spa) {
+        self.control.set(Control::IoBitmapA, port_map.0);
+        self.control.set(Control::IoBitmapB, port_map.0 + 0x1000);
+        self.control.set(Control::MsrBitmap, msr_map.0);
+    }
+
+    /// Sets the TLB tag (VPID, not 0) and what the next run flushes; a wider flush asked for earlier stays.
+    #[inline(always)]
+    pub fn set_tlb(&mut self, tag: u32, flush: Flush) {
+        if self.flush != flush {
+            self.flush = self.flush.max(flush);
+        }
+        if self.control.get(Control::Vpid) != u64::from(tag) {
+            self.control.set(Control::Vpid, tag.into());
+        }
+    }
+
+    /// Sets which exceptions (bit = vector) end the run as [`crate::arch::exit::Exit::Exception`].
+    pub fn set_exception_intercepts(&mut self, vectors: u32) {
+        self.wanted_exceptions = vectors;
+        self.refresh_exceptions();
+    }
+
+    fn refresh_exceptions(&mut self) {
+        // #MC belongs to the machine. #DB and #AC in an endless chain of deliveries would keep the processor in the
+        // guest for ever, so a child's pass through here.
+        let own = match self.kind {
+            VcpuKind::Root => 1 << vector::MC,
+            VcpuKind::Child => 1 << vector::MC | 1 << vector::DB | 1 << vector::AC,
+        };
+        let wanted = self.wanted_exceptions | own;
+        self.control.set(Control::ExceptionBitmap, wanted.into());
+    }
+
+    /// Sets which control register reads and writes (bit = register) end the run. Reads of CR0 and CR4 cannot; a write
+    /// that changes nothing does not.
+    pub fn set_cr_intercepts(&mut self, reads: u16, writes: u16) {
+        let (cr0, cr4) = (self.cr0(), self.cr4());
+        let mask = |register: u16, ours: u64| {
+            if writes >> register & 1 != 0 {
+                u64::MAX
+            } else {
+                ours
+            }
+        };
+        self.control.set(Control::Cr0Mask, mask(0, CR0_OURS));
+        self.control.set(Control::Cr4Mask, mask(4, CR4_OURS));
+        self.set_cr0(cr0);
+        self.set_cr4(cr4);
+        for (bit, wanted) in [
+            (primary::CR3_LOAD_EXITING, writes >> 3),
+            (primary::CR3_STORE_EXITING, reads >> 3),
+            (primary::CR8_LOAD_EXITING, writes >> 8),
+            (primary::CR8_STORE_EXITING, reads >> 8),
+        ] {
+            self.set_primary(bit, wanted & 1 != 0);
+        }
+    }
+
+    /// Switches bits of the primary controls.
+    pub(super) fn set_primary(&mut self, bits: u32, on: bool) {
+        let old = self.control.get(Control::Primary);
+        let new = if on {
+            old | u64::from(bits)
+        } else {
+            old & !u64::from(bits)
+        };
+        if new != old {
+            self.control.set(Control::Primary, new);
+        }
+    }
+
+    /// The guest may use DR0 to DR3 without an exit, or not.
+    pub(super) fn set_debug_loaded(&mut self, loaded: bool) {
+        self.debug_loaded = loaded;
+        self.set_primary(primary::MOV_DR_EXITING, !loaded);
+    }
+
+    /// Asks for [`crate::arch::exit::Exit::InterruptWindow`] as soon as RFLAGS.IF and the shadow allow an interrupt.
+    pub fn set_interrupt_window(&mut self, wanted: bool) {
+        self.set_primary(primary::INTERRUPT_WINDOW_EXITING, wanted);
+    }
+
+    /// Asks for [`crate::arch::exit::Exit::NmiWindow`] as soon as an NMI can be taken.
+    pub fn set_nmi_window(&mut self, wanted: bool) {
+        self.set_primary(primary::NMI_WINDOW_EXITING, wanted);
+    }
+
+    /// A guest-state field.
+    #[inline(always)]
+    pub(super) fn field(&self, field: Guest) -> u64 {
+        match self.guest.known(field) {
+            Some(value) => value,
+            None => {
+                let value = self.vmread(field);
+                self.guest.note(field, value);
+                value
+            }
+        }
+    }
+
+    /// What the processor tells of the last exit.
+    #[inline(always)]
+    pub(super) fn told(&self, field: Info) -> u64 {
+        match self.info.known(field) {
+            Some(value) => value,
+            None => {
+                let value = self.vmread(field);
+                self.info.note(field, value);
+                value
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn vmread<F: Field>(&self, field: F) -> u64 {
+        let encoding = F::ENCODINGS.get(field.index()).copied().unwrap_or(0);
+        vmcs::read(self.page.spa(), self.current, encoding)
+    }
+
+    /// The port access that ended the last run. Anything after another exit.
+    pub fn port_access(&self) -> IoExit {
+        exits::port_access(self.told(Info::Qualification))
+    }
+
+    /// The second-level fault that ended the last run. Anything after another exit.
+    pub fn nested_fault(&self) -> NestedFault {
+        exits::nested_fault(
+            self.told(Info::Qualification),
+            self.told(Info::GuestPhysicalAddress),
+            || self.told(Info::GuestLinearAddress),
+        )
+    }
+
+    /// Length of the intercepted instruction.
+    #[inline(always)]
+    pub fn instruction_length(&self) -> Option<u8> {
+        if !exits::tells_length(self.reason) {
+            return None;
+        }
+        let length = self.told(Info::InstructionLength) as u8;
+        (1..=15).contains(&length).then_some(length)
+    }
+
+    /// Bytes of the intercepted instruction: this processor does not tell.
+    pub const fn instruction_bytes(&self) -> &[u8] {
+        &[]
+    }
+}
