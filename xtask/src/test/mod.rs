@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::fuzz;
-use crate::machine::{Emulators, Vendor};
+use crate::machine::{Emulators, Processor, Vendor};
 use crate::paths;
 use crate::system::{Needs, System};
 
@@ -35,6 +35,9 @@ pub struct Test {
     /// Run scenarios only on this vendor's virtualization; without it, on both
     #[arg(long, value_enum)]
     vendor: Option<Vendor>,
+    /// Run scenarios on this processor instead of those that they name: amd, intel, or a model of Bochs'
+    #[arg(long, value_name = "PROCESSOR", conflicts_with = "vendor")]
+    on: Option<String>,
     /// Only list what would run
     #[arg(long)]
     list: bool,
@@ -60,6 +63,11 @@ pub fn test(options: &Test) -> Result<bool> {
         .collect();
     let mut scenarios = Scenario::all(&paths::root().join("tests/scenarios"))?;
     scenarios.retain(|scenario| wanted(&scenario.name) && (scenario.fast || !options.fast));
+    if let Some(name) = &options.on {
+        for scenario in &mut scenarios {
+            scenario.on = vec![Processor::from(name.clone())];
+        }
+    }
     let cases = Case::all(&scenarios, options.vendor);
     let mut targets = fuzz::targets()?;
     targets.retain(|name| wanted(name));
