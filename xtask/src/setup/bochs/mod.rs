@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+mod idiv;
+
 use super::apt;
 use crate::paths;
 use crate::step::{Step, output};
@@ -29,6 +31,10 @@ const ROOTS: [&str; 4] = ["bochs", "bochs-term", "vgabios", "bochs-wx-"];
 const WANTED: [&str; 4] = ["bochs", "lib", "vgabios", "zlib1g"];
 const UNWANTED: [&str; 4] = ["bochsbios", "libllvm", "libpam", "libz3"];
 
+/// Changes when what is done to the packages changes: then they are fetched again.
+const RECIPE: u32 = 2;
+
+const PROGRAM: &str = "usr/bin/bochs-bin";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 const LINKER: &str = "usr/lib64/ld-linux-x86-64.so.2";
 
@@ -62,7 +68,7 @@ impl Bochs {
             root: paths::target("bochs/root"),
             firmware: firmware()?,
         };
-        let done = paths::target("bochs/version");
+        let done = paths::target(&format!("bochs/version.{RECIPE}"));
         if let Ok(version) = std::fs::read_to_string(&done) {
             eprintln!("    Bochs {version}, in {}", bochs.root.display());
             return Ok(bochs);
@@ -85,7 +91,7 @@ impl Bochs {
             .arg(self.root.join(LINKER))
             .arg("--library-path")
             .arg(&libraries)
-            .arg(self.root.join("usr/bin/bochs-bin"))
+            .arg(self.root.join(PROGRAM))
             .env("BXSHARE", self.root.join("usr/share/bochs"))
             .env("LTDL_LIBRARY_PATH", libraries.join("bochs/plugins"))
             .env_remove("LD_LIBRARY_PATH")
@@ -126,7 +132,22 @@ impl Bochs {
             )?;
         }
         unpack.done();
+        self.mend()?;
         std::fs::remove_dir_all(&folder).context("cannot remove Bochs' packages")
+    }
+
+    fn mend(&self) -> Result<()> {
+        let file = self.root.join(PROGRAM);
+        let mut program = paths::read(&file)?;
+        let broken = idiv::mend(&mut program)
+            .with_context(|| format!("{} cannot be looked into", file.display()))?;
+        if broken {
+            eprintln!("    This build of Bochs has a broken IDIV, which is mended in the copy");
+            // In place: the file stays executable.
+            std::fs::write(&file, program)
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        Ok(())
     }
 
     /// What it calls itself.
