@@ -24,7 +24,7 @@ use crate::mem::addr::{Gpa, Gpfn, PAGE_SIZE, Spa, Spfn};
 use crate::mem::format::{Leaf, LeafSize, MemoryType, Rights};
 use crate::mem::frames::{ChildSource, FrameEntry, FrameTable, PartitionSlot, RootSource, Slot};
 use crate::mem::page_box::{Frame, PageBox};
-use crate::mem::table::PageTable;
+use crate::mem::table::SecondLevelTable;
 use crate::mem::testing::TestMemory;
 use crate::mem::tlb::CpuMark;
 use crate::partition::memory::Mapping;
@@ -114,7 +114,7 @@ impl Machine {
             .capabilities
             .second_level(PHYSICAL_BITS, PHYSICAL_BITS, LeafSize::Size1G);
         let mut source = RootSource(&mut frames);
-        let mut table = PageTable::new(format, hv.phys, &mut source).expect("reserve");
+        let mut table = SecondLevelTable::new(format, hv.phys, &mut source).expect("reserve");
         let (first, pages) = (HYPERVISOR_FRAMES, FRAMES - HYPERVISOR_FRAMES);
         let leaf = Leaf::new(Spfn(first), Rights::RWX);
         table
@@ -210,7 +210,7 @@ impl Machine {
                 frames: &mut frames,
                 slot,
             };
-            PageTable::new(hv.child_format, hv.phys, &mut source).expect("deposited")
+            SecondLevelTable::new(hv.child_format, hv.phys, &mut source).expect("deposited")
         };
         child.memory = Some(table);
         let [page, reserve] = [(); 2].map(|()| hv.allocate(slot).expect("deposited"));

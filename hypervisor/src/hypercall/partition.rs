@@ -15,7 +15,7 @@ use crate::intercept::{PORT_MAP_PAGES, PortMap};
 use crate::log::events::{Event, record};
 use crate::mem::frames::PartitionSlot;
 use crate::mem::page_box::PageBox;
-use crate::mem::table::PageTable;
+use crate::mem::table::SecondLevelTable;
 use crate::partition::overlay::Overlays;
 use crate::partition::properties::PropertyEffect;
 use crate::partition::table::PartitionGuard;
@@ -84,7 +84,7 @@ pub fn initialize(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let slot = child.slot;
     hv.require(slot, 1 + PORT_MAP_PAGES as u64 + Overlays::PAGES)?;
     let table = hv.with_child_source(slot, |source| {
-        PageTable::new(hv.child_format, hv.phys, source)
+        SecondLevelTable::new(hv.child_format, hv.phys, source)
     });
     child.memory = Some(table.map_err(|_| HvStatus::INSUFFICIENT_MEMORY)?);
     let ports = [

@@ -10,7 +10,6 @@ use crate::mem::addr::{Gpa, Gpfn, Spa, Spfn};
 use crate::mem::format::{Leaf, LeafSize, MemoryType, Rights};
 use crate::mem::frames::{FrameError, PartitionSlot, RootSource};
 use crate::mem::guest_walk::{GpaFault, GuestMemory, TranslateFlags};
-use crate::mem::mtrr::map_as_it_is;
 use crate::mem::table::{Found, Stopped, TableError};
 
 /// HV_STATUS for a frame that is not what it has to be.
@@ -203,7 +202,7 @@ impl Hypervisor {
         let done = match rights {
             Some(rights) => {
                 let types = self.memory_types.as_ref();
-                map_as_it_is(table, &mut source, types, (first, pages), rights)
+                table.map_as_it_is(&mut source, types, (first, pages), rights)
             }
             None => table.unmap(&mut source, Gpfn(first.0), pages),
         };

@@ -23,11 +23,9 @@ use tlfs::{
 };
 
 use crate::intercept::Intercepts;
-use crate::mem::format::SecondLevel;
 use crate::mem::frames::PartitionSlot;
 use crate::mem::page_box::PageBox;
-use crate::mem::phys::PhysMap;
-use crate::mem::table::PageTable;
+use crate::mem::table::SecondLevelTable;
 use crate::stats::StatsPage;
 use crate::time::RefTime;
 
@@ -74,7 +72,7 @@ pub struct Partition {
     /// As set by its parent.
     pub features: HvPartitionSyntheticProcessorFeatures,
     /// Second-level translations, from initialization on.
-    pub memory: Option<PageTable<SecondLevel, PhysMap>>,
+    pub memory: Option<SecondLevelTable>,
     /// What its parent wants to see.
     pub intercepts: Intercepts,
     /// Answers that its parent has registered.

@@ -20,12 +20,12 @@ use crate::event_log::EventLog;
 use crate::hv::{Hypervisor, ROOT_ID, RootPages};
 use crate::hypercall::Buffers;
 use crate::mem::addr::{PAGE_SIZE, Spa, Spfn};
-use crate::mem::format::{LeafSize, Rights, SecondLevel};
+use crate::mem::format::{LeafSize, Rights};
 use crate::mem::frames::{FrameEntry, FrameTable, PartitionSlot, RootSource, Slot};
-use crate::mem::mtrr::{Mtrrs, map_as_it_is};
+use crate::mem::mtrr::Mtrrs;
 use crate::mem::page_box::{Frame, PageBox};
 use crate::mem::phys::PhysMap;
-use crate::mem::table::PageTable;
+use crate::mem::table::SecondLevelTable;
 use crate::mem::tlb::{CpuMark, CpuTags};
 use crate::partition::overlay::hypercall_code;
 use crate::partition::table::{MAX_PARTITIONS, PartitionTable, VpPlace};
@@ -278,7 +278,7 @@ fn root_partition(hv: &'static Hypervisor, machine: &mut Machine) -> Option<()> 
 
 /// The root's second-level translations: everything at its own address, but for the hypervisor's block and the local APIC.
 /// Memory types are those of the machine; what the root makes of them is its own affair.
-fn root_memory(hv: &Hypervisor, machine: &Machine) -> Option<PageTable<SecondLevel, PhysMap>> {
+fn root_memory(hv: &Hypervisor, machine: &Machine) -> Option<SecondLevelTable> {
     const GIB_PAGES: u32 = 1 << 26;
     let largest = if ThisProcessor.cpuid_checked(0x8000_0001, 0).edx & GIB_PAGES != 0 {
         LeafSize::Size1G
@@ -289,7 +289,7 @@ fn root_memory(hv: &Hypervisor, machine: &Machine) -> Option<PageTable<SecondLev
     let format = hv.capabilities.second_level(bits, bits.min(48), largest);
     let mut frames = hv.frames.lock();
     let mut source = RootSource(&mut frames);
-    let mut table = PageTable::new(format, hv.phys, &mut source).ok()?;
+    let mut table = SecondLevelTable::new(format, hv.phys, &mut source).ok()?;
     let apic = Spa(0xFEE0_0000);
     let apic = (apic, Spa(apic.0 + PAGE_SIZE));
     let holes = if machine.own < apic {
@@ -300,13 +300,7 @@ fn root_memory(hv: &Hypervisor, machine: &Machine) -> Option<PageTable<SecondLev
     let mut map = |start: Spa, end: Spa, rights| {
         let pages = (end.0 - start.0) / PAGE_SIZE;
         let types = hv.memory_types.as_ref();
-        map_as_it_is(
-            &mut table,
-            &mut source,
-            types,
-            (start.page(), pages),
-            rights,
-        )
+        table.map_as_it_is(&mut source, types, (start.page(), pages), rights)
     };
     let mut from = Spa(0);
     for (start, end) in holes {

@@ -24,6 +24,7 @@ mod memory;
 #[cfg(test)]
 mod model_tests;
 mod query;
+mod second_level;
 mod shape;
 mod teardown;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod tests;
 pub use super::format::{Leaf, LeafSize};
 pub use memory::TableMemory;
 pub use query::{AccessBits, Found, Leaves};
+pub use second_level::SecondLevelTable;
 
 use super::addr::{PageNumber, Spa, Spfn};
 use super::format::{Entry, Format, level_pages};
