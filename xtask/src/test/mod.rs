@@ -77,7 +77,7 @@ pub fn test(options: &Test) -> Result<bool> {
         }
         for case in &cases {
             let (name, machine) = (&case.scenario.name, case.machine());
-            print!("scenario  {name:<24} {machine:<23} {}", case.scenario.about);
+            print!("scenario  {name:<28} {machine:<28} {}", case.scenario.about);
             let skipped = case
                 .obstacle()
                 .map(|reason| format!(" (skipped: {reason})"));

@@ -117,7 +117,7 @@ impl Outcome {
             Status::Skipped => "skipped",
         };
         let mut line = format!(
-            "{kind:<9} {:<24} {:<23} {status:<8} {:>7.1} s",
+            "{kind:<9} {:<28} {:<28} {status:<8} {:>7.1} s",
             self.name, self.machine, self.seconds
         );
         let all = self.counts.passed + self.counts.failed + self.counts.skipped;
