@@ -20,6 +20,10 @@ impl Arrived {
         self.0[usize::from(vector >> 6)] |= 1 << (vector & 63);
     }
 
+    fn is_empty(self) -> bool {
+        self.0 == [0; 4]
+    }
+
     /// All of them, the highest first.
     fn drain(mut self) -> impl Iterator<Item = u8> {
         core::iter::from_fn(move || {
@@ -34,17 +38,26 @@ impl Arrived {
 /// Vectors that the hypervisor keeps: the root gets no interrupt under them.
 const OWN: core::ops::RangeInclusive<u8> = 0xF0..=0xFE;
 
+/// Most windows for interrupts in a row: a storm of them does not keep the guest out for ever.
+const MAX_WINDOWS: usize = 4;
+
 /// Most expirations of one VP's timer that are served in a second.
 const MAX_TIMER_RATE: u64 = 50_000;
 
 impl Cpu {
-    /// Lets pending physical interrupts in, and serves them.
+    /// Lets pending physical interrupts in, and serves them. One that has been served may have held back others: they
+    /// come now rather than with an exit of their own, which an emulator may forget.
     pub(super) fn take_interrupts(&mut self, hand: &mut Vp) {
-        let mut arrived = Arrived::default();
-        self.processor.counters_mut().section.end();
-        cpu::take_interrupts(self.local, &mut |vector| arrived.add(vector));
-        self.section_after_window();
-        self.serve(hand, arrived);
+        for _ in 0..MAX_WINDOWS {
+            let mut arrived = Arrived::default();
+            self.processor.counters_mut().section.end();
+            cpu::take_interrupts(self.local, &mut |vector| arrived.add(vector));
+            self.section_after_window();
+            self.serve(hand, arrived);
+            if arrived.is_empty() {
+                break;
+            }
+        }
     }
 
     /// Halts until an interrupt arrives.

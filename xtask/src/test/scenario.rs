@@ -211,7 +211,7 @@ impl TryFrom<RawStep> for Step {
 }
 
 /// The processors of a scenario that names none.
-const USUAL: [Vendor; 1] = [Vendor::Amd];
+const USUAL: [Vendor; 2] = [Vendor::Amd, Vendor::Intel];
 
 fn usual() -> Vec<Processor> {
     USUAL.map(Vendor::usual).into()

@@ -67,6 +67,8 @@ pub(super) mod reason {
     pub const INVEPT: u32 = 50;
     /// RDTSCP.
     pub const RDTSCP: u32 = 51;
+    /// Preemption timer.
+    pub const PREEMPTION_TIMER: u32 = 52;
     /// INVVPID.
     pub const INVVPID: u32 = 53;
     /// WBINVD or WBNOINVD.
@@ -110,6 +112,7 @@ pub(super) fn rare(reason: u32, qualification: u64) -> Exit {
         reason::CONTROL_REGISTER => Exit::ControlRegister(control_register(qualification)),
         reason::INVD | reason::WBINVD => Exit::CacheControl,
         reason::PAUSE => Exit::Pause,
+        reason::PREEMPTION_TIMER => Exit::Internal,
         reason::XSETBV => Exit::Xsetbv,
         reason::RDPMC => Exit::Absent {
             general_protection: true,
@@ -144,7 +147,9 @@ pub(super) const fn tells_length(reason: u32) -> bool {
             | reason::MWAIT
             | reason::MONITOR
             | reason::PAUSE
-            | reason::INVEPT..=reason::ENCLS
+            | reason::INVEPT
+            | reason::RDTSCP
+            | reason::INVVPID..=reason::ENCLS
     )
 }
 

@@ -93,6 +93,7 @@ bank! {
         Pat = 0x2804,
         Efer = 0x2806,
         VmcsLinkPointer = 0x2800,
+        PreemptionTimer = 0x482E,
     }
 }
 

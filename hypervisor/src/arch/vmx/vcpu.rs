@@ -17,6 +17,9 @@ use super::vmcs::{self, Bank};
 const PLE_GAP: u64 = 128;
 /// Cycles of such a loop before it exits.
 const PLE_WINDOW: u64 = 4096;
+/// The longest that a guest runs without an exit, in ticks of the TSC: about a millisecond. Interrupts end a run much
+/// sooner. But Bochs (3.1) keeps them waiting in a guest that was entered with RFLAGS.IF off and does not touch that.
+const LONGEST_RUN: u64 = 1 << 22;
 /// EPT pointer: tables in write-back memory, of four levels.
 const EPT_POINTER: u64 = 6 | 3 << 3;
 /// EPT pointer: accessed and dirty flags.
@@ -117,6 +120,9 @@ impl Vcpu {
         vcpu.control.set(Control::Cr0Mask, CR0_OURS);
         vcpu.control.set(Control::Cr4Mask, CR4_OURS);
         vcpu.guest.set(Guest::VmcsLinkPointer, u64::MAX);
+        // The exit does not save it, so each run begins with the same.
+        let shift = caps.preemption_timer_shift.unwrap_or(0);
+        vcpu.guest.set(Guest::PreemptionTimer, LONGEST_RUN >> shift);
         vcpu.set_nested_root(config.nested_root);
         vcpu.set_permission_maps(config.port_map, config.msr_map);
         vcpu.refresh_exceptions();

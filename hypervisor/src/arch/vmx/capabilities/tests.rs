@@ -183,7 +183,6 @@ fn each_lack_is_refused_by_its_name() {
 fn what_cannot_be_turned_off_is_refused_by_its_name() {
     let imposed = [
         (0x480, 1 << 48, Imposes("a VMCS below 4 GiB")),
-        (0x48D, 1 << 6, Imposes("the VMX preemption timer")),
         (0x48E, 1 << 9, Imposes("INVLPG exiting")),
         (0x48E, 1 << 15, Lacks("optional CR3-load exiting")),
         (

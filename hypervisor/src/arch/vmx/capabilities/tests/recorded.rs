@@ -82,7 +82,7 @@ pub const SANDY_BRIDGE: Machine = Machine {
         (0x490, 0xFFFF_0000_11FB),
     ],
     child: Ok(Controls {
-        pin: 0x3F,
+        pin: 0x7F,
         primary: 0xB6A0_6DF2,
         secondary: 0xE2,
         exit: 0x003F_6FFF,
@@ -122,7 +122,7 @@ pub const BROADWELL: Machine = Machine {
         (0x491, 1),
     ],
     child: Ok(Controls {
-        pin: 0x3F,
+        pin: 0x7F,
         primary: 0xB6A0_6DF2,
         secondary: 0x14E2,
         exit: 0x003F_6FFF,
@@ -161,7 +161,7 @@ pub const SKYLAKE: Machine = Machine {
         (0x491, 1),
     ],
     child: Ok(Controls {
-        pin: 0x3F,
+        pin: 0x7F,
         primary: 0xB6A0_6DF2,
         secondary: 0x14E2,
         exit: 0x003F_6FFF,
@@ -201,7 +201,7 @@ pub const COFFEE_LAKE: Machine = Machine {
         (0x491, 1),
     ],
     child: Ok(Controls {
-        pin: 0x3F,
+        pin: 0x7F,
         primary: 0xB6A0_6DF2,
         secondary: 0x14E2,
         exit: 0x003F_6FFF,
@@ -272,7 +272,7 @@ pub const BOCHS_HASWELL: Machine = Machine {
         (0x491, 1),
     ],
     child: Ok(Controls {
-        pin: 0x3F,
+        pin: 0x7F,
         primary: 0xB6A0_6DF2,
         secondary: 0x14E2,
         exit: 0x003F_6FFF,
@@ -311,7 +311,7 @@ pub const BOCHS_SKYLAKE_X: Machine = Machine {
         (0x491, 1),
     ],
     child: Ok(Controls {
-        pin: 0x3F,
+        pin: 0x7F,
         primary: 0xB6A0_6DF2,
         secondary: 0x14E2,
         exit: 0x003F_6FFF,
@@ -350,7 +350,7 @@ pub const BOCHS_SAPPHIRE_RAPIDS: Machine = Machine {
         (0x491, 1),
     ],
     child: Ok(Controls {
-        pin: 0x3F,
+        pin: 0x7F,
         primary: 0xB6A0_6DF2,
         secondary: 0x14E2,
         exit: 0x003F_6FFF,
