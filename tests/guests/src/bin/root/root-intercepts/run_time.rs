@@ -11,7 +11,13 @@ use tlfs::{
 
 use crate::guest::Guest;
 
-child_code!(spinning, "32", "2: jmp 2b");
+child_code!(
+    /// With interrupts off nothing physical would end this in Bochs.
+    spinning,
+    "32",
+    "sti",
+    "2: jmp 2b",
+);
 
 const MILLISECOND: u64 = 10_000;
 

@@ -57,7 +57,8 @@ child_code!(
 );
 
 child_code!(
-    /// From here in 32-bit mode: reads MMIO, fills the first word of the large page, counts for ever at 0x3000.
+    /// From here in 32-bit mode: reads MMIO, fills the first word of the large page, counts for ever at 0x3000. With
+    /// interrupts off nothing physical would end that in Bochs.
     flat_code,
     "32",
     "mov eax, dword ptr [0xF0000123]",
@@ -66,6 +67,7 @@ child_code!(
     "mov dx, 0x80",
     "mov eax, ecx",
     "out dx, eax",
+    "sti",
     "2: inc dword ptr [0x3000]",
     "jmp 2b",
 );
