@@ -104,7 +104,12 @@ impl Cpu {
         self.show_run_time(hand, now);
         self.show_processor(now);
         self.expire_timers(hand, now);
-        if now >= self.slice_end || self.queue.should_preempt(now) {
+        if now >= self.slice_end {
+            // Once is enough: armed for what is past, the timer would be the next interrupt of each window.
+            self.slice_end = RefTime::MAX;
+            self.reschedule = true;
+        }
+        if self.queue.should_preempt(now) {
             self.reschedule = true;
         }
         self.arm_timer();
