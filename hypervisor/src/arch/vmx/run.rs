@@ -40,9 +40,10 @@ impl Vcpu {
         if refused != 0 {
             return self.refused(refused);
         }
-        self.launched = true;
         // SAFETY: this is the processor, and the VMCS is still current.
         unsafe { self.after_exit(processor) };
+        // An entry that failed over the guest's state has not launched the VMCS.
+        self.launched |= self.reason & reason::ENTRY_FAILED == 0;
         match exits::common(self.reason) {
             Some(exit) => exit,
             None => self.rare_exit(),
