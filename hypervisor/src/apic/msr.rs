@@ -18,6 +18,7 @@ pub const fn is_x2apic_msr(msr: u32) -> bool {
 
 impl LocalApic {
     /// The register behind an MSR; #GP outside x2APIC mode and where there is none.
+    #[inline(always)]
     fn register(&self, msr: u32) -> Result<Register, GeneralProtection> {
         if !self.base.is_x2apic() {
             return Err(GeneralProtection);
@@ -28,7 +29,7 @@ impl LocalApic {
     }
 
     /// RDMSR of an MSR for which [`is_x2apic_msr`] holds. `now` is asked by what depends on the time.
-    #[inline]
+    #[inline(always)]
     pub fn read(&self, msr: u32, now: impl FnOnce() -> RefTime) -> Result<u64, GeneralProtection> {
         if msr == APIC_BASE {
             return Ok(self.base.value());
@@ -41,7 +42,7 @@ impl LocalApic {
     }
 
     /// A 32-bit register. Of the interrupt command the low half; write-only ones read as zero.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read_register(&self, register: Register, now: impl FnOnce() -> RefTime) -> u32 {
         let word = |set: &super::vectors::VectorSet, index: u8| set.registers()[index as usize & 7];
         match register {

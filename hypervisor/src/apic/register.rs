@@ -43,7 +43,7 @@ pub enum Register {
 
 impl Register {
     /// From the offset in 16-byte steps: an x2APIC MSR's number less 0x800, or an offset in the xAPIC page over 16.
-    #[inline]
+    #[inline(always)]
     pub const fn from_index(index: u32) -> Option<Self> {
         Some(match index {
             0x02 => Self::Id,

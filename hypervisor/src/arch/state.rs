@@ -170,6 +170,25 @@ impl Segment {
     }
 }
 
+/// What decides where the code at RIP is found, all at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodeAddress {
+    /// RIP.
+    pub rip: u64,
+    /// CR0.
+    pub cr0: u64,
+    /// CR3.
+    pub cr3: u64,
+    /// CR4.
+    pub cr4: u64,
+    /// EFER.
+    pub efer: u64,
+    /// Privilege level.
+    pub cpl: u8,
+    /// In 64-bit code.
+    pub long: bool,
+}
+
 /// The segment registers, numbered as the TLFS registers 0x60000 and up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -7,7 +7,7 @@ use super::cpuid::{CpuidSource, ThisProcessor};
 use super::exit::{Event, Exit, IoExit, NestedFault};
 use super::msr::{MsrSource, ThisProcessorMsrs};
 use super::page::HwPages;
-use super::state::{Gprs, Segment, SegmentName, SystemRegister, TableRegister};
+use super::state::{CodeAddress, Gprs, Segment, SegmentName, SystemRegister, TableRegister};
 use super::{Counters, Flush, Refusal, VcpuConfig};
 use super::{svm, vmx};
 use crate::mem::addr::Spa;
@@ -114,6 +114,7 @@ pub unsafe fn probe_here() -> Result<Capabilities, Refusal> {
 
 /// The virtualization state of one physical processor.
 #[derive(Debug)]
+#[repr(C, u8)]
 pub enum Processor {
     /// AMD SVM.
     Svm(svm::Processor),
@@ -175,6 +176,7 @@ impl Processor {
     clippy::large_enum_variant,
     reason = "a VP has a page to itself, whichever it is"
 )]
+#[repr(C, u8)]
 pub enum VpHw {
     /// AMD SVM.
     Svm(svm::Vcpu),
@@ -186,7 +188,7 @@ macro_rules! forward {
     ($($(#[$attr:meta])* $name:ident(&$(($mut:tt))? self $(, $arg:ident: $ty:ty)*) $(-> $ret:ty)?;)+) => {
         $(
             $(#[$attr])*
-            #[inline]
+            #[inline(always)]
             pub fn $name(&$($mut)? self $(, $arg: $ty)*) $(-> $ret)? {
                 match self {
                     Self::Svm(vcpu) => vcpu.$name($($arg),*),
@@ -217,21 +219,43 @@ impl VpHw {
         }
     }
 
-    /// Runs the VP on this processor until it leaves the guest, interrupts off before and after; see [`svm::Vcpu::run`] and
+    /// Runs the VP on this processor until it leaves the guest, under a TLB tag of which `flush` goes first, interrupts off
+    /// before and after; see [`svm::Vcpu::run`] and
     /// [`vmx::Vcpu::run`].
     ///
     /// # Safety
     /// As there: `processor` is this one, the VP that it ran before has left it ([`Self::leave`]), and the VP's tables and
     /// maps leave the hypervisor alone.
-    #[inline]
-    pub unsafe fn run(&mut self, processor: &mut Processor) -> Exit {
+    #[inline(always)]
+    pub unsafe fn run(&mut self, processor: &mut Processor, tag: u32, flush: Flush) -> Exit {
         // SAFETY: the caller's obligations are the same.
         unsafe {
             match (self, processor) {
-                (Self::Svm(vcpu), Processor::Svm(processor)) => vcpu.run(processor),
-                (Self::Vmx(vcpu), Processor::Vmx(processor)) => vcpu.run(processor),
-                _ => unreachable!("a VP of another vendor's"),
+                (Self::Svm(vcpu), Processor::Svm(processor)) => {
+                    vcpu.set_tlb(tag, flush);
+                    vcpu.run(processor)
+                }
+                (Self::Vmx(vcpu), Processor::Vmx(processor)) => {
+                    vcpu.set_tlb(tag, flush);
+                    vcpu.run(processor)
+                }
+                _ => other_vendor(),
             }
+        }
+    }
+
+    /// Which vendor's it is.
+    #[inline(always)]
+    pub const fn is_svm(&self) -> bool {
+        matches!(self, Self::Svm(_))
+    }
+
+    /// Makes sure whose it is, which every caller knows: what follows, as far as it is inlined, does not ask again for each
+    /// register.
+    #[inline(always)]
+    pub fn is_of<const SVM: bool>(&self) {
+        if self.is_svm() != SVM {
+            other_vendor();
         }
     }
 
@@ -317,6 +341,8 @@ impl VpHw {
         system_register(&self, register: SystemRegister) -> u64;
         /// Sets a register that is an MSR of the VP; validity is the caller's affair.
         set_system_register(&(mut) self, register: SystemRegister, value: u64);
+        /// Where the code at RIP is.
+        code_address(&self) -> CodeAddress;
         /// In 64-bit code.
         in_64_bit_code(&self) -> bool;
         /// The event of the next entry.
@@ -356,11 +382,14 @@ impl VpHw {
         set_nested_root(&(mut) self, root: Spa);
         /// Sets the permission maps.
         set_permission_maps(&(mut) self, port_map: Spa, msr_map: Spa);
-        /// Sets the TLB tag and the next run's flush.
-        set_tlb(&(mut) self, tag: u32, flush: Flush);
         /// Exceptions (bit = vector) that end the run.
         set_exception_intercepts(&(mut) self, vectors: u32);
         /// Control register reads and writes (bit = register) that end the run.
         set_cr_intercepts(&(mut) self, reads: u16, writes: u16);
     }
+}
+
+#[cold]
+fn other_vendor() -> ! {
+    unreachable!("a VP of another vendor's")
 }

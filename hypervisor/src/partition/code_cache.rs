@@ -11,6 +11,7 @@ use core::cell::RefCell;
 use super::memory::PartitionMemory;
 use super::translate::paging_state;
 use super::{Partition, Vp};
+use crate::arch::state::CodeAddress;
 use crate::hv::Hypervisor;
 use crate::mem::addr::{Gpa, Gva, PAGE_SIZE, Spa};
 use crate::mem::format::Rights;
@@ -118,22 +119,22 @@ impl GuestMemory for Recorder<'_> {
 }
 
 #[inline(always)]
-fn key(vp: &Vp, generation: u64) -> Key {
+const fn key(at: &CodeAddress, generation: u64) -> Key {
     Key {
-        page: vp.hw.rip() & !(PAGE_SIZE - 1),
-        cr0: vp.hw.cr0(),
-        cr3: vp.hw.cr3(),
-        cr4: vp.hw.cr4(),
-        efer: vp.hw.efer(),
+        page: at.rip & !(PAGE_SIZE - 1),
+        cr0: at.cr0,
+        cr3: at.cr3,
+        cr4: at.cr4,
+        efer: at.efer,
         generation,
-        cpl: vp.hw.cpl(),
+        cpl: at.cpl,
     }
 }
 
 /// Where a page of an address space is kept: one place, so that looking is a comparison.
 #[inline(always)]
-fn place_of(vp: &Vp) -> usize {
-    ((vp.hw.rip() >> 12) ^ (vp.hw.cr3() >> 12)) as usize % PLACES
+const fn place_of(at: &CodeAddress) -> usize {
+    ((at.rip >> 12) ^ (at.cr3 >> 12)) as usize % PLACES
 }
 
 impl CodeCache {
@@ -160,21 +161,23 @@ impl CodeCache {
     /// Where the VP's next `count` bytes of code are.
     #[inline(always)]
     fn place(vp: &Vp, count: u64, generation: u64) -> Option<Spa> {
-        let place = vp.code.0[place_of(vp)].as_ref()?;
-        let offset = vp.hw.rip() & (PAGE_SIZE - 1);
+        let at = vp.hw.code_address();
+        let place = vp.code.0[place_of(&at)].as_ref()?;
+        let offset = at.rip & (PAGE_SIZE - 1);
         let known = offset <= PAGE_SIZE - count
-            && vp.hw.in_64_bit_code()
-            && place.key == key(vp, generation)
+            && at.long
+            && place.key == key(&at, generation)
             && place.walk.holds();
         known.then_some(Spa(place.page.0 + offset))
     }
 
     /// Walks to the code of a VP in 64-bit mode, for this time and the next.
     pub fn note(hypervisor: &Hypervisor, partition: &Partition, vp: &mut Vp, generation: u64) {
-        if !vp.hw.in_64_bit_code() {
+        let address = vp.hw.code_address();
+        if !address.long {
             return;
         }
-        let at = place_of(vp);
+        let at = place_of(&address);
         vp.code.0[at] = None;
         let recorder = Recorder {
             memory: PartitionMemory {
@@ -184,7 +187,7 @@ impl CodeCache {
             walk: RefCell::new(Steps::NONE),
         };
         let state = paging_state(hypervisor, partition, vp);
-        let key = key(vp, generation);
+        let key = key(&address, generation);
         let found =
             guest_walk::translate(&recorder, &state, Gva(key.page), TranslateFlags::EXECUTE);
         let Ok(found) = found else { return };

@@ -8,14 +8,15 @@ use crate::partition::Vp;
 impl Cpu {
     /// Runs the VP in hand until its next exit.
     #[inline(always)]
-    pub(super) fn enter(&mut self, vp: &mut Vp) -> Exit {
+    pub(super) fn enter<const SVM: bool>(&mut self, vp: &mut Vp) -> Exit {
+        vp.hw.is_of::<SVM>();
         let decision = tlb::enter(&mut self.tags, self.mark, &mut vp.tag, &vp.home.domain);
-        vp.hw.set_tlb(decision.tag, decision.flush);
         // SAFETY: `Cpu` is made on its processor and stays there. A partition's tables map nothing but what the frame
         // table has bound to it (for the root: nothing of the hypervisor's), and are changed only with a shootdown behind;
         // permission maps are made at start and intercept what the hypervisor stands on.
-        let exit = unsafe { vp.hw.run(&mut self.processor) };
+        let exit = unsafe { vp.hw.run(&mut self.processor, decision.tag, decision.flush) };
         self.mark.leave();
+        vp.hw.is_of::<SVM>();
         exit
     }
 

@@ -16,7 +16,7 @@ use tlfs::HvX64UnsupportedFeatureCode as Unsupported;
 impl Cpu {
     /// Deals with an exit of the VP in hand.
     #[inline(always)]
-    pub(super) fn handle(&mut self, vp: &mut Vp, exit: Exit) {
+    pub(super) fn handle<const SVM: bool>(&mut self, vp: &mut Vp, exit: Exit) {
         // MOV to CR8 does not exit.
         vp.apic.set_cr8(vp.hw.cr8());
         match exit {
@@ -30,11 +30,11 @@ impl Cpu {
             }
             Exit::MsrRead => {
                 vp.stats.count(counter::MSR_ACCESSES_COUNT);
-                self.rdmsr(vp);
+                self.rdmsr::<SVM>(vp);
             }
             Exit::MsrWrite => {
                 vp.stats.count(counter::MSR_ACCESSES_COUNT);
-                self.wrmsr(vp);
+                self.wrmsr::<SVM>(vp);
             }
             Exit::Io => {
                 vp.stats.count(counter::IO_INSTRUCTIONS_COUNT);

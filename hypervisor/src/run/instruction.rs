@@ -93,7 +93,7 @@ impl Cpu {
     }
 
     /// CPUID.
-    #[inline]
+    #[inline(always)]
     pub(super) fn cpuid(&mut self, vp: &mut Vp) {
         let Some(length) = self.length(vp, Instruction::Cpuid) else {
             return;

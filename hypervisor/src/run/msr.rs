@@ -57,7 +57,9 @@ impl<T> From<Result<T, GeneralProtection>> for Outcome<T> {
 
 impl Cpu {
     /// RDMSR.
-    pub(super) fn rdmsr(&mut self, vp: &mut Vp) {
+    #[inline(always)]
+    pub(super) fn rdmsr<const SVM: bool>(&mut self, vp: &mut Vp) {
+        vp.hw.is_of::<SVM>();
         let Some(length) = self.length(vp, Instruction::Rdmsr) else {
             return;
         };
@@ -78,7 +80,8 @@ impl Cpu {
     }
 
     /// WRMSR.
-    pub(super) fn wrmsr(&mut self, vp: &mut Vp) {
+    pub(super) fn wrmsr<const SVM: bool>(&mut self, vp: &mut Vp) {
+        vp.hw.is_of::<SVM>();
         let Some(length) = self.length(vp, Instruction::Wrmsr) else {
             return;
         };
@@ -135,6 +138,7 @@ impl Cpu {
         }
     }
 
+    #[inline(always)]
     fn read_msr(&mut self, vp: &mut Vp, msr: u32) -> Outcome<u64> {
         let root = vp.is_root();
         if self.is_named(vp, msr, false) {

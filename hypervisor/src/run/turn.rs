@@ -29,6 +29,16 @@ impl Cpu {
             return self.block(vp);
         }
         vp.halted = false;
+        if vp.hw.is_svm() {
+            self.run_on::<true>(vp);
+        } else {
+            self.run_on::<false>(vp);
+        }
+    }
+
+    /// As [`turn`](Self::turn), for the VPs of one vendor: the way of an exit does not ask again and again whose it is.
+    #[inline(always)]
+    fn run_on<const SVM: bool>(&mut self, vp: &mut Vp) {
         loop {
             if vp.apic.wants_attention() {
                 self.deliver_events(vp);
@@ -37,10 +47,10 @@ impl Cpu {
                 }
             }
             self.apic.look_again();
-            let exit = self.enter(vp);
+            let exit = self.enter::<SVM>(vp);
             let traces = self.hv.event_log.traces(HvTraceGroups::IM);
             let traced = traces.then(|| Traced::begin(vp, exit));
-            self.handle(vp, exit);
+            self.handle::<SVM>(vp, exit);
             if let Some(traced) = traced {
                 self.trace_exit(vp, traced);
             }

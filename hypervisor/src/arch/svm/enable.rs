@@ -91,7 +91,10 @@ pub fn probe(cpu: &impl CpuidSource, msrs: &impl MsrSource) -> Result<Capabiliti
 
 /// The state of one physical processor that running VPs needs.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Processor {
+    /// Figures for the statistics pages. At the same place whoever's processor it is.
+    pub counters: crate::arch::Counters,
     /// Index of the processor, to know whether a VMCB may still be cached here.
     pub(super) index: u32,
     /// The processor's own page for its state during VMRUN. Kept to stay alive, never read.
@@ -100,8 +103,6 @@ pub struct Processor {
     pub(super) host_state: HwPages,
     /// TSC_AUX and SPEC_CTRL.
     pub(super) msrs: SwitchedMsrs,
-    /// Figures for the statistics pages.
-    pub counters: crate::arch::Counters,
 }
 
 impl Processor {

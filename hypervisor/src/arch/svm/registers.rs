@@ -1,6 +1,6 @@
 //! Reading and writing the registers of a VP that is not running. No write has the instruction's side effects.
 
-use crate::arch::state::{Segment, SegmentName, SystemRegister, TableRegister, efer};
+use crate::arch::state::{CodeAddress, Segment, SegmentName, SystemRegister, TableRegister, efer};
 
 use super::bits::{clean, vintr};
 use super::vcpu::Vcpu;
@@ -78,6 +78,20 @@ impl Vcpu {
     pub fn set_dr(&mut self, number: usize, value: u64) {
         if let Some(slot) = self.dr.get_mut(number) {
             *slot = value;
+        }
+    }
+
+    /// Where the code at RIP is.
+    #[inline(always)]
+    pub fn code_address(&self) -> CodeAddress {
+        CodeAddress {
+            rip: self.rip(),
+            cr0: self.cr0(),
+            cr3: self.cr3(),
+            cr4: self.cr4(),
+            efer: self.efer(),
+            cpl: self.cpl(),
+            long: self.in_64_bit_code(),
         }
     }
 

@@ -36,8 +36,9 @@ pub(super) enum NmiState {
     },
 }
 
-/// A virtual processor.
+/// A virtual processor. Both vendors' begin with the general registers, so that whose it is does not matter to reach them.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Vcpu {
     /// General registers. RAX and RSP go to the VMCB at entry and come back at exit.
     pub(super) gprs: Gprs,

@@ -22,7 +22,10 @@ const TASK_PRIORITY: usize = 0x80;
 
 /// The state of one physical processor that running VPs needs.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Processor {
+    /// Figures for the statistics pages. At the same place whoever's processor it is.
+    pub counters: Counters,
     /// Index of the processor, to know whether a VMCS is prepared for it.
     pub(super) index: u32,
     /// The processor's own page for VMX operation. Kept to stay alive, never read.
@@ -33,8 +36,6 @@ pub struct Processor {
     pub(super) msrs: SwitchedMsrs,
     /// What is in the registers that no exit switches.
     pub(super) held: Held,
-    /// Figures for the statistics pages.
-    pub counters: Counters,
 }
 
 impl Processor {

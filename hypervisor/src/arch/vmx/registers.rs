@@ -1,6 +1,8 @@
 //! Reading and writing the registers of a VP that is not running. No write has the instruction's side effects.
 
-use crate::arch::state::{Segment, SegmentName, SystemRegister, TableRegister, cr0, efer};
+use crate::arch::state::{
+    CodeAddress, Segment, SegmentName, SystemRegister, TableRegister, cr0, efer,
+};
 
 use super::controls::entry;
 use super::fields::{Control, Guest};
@@ -131,6 +133,20 @@ impl Vcpu {
     /// Sets DR6.
     pub fn set_dr6(&mut self, value: u64) {
         self.live.set(Register::Dr6, value);
+    }
+
+    /// Where the code at RIP is.
+    #[inline(always)]
+    pub fn code_address(&self) -> CodeAddress {
+        CodeAddress {
+            rip: self.rip(),
+            cr0: self.cr0(),
+            cr3: self.cr3(),
+            cr4: self.cr4(),
+            efer: self.efer(),
+            cpl: self.cpl(),
+            long: self.in_64_bit_code(),
+        }
     }
 
     /// The privilege level the VP executes at.

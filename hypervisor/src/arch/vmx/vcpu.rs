@@ -33,8 +33,9 @@ const CR0_OURS: u64 = CR0_NE | cr0::CD | cr0::NW;
 /// CR4 bits of which the same is true.
 const CR4_OURS: u64 = CR4_VMXE;
 
-/// A virtual processor.
+/// A virtual processor. Both vendors' begin with the general registers, so that whose it is does not matter to reach them.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Vcpu {
     /// General registers. RSP goes to the VMCS at entry and comes back at exit.
     pub(super) gprs: Gprs,

@@ -65,16 +65,23 @@ impl CpuTags {
         })
     }
 
+    #[inline(always)]
     fn decide(&mut self, vp: &mut VpTag, domain_generation: u64) -> TagDecision {
         let valid = vp.cpu == self.cpu && vp.tag_generation == self.generation;
         let fresh = vp.domain_generation == domain_generation;
-        vp.domain_generation = domain_generation;
         if valid && fresh {
             return TagDecision {
                 tag: vp.tag,
                 flush: Flush::None,
             };
         }
+        vp.domain_generation = domain_generation;
+        self.renew(vp, valid)
+    }
+
+    /// A VP whose entries are out of date, or that has none here.
+    #[cold]
+    fn renew(&mut self, vp: &mut VpTag, valid: bool) -> TagDecision {
         match self.kind {
             TagKind::Asid {
                 flush_by_asid: true,
