@@ -1,13 +1,13 @@
 //! Measuring round trips: the median of many, by the TSC, in instructions.
 //!
-//! Meant for `-icount shift=0`: an instruction is a nanosecond then, so TSC differences are instructions.
+//! Meant for emulators in which the TSC counts instructions: Bochs always, QEMU with `-icount shift=0`, where an
+//! instruction is a nanosecond and that a tick.
 
 use core::arch::asm;
 
 use tlfs::{HvCallCode, HvHypercallInput, HvStatus};
 
 use super::cell::Pages;
-use super::time;
 use crate::statistics::Summary;
 use crate::{println, with_hypercall};
 
@@ -17,25 +17,20 @@ const APIC_ID: u32 = 0x802;
 /// Before the first sample: the first times fill caches and pools.
 const WARM_UP: usize = 50;
 
-/// What the TSC's ticks are in instructions, and what measuring itself costs.
+/// What measuring itself costs.
 #[derive(Clone, Copy, Debug)]
 pub struct Meter {
-    hz: u64,
     nothing: u64,
 }
 
 impl Meter {
     /// Measures what measuring nothing costs; that is taken off later figures.
     pub fn new() -> Self {
-        let raw = Self {
-            hz: time::tsc_hz(),
-            nothing: 0,
-        };
+        let raw = Self { nothing: 0 };
         let nothing = raw.measure(|| {});
         report("empty_loop", nothing);
         Self {
             nothing: nothing.median,
-            ..raw
         }
     }
 
@@ -55,10 +50,6 @@ impl Meter {
             let start = tsc();
             work();
             *sample = tsc().wrapping_sub(start);
-        }
-        let hz = u128::from(self.hz);
-        for sample in &mut samples {
-            *sample = ((u128::from(*sample) * 1_000_000_000 + hz / 2) / hz) as u64;
         }
         let nothing = Summary {
             min: 0,
