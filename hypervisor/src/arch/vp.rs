@@ -341,6 +341,8 @@ impl VpHw {
         system_register(&self, register: SystemRegister) -> u64;
         /// Sets a register that is an MSR of the VP; validity is the caller's affair.
         set_system_register(&(mut) self, register: SystemRegister, value: u64);
+        /// What of the state the processor refuses to enter, as far as it is known.
+        refusal(&self) -> Option<&'static str>;
         /// Where the code at RIP is.
         code_address(&self) -> CodeAddress;
         /// In 64-bit code.

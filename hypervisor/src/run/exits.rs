@@ -168,7 +168,8 @@ impl Cpu {
     }
 
     fn invalid_state(&mut self, vp: &mut Vp) {
-        self.failed(vp, "a state that the processor refuses");
+        let reason = vp.hw.refusal();
+        self.failed(vp, reason.unwrap_or("a state that the processor refuses"));
         let message = message::invalid_vp_register_value(vp);
         self.intercept(vp, &message);
     }

@@ -81,6 +81,11 @@ impl Vcpu {
         }
     }
 
+    /// What of the state the processor refuses to enter: this vendor's does not tell, nor is it looked for.
+    pub const fn refusal(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Where the code at RIP is.
     #[inline(always)]
     pub fn code_address(&self) -> CodeAddress {

@@ -2,6 +2,7 @@
 
 mod bitmaps;
 mod capabilities;
+mod checks;
 mod controls;
 mod enable;
 mod events;
@@ -11,6 +12,8 @@ mod hardware;
 mod live;
 mod registers;
 mod run;
+#[cfg(test)]
+mod tests;
 mod vcpu;
 mod vmcs;
 

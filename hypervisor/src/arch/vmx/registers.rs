@@ -286,7 +286,7 @@ const fn place(register: SystemRegister) -> Place {
 }
 
 /// Fields of a segment register: selector, limit, access rights, base.
-const fn places(name: SegmentName) -> [Guest; 4] {
+pub(super) const fn places(name: SegmentName) -> [Guest; 4] {
     use Guest as G;
     match name {
         SegmentName::Es => [G::EsSelector, G::EsLimit, G::EsAccessRights, G::EsBase],

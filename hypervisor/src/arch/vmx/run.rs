@@ -205,7 +205,10 @@ impl Vcpu {
     }
 
     #[cold]
-    fn rare_exit(&mut self) -> Exit {
+    pub(super) fn rare_exit(&mut self) -> Exit {
+        if self.reason & reason::ENTRY_FAILED != 0 {
+            self.keep_event();
+        }
         if exits::may_interrupt_delivery(self.reason) {
             self.requeue_interrupted_event();
         }
@@ -235,6 +238,14 @@ impl Vcpu {
             }),
             other => exits::rare(other, self.told(Info::Qualification)),
         }
+    }
+
+    /// A failed entry has not delivered its event: it stays pending, as all else stays as it was.
+    fn keep_event(&mut self) {
+        let encoding = Control::ENCODINGS[Control::EntryInterruption as usize];
+        // SAFETY: the VMCS is current: its entry has just failed.
+        let raw = unsafe { hardware::vmread(encoding) };
+        self.control.assume(Control::EntryInterruption, raw);
     }
 
     fn exception_or_nmi(&mut self) -> Exit {

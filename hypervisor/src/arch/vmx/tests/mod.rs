@@ -1,0 +1,152 @@
+//! VPs without a processor: state in, state out.
+
+mod checks;
+mod events;
+
+use crate::arch::exit::{Event, Exit};
+use crate::arch::page::HwPages;
+use crate::arch::state::{Segment, SegmentName, SystemRegister, cr0, rflags, vector};
+use crate::arch::{VcpuConfig, VcpuKind};
+use crate::mem::addr::Spa;
+
+use super::capabilities::{Capabilities, Fixed};
+use super::controls::primary;
+use super::fields::{Control, Guest, Info};
+use super::vcpu::Vcpu;
+
+fn vcpu(kind: VcpuKind) -> Vcpu {
+    let caps = Capabilities {
+        vmcs_revision: 0x2B,
+        cr0_fixed: Fixed {
+            ones: 0x8000_0021,
+            may: 0xFFFF_FFFF,
+        },
+        cr4_fixed: Fixed {
+            ones: 0x2000,
+            may: 0x37_27FF,
+        },
+        ..Capabilities::default()
+    };
+    let config = VcpuConfig {
+        kind,
+        nested_root: Spa(0x7000),
+        port_map: Spa(0x1_0000),
+        msr_map: Spa(0x2_0000),
+    };
+    Vcpu::new(HwPages::for_test(0x5000, 1), caps, &config)
+}
+
+fn child() -> Vcpu {
+    vcpu(VcpuKind::Child)
+}
+
+/// In 64-bit code at 0x1000, ring 0.
+fn long_mode() -> Vcpu {
+    let mut v = child();
+    v.set_cr0(0x8005_0033);
+    v.set_cr4(0x20);
+    v.set_efer(0xD00);
+    let code = Segment {
+        limit: u32::MAX,
+        selector: 8,
+        attributes: 0xA09B,
+        base: 0,
+    };
+    let data = Segment {
+        selector: 16,
+        attributes: 0xC093,
+        ..code
+    };
+    v.set_segment(SegmentName::Cs, &code);
+    for name in [SegmentName::Ss, SegmentName::Ds, SegmentName::Es] {
+        v.set_segment(name, &data);
+    }
+    v.set_rip(0x1000);
+    v
+}
+
+#[test]
+fn the_guest_sees_cr0_and_cr4_as_it_set_them_and_the_processor_has_what_vmx_demands() {
+    let mut v = child();
+    v.set_cr0(0x6000_0010);
+    v.set_cr4(0);
+    assert_eq!((v.cr0(), v.cr4()), (0x6000_0010, 0));
+    assert_eq!(v.field(Guest::Cr0), 0x30, "NE on, the cache's bits off");
+    assert_eq!(v.field(Guest::Cr4), 0x2000);
+    v.set_cr_intercepts(0, 1 << 0 | 1 << 4 | 1 << 8);
+    assert_eq!((v.cr0(), v.cr4()), (0x6000_0010, 0));
+    assert_eq!(v.control.get(Control::Cr0Mask), u64::MAX);
+    assert_ne!(
+        v.control.get(Control::Primary) & u64::from(primary::CR8_LOAD_EXITING),
+        0
+    );
+    v.set_cr_intercepts(0, 0);
+    assert_eq!(v.control.get(Control::Cr0Mask), 0x6000_0020);
+}
+
+#[test]
+fn segments_survive_the_round_trip() {
+    let mut v = child();
+    let null = Segment {
+        attributes: 0,
+        ..Segment::default()
+    };
+    v.set_segment(SegmentName::Fs, &null);
+    assert_eq!(v.segment(SegmentName::Fs), null);
+    let user = Segment {
+        base: 0,
+        limit: u32::MAX,
+        selector: 0x33,
+        attributes: 0xA0FB,
+    };
+    v.set_segment(SegmentName::Cs, &user);
+    assert_eq!(v.segment(SegmentName::Cs), user);
+    let stack = Segment {
+        selector: 0x2B,
+        attributes: 0xC0F3,
+        ..user
+    };
+    v.set_segment(SegmentName::Ss, &stack);
+    assert_eq!(v.cpl(), 3);
+}
+
+#[test]
+fn registers_that_no_entry_switches_are_kept_beside_the_vmcs() {
+    let mut v = child();
+    for (register, value) in [
+        (SystemRegister::Lstar, 0xFFFF_8000_0000_1000),
+        (SystemRegister::KernelGsBase, 0x7000),
+        (SystemRegister::Star, 0x23_0010 << 32),
+        (SystemRegister::TscAux, 3),
+        (SystemRegister::SysenterEip, 0x9000),
+    ] {
+        v.set_system_register(register, value);
+        assert_eq!(v.system_register(register), value, "{register:?}");
+    }
+    v.set_cr2(0x1234);
+    assert_eq!(v.cr2(), 0x1234);
+    v.reset(0x663);
+    assert_eq!(v.system_register(SystemRegister::Lstar), 0);
+    assert_eq!((v.gprs().rdx, v.rip(), v.rflags()), (0x663, 0xFFF0, 2));
+}
+
+#[test]
+fn debug_registers_are_the_guests_from_its_first_use_on() {
+    let mut v = child();
+    let exiting = u64::from(primary::MOV_DR_EXITING);
+    assert_ne!(v.control.get(Control::Primary) & exiting, 0);
+    v.set_debug_loaded(true);
+    assert_eq!(v.control.get(Control::Primary) & exiting, 0);
+}
+
+#[test]
+fn only_instructions_tell_their_length() {
+    let mut v = child();
+    v.info.note(Info::InstructionLength, 3);
+    v.reason = 10;
+    assert_eq!(v.instruction_length(), Some(3));
+    for other in [0, 1, 7, 48, 52] {
+        v.reason = other;
+        assert_eq!(v.instruction_length(), None, "reason {other}");
+    }
+}
