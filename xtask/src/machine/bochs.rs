@@ -116,8 +116,23 @@ pub fn boot(
         Err(error) => {
             let _ = emulator.kill();
             let _ = emulator.wait();
-            Err(error.context(format!("{} has Bochs' own words", folder.display())))
+            Err(error.context(last_words(folder)))
         }
+    }
+}
+
+/// Why Bochs ended, as it says itself.
+fn last_words(folder: &Path) -> String {
+    let file = folder.join("output");
+    let text = std::fs::read(&file).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    match text.split("exiting with the following message:").nth(1) {
+        Some(message) => {
+            let mut lines = message.lines().map(str::trim);
+            let said = lines.find(|line| !line.is_empty());
+            format!("Bochs: {}", said.unwrap_or_default())
+        }
+        None => format!("Bochs does not say why in {}", file.display()),
     }
 }
 

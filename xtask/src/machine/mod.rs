@@ -99,15 +99,19 @@ impl Emulators {
     /// # Errors
     /// If an emulator cannot be had.
     pub fn find<'a>(processors: impl IntoIterator<Item = &'a Processor>) -> Result<Self> {
-        let (bochs, qemu): (Vec<_>, Vec<_>) = processors
-            .into_iter()
-            .partition(|processor| matches!(processor, Processor::Bochs(_)));
-        if !qemu.is_empty() {
-            apt::require(&apt::EMULATOR)?;
+        let mut emulators = Self::default();
+        for processor in processors {
+            match processor {
+                Processor::Qemu => apt::require(&apt::EMULATOR)?,
+                Processor::Bochs(model) => {
+                    if emulators.bochs.is_none() {
+                        emulators.bochs = Some(Bochs::find()?);
+                    }
+                    emulators.bochs()?.require(model)?;
+                }
+            }
         }
-        Ok(Self {
-            bochs: (!bochs.is_empty()).then(Bochs::find).transpose()?,
-        })
+        Ok(emulators)
     }
 
     /// Bochs.

@@ -86,6 +86,14 @@ impl Processor {
         }
     }
 
+    /// How many times longer than in QEMU something may take.
+    pub fn patience(&self) -> u32 {
+        match self {
+            Self::Qemu => 1,
+            Self::Bochs(_) => 2,
+        }
+    }
+
     /// How its emulator shows the end of a machine.
     pub fn sign(&self, end: End) -> Sign {
         match self {

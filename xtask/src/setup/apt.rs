@@ -122,15 +122,21 @@ pub fn dependency(name: &str, prefix: &str) -> Result<String> {
     if let Ok(Some(found)) = find() {
         return Ok(found);
     }
-    if !is_root()? {
-        bail!(
-            "the package lists know no {name}. Run this once, then the same command again:\n\n    sudo apt-get update\n"
-        );
-    }
-    update()?;
+    update_lists(&format!("the package lists know no {name}"))?;
     find()?.with_context(|| {
         format!("this distribution has no package {name} that depends on {prefix}...")
     })
+}
+
+/// Fetches this machine's package lists, because of `lack`.
+///
+/// # Errors
+/// For another user than root with the command to run; for root if they cannot be fetched.
+pub fn update_lists(lack: &str) -> Result<()> {
+    if !is_root()? {
+        bail!("{lack}. Run this once, then the same command again:\n\n    sudo apt-get update\n");
+    }
+    update()
 }
 
 fn downloaded(folder: &Path, name: &str) -> Result<Option<PathBuf>> {

@@ -62,6 +62,15 @@ impl<'a> Case<'a> {
             .or_else(lacks)
     }
 
+    /// How often the scenario's cycle is played.
+    pub fn cycles(&self) -> usize {
+        let cycles = self.scenario.cycles;
+        match self.processor {
+            Processor::Qemu => cycles,
+            Processor::Bochs(_) => self.scenario.cycles_in_bochs.unwrap_or(cycles),
+        }
+    }
+
     /// The file `target/scenarios/NAME.ENDING`; the name is the scenario's, and the model's if it is one of Bochs'.
     pub fn file(&self, ending: &str) -> PathBuf {
         let name = match self.processor {

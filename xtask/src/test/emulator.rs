@@ -152,12 +152,14 @@ fn play_part(
     answers: &mut Answers,
 ) -> Result<()> {
     for (number, step) in steps.iter().enumerate() {
+        // How long something stays away is not how long something may take.
+        let wait = step.wait * case.processor.patience();
         let result = match &step.action {
-            Action::Expect(text) => line.expect(text, step.wait),
+            Action::Expect(text) => line.expect(text, wait),
             Action::Send(text) => line.send(text),
             Action::Absent(text) => line.absent(text, step.wait),
-            Action::Same { send, until } => same(line, send, until, step.wait, answers),
-            Action::End(end) => line.end(case.processor.sign(*end), step.wait),
+            Action::Same { send, until } => same(line, send, until, wait, answers),
+            Action::End(end) => line.end(case.processor.sign(*end), wait),
         };
         result.with_context(|| format!("step {}", number + 1))?;
     }
@@ -172,7 +174,7 @@ fn play_all(line: &mut SerialLine, case: &Case) -> Result<()> {
     let mut answers = Answers::new();
     let scenario = case.scenario;
     play_part(line, case, &scenario.steps, &mut answers)?;
-    for cycle in 1..=scenario.cycles {
+    for cycle in 1..=case.cycles() {
         play_part(line, case, &scenario.cycle, &mut answers)
             .with_context(|| format!("cycle {cycle}"))?;
     }

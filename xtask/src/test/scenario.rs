@@ -41,7 +41,8 @@
 //! end = "success"              # a payload root has found all in order; or "off": switched off, or "reset"
 //! ```
 //!
-//! `cycles = 10` and `[[cycle]]` tables, which are steps too, make a part that is played so often after the steps.
+//! `cycles = 10` and `[[cycle]]` tables, which are steps too, make a part that is played so often after the steps; in Bochs,
+//! which is slow, `cycles_in_bochs` times if that is given.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -108,6 +109,8 @@ pub struct Scenario {
     /// How often `cycle` is played after the steps.
     #[serde(default)]
     pub cycles: usize,
+    /// How often in Bochs, if not so often.
+    pub cycles_in_bochs: Option<usize>,
     /// Steps of a cycle.
     #[serde(default)]
     pub cycle: Vec<Step>,

@@ -32,7 +32,7 @@ const WANTED: [&str; 4] = ["bochs", "lib", "vgabios", "zlib1g"];
 const UNWANTED: [&str; 4] = ["bochsbios", "libllvm", "libpam", "libz3"];
 
 /// Changes when what is done to the packages changes: then they are fetched again.
-const RECIPE: u32 = 2;
+const RECIPE: u32 = 3;
 
 const PROGRAM: &str = "usr/bin/bochs-bin";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
@@ -55,6 +55,7 @@ const FIRMWARE: [(&str, &str); 2] = [
 pub struct Bochs {
     root: PathBuf,
     firmware: PathBuf,
+    models: Vec<String>,
 }
 
 impl Bochs {
@@ -64,22 +65,39 @@ impl Bochs {
     /// If a package cannot be had, or the suite's Bochs does not work here.
     pub fn find() -> Result<Self> {
         apt::require(&[apt::EMULATOR[1]])?;
-        let bochs = Self {
+        let mut bochs = Self {
             root: paths::target("bochs/root"),
             firmware: firmware()?,
+            models: Vec::new(),
         };
-        let done = paths::target(&format!("bochs/version.{RECIPE}"));
-        if let Ok(version) = std::fs::read_to_string(&done) {
-            eprintln!("    Bochs {version}, in {}", bochs.root.display());
-            return Ok(bochs);
-        }
-        bochs.fetch()?;
-        let version = bochs
-            .version()
-            .context("the Bochs just unpacked does not start")?;
-        eprintln!("    Bochs {version}, fetched to {}", bochs.root.display());
-        paths::write(&done, version.as_bytes())?;
+        let noted = paths::target(&format!("bochs/help.{RECIPE}"));
+        let help = match std::fs::read_to_string(&noted) {
+            Ok(help) => help,
+            Err(_) => {
+                bochs.fetch()?;
+                let help = bochs.help()?;
+                paths::write(&noted, help.as_bytes())?;
+                help
+            }
+        };
+        let version = version_in(&help).unwrap_or_default();
+        eprintln!("    Bochs {version}, in {}", bochs.root.display());
+        bochs.models = models_in(&help).map(str::to_owned).collect();
         Ok(bochs)
+    }
+
+    /// Makes sure that it has this processor model.
+    ///
+    /// # Errors
+    /// With the models that it has.
+    pub fn require(&self, model: &str) -> Result<()> {
+        if self.models.iter().any(|known| known == model) {
+            return Ok(());
+        }
+        bail!(
+            "Bochs has no processor model {model:?}; it has {}",
+            self.models.join(", ")
+        )
     }
 
     /// A command that runs Bochs with its own libraries, and dies with the thread that starts it.
@@ -150,23 +168,24 @@ impl Bochs {
         Ok(())
     }
 
-    /// What it calls itself.
-    fn version(&self) -> Result<String> {
+    /// What it says about itself and its processor models, if it is a version that will do.
+    fn help(&self) -> Result<String> {
         let help = self
             .command()
             .args(["--help", "cpu"])
             .stdin(Stdio::null())
             .output()
-            .context("cannot start it")?;
+            .context("the Bochs just unpacked cannot be started")?;
         let text = String::from_utf8_lossy(&help.stdout) + String::from_utf8_lossy(&help.stderr);
         let Some(version) = version_in(&text) else {
             bail!(
-                "{}; if a library is missing, the suite has split a package that xtask/src/setup/bochs.rs does not fetch",
+                "the Bochs just unpacked does not start: {}\nIf a library is missing, the suite has split a package that \
+                 xtask/src/setup/bochs does not fetch.",
                 text.trim()
             );
         };
         match numbers(version) {
-            Some(found) if found >= FIRST && found.0 == FIRST.0 => Ok(version.to_owned()),
+            Some(found) if found >= FIRST && found.0 == FIRST.0 => Ok(text.into_owned()),
             _ => bail!(
                 "the suite has Bochs {version}; it has to be {}.{} or a later {0}.x",
                 FIRST.0,
@@ -181,6 +200,12 @@ fn version_in(text: &str) -> Option<&str> {
         .nth(1)?
         .split_whitespace()
         .next()
+}
+
+fn models_in(help: &str) -> impl Iterator<Item = &str> {
+    let list = help.split("Supported CPU models:").nth(1);
+    let lines = list.unwrap_or_default().lines().map(str::trim).skip(2);
+    lines.take_while(|line| !line.is_empty())
 }
 
 fn numbers(version: &str) -> Option<(u32, u32)> {
@@ -280,23 +305,48 @@ fn package_in(line: &str) -> Option<String> {
 
 /// Where this machine gets its Debian packages from.
 fn mirror() -> Result<String> {
-    let listing = output(
-        Command::new("apt-get")
-            .args(["indextargets", "--format", "$(REPO_URI)"])
-            .env("LC_ALL", "C"),
+    let find = || -> Result<Option<String>> {
+        let listing = output(
+            Command::new("apt-get")
+                .args(["indextargets", "--format", "$(REPO_URI)"])
+                .env("LC_ALL", "C"),
+        )
+        .context("this machine has no apt, which fetches Bochs")?;
+        let debian = listing.lines().map(str::trim).find(|uri| is_debian(uri));
+        Ok(debian.map(str::to_owned))
+    };
+    if let Some(mirror) = find()? {
+        return Ok(mirror);
+    }
+    // apt tells its sources only after it has looked at them.
+    apt::update_lists("apt knows no Debian mirror yet, from which Bochs could be fetched")?;
+    find()?.context(
+        "apt's sources name no Debian mirror, from which Bochs 3.1 could be fetched; \
+         on another system give --vendor amd, which takes QEMU only",
     )
-    .context("this machine has no apt, which fetches Bochs")?;
-    listing
-        .lines()
-        .map(str::trim)
-        .find(|uri| uri.trim_end_matches('/').ends_with("/debian"))
-        .map(str::to_owned)
-        .context("apt's sources name no Debian mirror, from which Bochs 3.1 could be fetched")
+}
+
+fn is_debian(uri: &str) -> bool {
+    uri.trim().trim_end_matches('/').ends_with("/debian")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{FIRST, numbers, package_in, version_in};
+    use super::{FIRST, is_debian, models_in, numbers, package_in, version_in};
+
+    #[test]
+    fn models_are_the_list_between_empty_lines() {
+        let help = "x\nSupported CPU models:\n\ni386\nryzen\n\n0000[SIM] quit\n";
+        assert_eq!(models_in(help).collect::<Vec<_>>(), ["i386", "ryzen"]);
+        assert_eq!(models_in("nothing").count(), 0);
+    }
+
+    #[test]
+    fn the_archive_itself_is_no_archive_of_updates() {
+        assert!(is_debian("http://mirror.test/debian/"));
+        assert!(is_debian("http://mirror.test/pub/debian"));
+        assert!(!is_debian("http://mirror.test/debian-security/"));
+    }
 
     #[test]
     fn libraries_are_taken_and_what_never_runs_is_not() {
