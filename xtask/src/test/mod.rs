@@ -41,7 +41,7 @@ pub struct Test {
     /// Only list what would run
     #[arg(long)]
     list: bool,
-    /// Only the host tests and the scenarios marked fast
+    /// Only the host tests and the scenarios marked fast, these on the vendors' usual processors
     #[arg(long)]
     fast: bool,
 }
@@ -63,6 +63,9 @@ pub fn test(options: &Test) -> Result<bool> {
         .collect();
     let mut scenarios = Scenario::all(&paths::root().join("tests/scenarios"))?;
     scenarios.retain(|scenario| wanted(&scenario.name) && (scenario.fast || !options.fast));
+    if options.fast {
+        scenarios.iter_mut().for_each(Scenario::only_usual);
+    }
     if let Some(name) = &options.on {
         for scenario in &mut scenarios {
             scenario.on = vec![Processor::from(name.clone())];

@@ -233,6 +233,13 @@ fn last_words() -> Vec<String> {
 }
 
 impl Scenario {
+    /// Leaves out processors beyond the usual ones, unless it is about those.
+    pub fn only_usual(&mut self) {
+        if self.on.iter().any(Processor::is_usual) {
+            self.on.retain(Processor::is_usual);
+        }
+    }
+
     /// Reads the scenario in `file`.
     ///
     /// # Errors
@@ -291,6 +298,18 @@ mod tests {
         let scenario: Scenario = toml::from_str(one).unwrap();
         assert_eq!(scenario.steps[0].action, Action::Expect("a".into()));
         assert_eq!(scenario.steps[0].wait.as_millis(), 1500);
+    }
+
+    #[test]
+    fn a_scenario_about_a_model_keeps_it() {
+        let usual = |on: &str| {
+            let text = format!("about = \"\"\nstep = []\non = {on}");
+            let mut scenario: Scenario = toml::from_str(&text).unwrap();
+            scenario.only_usual();
+            scenario.on.len()
+        };
+        assert_eq!(usual("[\"amd\", \"ryzen\", \"tigerlake\", \"intel\"]"), 2);
+        assert_eq!(usual("[\"core2_penryn_t9600\"]"), 1);
     }
 
     #[test]
