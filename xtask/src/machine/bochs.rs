@@ -1,7 +1,7 @@
 //! A machine in Bochs: its configuration, its disk, its serial line.
 //!
-//! Bochs' time is virtual: one instruction is one tick of the TSC, and [`IPS`] of them are a second of every clock in the
-//! machine. So counts repeat, however busy the host is, and a halted processor is the next timer's at once.
+//! Bochs' time is virtual: one instruction is one tick of the TSC, and [`IPS`] of them, or [`COUNTED_IPS`], are a second of
+//! every clock in the machine. So counts repeat, however busy the host is, and a halted processor is the next timer's at once.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -27,6 +27,10 @@ const AMD: [&str; 7] = [
 /// Instructions, and ticks of the TSC, in a second of the machine's time: about what Bochs does in a second of the host's,
 /// and clearly more than the least frequency that the hypervisor takes a measurement for.
 const IPS: u32 = 125_000_000;
+
+/// The same where instructions are counted: one is a nanosecond, as with QEMU's `-icount shift=0`. What the hypervisor does
+/// for so many microseconds at a time is as many instructions then as there.
+const COUNTED_IPS: u32 = 1_000_000_000;
 
 /// The disk's geometry is counted in cylinders of this many bytes.
 const CYLINDER: u64 = 16 * 63 * 512;
@@ -87,6 +91,7 @@ pub fn boot(
     let settings = Settings {
         model,
         cpus: machine.cpus,
+        ips: if machine.icount { COUNTED_IPS } else { IPS },
         memory: mebibytes(&machine.memory)?,
         firmware: bochs.firmware(),
         video_bios: &bochs.video_bios(),
@@ -185,6 +190,7 @@ fn mebibytes(memory: &str) -> Result<u32> {
 struct Settings<'a> {
     model: &'a str,
     cpus: u32,
+    ips: u32,
     memory: u32,
     firmware: &'a Path,
     video_bios: &'a Path,
@@ -211,7 +217,7 @@ impl Settings<'_> {
              plugin_ctrl: fw_cfg=1\n\
              fw_cfg: enabled=1\n\
              pci: enabled=1, chipset=i440fx\n\
-             cpu: model={model}, count={cpus}, ips={IPS}, cpuid_freq=ips, reset_on_triple_fault=0\n\
+             cpu: model={model}, count={cpus}, ips={ips}, cpuid_freq=ips, reset_on_triple_fault=0\n\
              clock: sync={sync}, time0=utc\n\
              memory: guest={memory}, host={memory}\n\
              ata0-master: type=disk, path=disk.img, mode=flat, cylinders={cylinders}, heads=16, spt=63\n\
@@ -224,6 +230,7 @@ impl Settings<'_> {
             video_bios = self.video_bios.display(),
             model = self.model,
             cpus = self.cpus,
+            ips = self.ips,
             memory = self.memory,
             cylinders = self.cylinders,
             port = self.port,

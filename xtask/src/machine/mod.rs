@@ -30,7 +30,8 @@ pub struct Machine {
     pub memory: String,
     /// QEMU's `-cpu` for the software CPU.
     pub cpu: String,
-    /// One instruction is one nanosecond of virtual time, on one processor: repeatable counts. Bochs always counts so.
+    /// One instruction is one nanosecond of virtual time, on one processor: repeatable counts. Bochs always counts
+    /// instructions; with this, a nanosecond each.
     pub icount: bool,
     /// Further arguments for QEMU.
     pub extra: Vec<String>,
