@@ -103,7 +103,7 @@ pub fn work(work: &Work, transcript: &str) -> Result<Counters> {
         ("msr_write", partita::MSR_WRITES),
         ("cr_write", partita::CONTROL_REGISTER_WRITES),
     ];
-    if !third.contains_key("PartitaLpVmloads") {
+    if !third.contains_key("PartitaLpGuestEntries") {
         bail!("the console's counters are not the machine's");
     }
     let per_trip = names.map(|(name, index)| {
@@ -152,7 +152,9 @@ mod tests {
 
     #[test]
     fn a_round_trip_does_not_pay_for_the_typing() {
-        let table = |loads: u32| format!("COUNTER VALUE\nPartitaLpVmloads {loads}\npartita> \n");
+        let table = |loads: u32| {
+            format!("COUNTER VALUE\nPartitaLpGuestEntries 9\nPartitaLpVmloads {loads}\npartita> \n")
+        };
         let text = [100, 130, 2164].map(table).concat();
         let asked = Work {
             figure: "a".into(),
