@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::machine::Vendor;
+
 /// One figure.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figure {
@@ -27,8 +29,11 @@ pub struct Figure {
 /// What was counted, by name: sums, or numbers per round trip.
 pub type Counters = BTreeMap<String, f64>;
 
-/// Figures by their keys.
+/// Figures of one vendor's virtualization, by their keys.
 pub type Figures = BTreeMap<String, Figure>;
+
+/// Figures of what was measured: each vendor's.
+pub type Measured = BTreeMap<Vendor, Figures>;
 
 impl Figure {
     /// A figure without samples or counters.

@@ -1,7 +1,7 @@
-//! `cargo xtask bench`: what the hot paths cost, in instructions.
+//! `cargo xtask bench`: what the hot paths cost, in instructions, with each vendor's virtualization.
 //!
-//! The machine runs with one instruction as one nanosecond of virtual time, so the figures repeat on a busy host. The
-//! scenarios in `tests/scenarios/bench` boot payloads that print lines
+//! In the machines an instruction is a nanosecond of virtual time and a tick of the TSC ([`table::COUNTING`] says what else
+//! is one), so the figures repeat on a busy host. The scenarios in `tests/scenarios/bench` boot payloads that print lines
 //!
 //! ```text
 //! bench KEY VALUE UNIT [min=N] [max=N] [COUNTER=N ...]
@@ -11,10 +11,20 @@
 //! of which the second adds what was counted per round trip to a figure that may come from another scenario,
 //!
 //! or type `counters` on the root console, which prints tables (`console`).
+//!
+//! `target/bench.json` has what the last run measured and nothing else, as its table, so that no figure in it is of an older
+//! tree: a run of one vendor, or of some scenarios, leaves the others out and says so. By key and by virtualization, `svm`
+//! or `vmx`, it has a [`Figure`]:
+//!
+//! ```json
+//! { "cpuid_exit": { "svm": { "value": 0, "unit": "instructions", "command": "cargo xtask bench ..." }, "vmx": {} } }
+//! ```
 
 mod console;
 mod figure;
 mod table;
+
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -22,11 +32,12 @@ use clap::Args;
 use crate::flat;
 use crate::machine::{Emulators, Processor, Vendor};
 use crate::paths;
+use crate::step::Step;
 use crate::system::System;
 use crate::test::case::Case;
 use crate::test::scenario::Scenario;
 use crate::test::{emulator, needs};
-use figure::{Counters, Figure, Figures};
+use figure::{Counters, Figure, Figures, Measured};
 
 /// The longest stretch with interrupts off, of all scenarios that measure it.
 const SECTION: &str = "max_hypervisor_section";
@@ -36,9 +47,17 @@ const SECTION: &str = "max_hypervisor_section";
 pub struct Bench {
     /// Only scenarios whose name contains this
     filter: Option<String>,
-    /// Whose virtualization is measured
-    #[arg(long, value_enum, default_value = "amd")]
-    vendor: Vendor,
+    /// Whose virtualization is measured; without it, both
+    #[arg(long, value_enum)]
+    vendor: Option<Vendor>,
+}
+
+/// What the scenarios brought for one vendor.
+#[derive(Default)]
+struct Run {
+    figures: Figures,
+    /// What was counted per round trip, by the keys of figures.
+    counted: Vec<(String, Counters)>,
 }
 
 /// Runs the command; returns whether every bounded figure was measured and keeps its bound.
@@ -54,86 +73,170 @@ pub fn bench(options: &Bench) -> Result<bool> {
         Some(part) => bail!("no scenario in tests/scenarios/bench has {part:?} in its name"),
         None => bail!("tests/scenarios/bench has no scenarios yet: nothing can be measured"),
     }
-    let cases = Case::all(&scenarios, Some(options.vendor));
-    let emulators = Emulators::find(cases.iter().map(|case| case.processor))?;
+    let cases = Case::all(&scenarios, options.vendor);
+    let runnable = cases.iter().filter(|case| case.obstacle().is_none());
+    let emulators = Emulators::find(runnable.map(|case| case.processor))?;
     let system = System::build(needs(&cases))?;
-    let (mut figures, mut counted) = (Figures::new(), Vec::new());
+    let mut runs: BTreeMap<Vendor, Run> = BTreeMap::new();
+    let mut skipped = 0;
     for case in &cases {
+        let vendor = case.processor.vendor();
+        let run = runs.entry(vendor).or_default();
+        let name = format!("{} with {}", case.scenario.name, vendor.extension());
         if let Some(reason) = case.obstacle() {
-            println!("{} is skipped: {reason}", case.scenario.name);
+            skipped += 1;
+            println!("{name} is skipped: {reason}");
             continue;
         }
-        run(&system, &emulators, case, &mut figures, &mut counted)
-            .with_context(|| format!("bench scenario {}", case.scenario.name))?;
-    }
-    for (key, counters) in counted {
-        match figures.get_mut(&key) {
-            Some(figure) => figure.counters.extend(counters),
-            None => println!("{key}, which is not measured: {counters:?}"),
-        }
+        let step = Step::start(format!("Measuring {name}"));
+        run.measure(&system, &emulators, case)
+            .with_context(|| format!("bench scenario {name}"))?;
+        step.done();
     }
     let image = flat::loaded_bytes(&paths::read(system.hypervisor())?)?;
-    figures.insert(
-        "hypervisor_image_bytes".into(),
-        Figure::new(image, "bytes", "cargo xtask bench"),
-    );
-    paths::write(
-        &paths::target("bench.json"),
-        &serde_json::to_vec_pretty(&figures)?,
-    )?;
-    Ok(table::print(&figures, filter.is_none()))
+    let image = Figure::new(image, "bytes", "cargo xtask bench");
+    let finished = |(vendor, run): (Vendor, Run)| (vendor, run.finish(vendor, &image));
+    let measured: Measured = runs.into_iter().map(finished).collect();
+    let file = paths::target("bench.json");
+    paths::write(&file, &serde_json::to_vec_pretty(&by_key(&measured))?)?;
+    let table = table::Table::new(&measured, filter.is_none());
+    print!("{}", table.text);
+    if skipped != 0 {
+        println!("{skipped} skipped");
+    }
+    if filter.is_some() || options.vendor.is_some() {
+        println!("{} has these figures and no others", file.display());
+    }
+    Ok(table.good)
 }
 
-/// Keeps the larger of two values that scenarios have for a figure.
-fn worst(figures: &mut Figures, key: String, figure: Figure) {
-    match figures.get(&key) {
-        Some(other) if other.value >= figure.value => {}
-        _ => {
-            figures.insert(key, figure);
+/// As the file has them: by key, then by virtualization.
+fn by_key(measured: &Measured) -> BTreeMap<&str, BTreeMap<String, &Figure>> {
+    let mut keys: BTreeMap<&str, BTreeMap<String, &Figure>> = BTreeMap::new();
+    for (vendor, figures) in measured {
+        for (key, figure) in figures {
+            let name = vendor.extension().to_lowercase();
+            keys.entry(key).or_default().insert(name, figure);
         }
     }
+    keys
 }
 
-fn run(
-    system: &System,
-    emulators: &Emulators,
-    case: &Case,
-    figures: &mut Figures,
-    counted: &mut Vec<(String, Counters)>,
-) -> Result<()> {
-    let scenario = case.scenario;
-    let image = emulator::prepare(system, case)?;
-    let mut line = emulator::boot(emulators, case, &image)?;
-    let result = emulator::play(&mut line, case);
-    if let Err(error) = result {
-        bail!("{error:#}\n{}", line.transcript().tail(40));
+impl Run {
+    /// Plays a scenario, and takes what it brings.
+    fn measure(&mut self, system: &System, emulators: &Emulators, case: &Case) -> Result<()> {
+        let scenario = case.scenario;
+        let image = emulator::prepare(system, case)?;
+        let mut line = emulator::boot(emulators, case, &image)?;
+        if let Err(error) = emulator::play(&mut line, case) {
+            bail!("{error:#}\n{}", line.transcript().tail(40));
+        }
+        let command = command(case);
+        let transcript = line.transcript().text();
+        for text in transcript.lines() {
+            if let Some((key, figure)) = figure::parse(text, &command) {
+                self.worst(key, figure);
+            }
+            self.counted.extend(figure::parse_counts(text));
+        }
+        if let Some(name) = &scenario.exits {
+            console::exits(name, &transcript, &command, &mut self.figures)?;
+        }
+        if scenario.section_meter
+            && let Some(figure) = console::section(&transcript, &command)
+        {
+            self.worst(SECTION.into(), figure);
+        }
+        if let Some(work) = &scenario.work {
+            let counters = console::work(work, &transcript)?;
+            self.counted.push((work.figure.clone(), counters));
+        }
+        Ok(())
     }
-    let vendor_option = match case.processor.vendor() {
-        Vendor::Amd => "",
-        Vendor::Intel => " --vendor intel",
-    };
-    let mut command = format!("cargo xtask bench {}", scenario.name);
-    command += vendor_option;
+
+    /// Keeps the larger of two values that scenarios have for a figure.
+    fn worst(&mut self, key: String, figure: Figure) {
+        match self.figures.get(&key) {
+            Some(other) if other.value >= figure.value => {}
+            _ => {
+                self.figures.insert(key, figure);
+            }
+        }
+    }
+
+    /// All figures, with what was counted for them. The image is the same for both vendors.
+    fn finish(mut self, vendor: Vendor, image: &Figure) -> Figures {
+        let name = vendor.extension();
+        for (key, counters) in self.counted {
+            match self.figures.get_mut(&key) {
+                Some(figure) => figure.counters.extend(counters),
+                None => println!("{key} with {name}, which is not measured: {counters:?}"),
+            }
+        }
+        self.figures
+            .insert("hypervisor_image_bytes".into(), image.clone());
+        self.figures
+    }
+}
+
+/// How to measure again what a scenario measures.
+fn command(case: &Case) -> String {
+    let (scenario, vendor) = (case.scenario, case.processor.vendor());
+    let mut command = format!(
+        "cargo xtask bench {} --vendor {}",
+        scenario.name,
+        vendor.name()
+    );
     if *case.processor == Processor::Qemu && !scenario.machine.icount {
         command += " (no icount: differs a little each time)";
     }
-    let transcript = line.transcript().text();
-    for text in transcript.lines() {
-        if let Some((key, figure)) = figure::parse(text, &command) {
-            worst(figures, key, figure);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Figure, Figures, Measured, Run, Vendor, by_key};
+
+    fn figures(value: u64) -> Figures {
+        let figure = Figure::new(value, "instructions", "x");
+        [("cpuid_exit".to_owned(), figure)].into()
+    }
+
+    #[test]
+    fn the_file_has_both_vendors_under_each_key() {
+        let both: Measured = [(Vendor::Amd, figures(1)), (Vendor::Intel, figures(2))].into();
+        let json = serde_json::to_value(by_key(&both)).unwrap();
+        assert_eq!(json["cpuid_exit"]["svm"]["value"], 1);
+        assert_eq!(json["cpuid_exit"]["vmx"]["value"], 2);
+    }
+
+    #[test]
+    fn the_file_has_nothing_of_a_vendor_that_was_not_measured() {
+        let one: Measured = [(Vendor::Intel, figures(2))].into();
+        let json = serde_json::to_value(by_key(&one)).unwrap();
+        assert!(json["cpuid_exit"].get("svm").is_none());
+    }
+
+    #[test]
+    fn the_worst_value_of_several_scenarios_counts() {
+        let mut run = Run::default();
+        for value in [20, 30, 10] {
+            run.worst("a".into(), Figure::new(value, "instructions", "x"));
         }
-        counted.extend(figure::parse_counts(text));
+        assert_eq!(run.figures["a"].value, 30);
     }
-    if let Some(name) = &scenario.exits {
-        console::exits(name, &transcript, &command, figures)?;
+
+    #[test]
+    fn counts_join_the_figure_of_another_scenario() {
+        let mut run = Run {
+            figures: figures(1),
+            ..Run::default()
+        };
+        let counters = [("xsave".to_owned(), 2.0)].into();
+        run.counted.push(("cpuid_exit".into(), counters));
+        let image = Figure::new(9, "bytes", "x");
+        let figures = run.finish(Vendor::Amd, &image);
+        assert_eq!(figures["cpuid_exit"].counters["xsave"], 2.0);
+        assert_eq!(figures["hypervisor_image_bytes"].value, 9);
     }
-    if scenario.section_meter
-        && let Some(figure) = console::section(&transcript, &command)
-    {
-        worst(figures, SECTION.into(), figure);
-    }
-    if let Some(work) = &scenario.work {
-        counted.push((work.figure.clone(), console::work(work, &transcript)?));
-    }
-    Ok(())
 }

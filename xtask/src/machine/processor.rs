@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{End, Machine, Sign, bochs, qemu};
 
 /// Whose virtualization a processor has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Vendor {
     /// SVM.
     Amd,
@@ -22,6 +22,14 @@ impl Vendor {
         match self {
             Self::Amd => "amd",
             Self::Intel => "intel",
+        }
+    }
+
+    /// Its virtualization, as the table of the bench names it.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Amd => "SVM",
+            Self::Intel => "VMX",
         }
     }
 
