@@ -14,6 +14,7 @@ mod merge;
 pub mod msr;
 pub mod page;
 pub mod section;
+mod snapshot;
 pub mod state;
 pub mod svm;
 pub mod vmx;
@@ -22,6 +23,7 @@ mod vp;
 use crate::mem::addr::Spa;
 
 pub use crate::mem::tlb::Flush;
+pub use snapshot::Snapshot;
 pub use vp::{Capabilities, Processor, VpHw, probe, probe_here};
 
 /// Why a machine cannot run the hypervisor.

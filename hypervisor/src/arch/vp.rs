@@ -7,6 +7,7 @@ use super::cpuid::{CpuidSource, ThisProcessor};
 use super::exit::{Event, Exit, IoExit, NestedFault};
 use super::msr::{MsrSource, ThisProcessorMsrs};
 use super::page::HwPages;
+use super::snapshot::{Snapshot, snapshot};
 use super::state::{CodeAddress, Gprs, Segment, SegmentName, SystemRegister, TableRegister};
 use super::{Counters, Flush, Refusal, VcpuConfig};
 use super::{svm, vmx};
@@ -269,6 +270,15 @@ impl VpHw {
             Self::Svm(_) => {}
             // SAFETY: the caller's obligation is the same.
             Self::Vmx(vcpu) => unsafe { vcpu.leave() },
+        }
+    }
+
+    /// What messages and the register page show of it.
+    #[inline(never)]
+    pub fn snapshot(&self) -> Snapshot {
+        match self {
+            Self::Svm(vcpu) => snapshot!(vcpu),
+            Self::Vmx(vcpu) => snapshot!(vcpu),
         }
     }
 

@@ -85,7 +85,7 @@ pub fn set(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let _ = call.with_vp(who, |vp| {
         register_page::load(hv, vp)?;
         let effect = vp_state::restore(hv, &child, vp, &input.state_data, &bytes)?;
-        register_page::publish(hv, vp, &register_page::stored_xmm(vp));
+        register_page::publish_stored(hv, vp);
         Ok::<_, HvStatus>(effect)
     })??;
     call.cpu.set_timer_of(call.vp, who);

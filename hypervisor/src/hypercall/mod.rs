@@ -290,9 +290,10 @@ fn unknown(cpu: &mut Cpu, vp: &mut Vp, length: u8) -> End {
         return HvStatus::INVALID_HYPERCALL_CODE.into();
     }
     let xmm = cpu.live_xmm();
-    let message = message::hypercall(vp, length, &xmm);
+    let seen = vp.hw.snapshot();
+    let message = message::hypercall(vp, &seen, length, &xmm);
     vp.stats
         .count(counter::EXTENDED_HYPERCALL_INTERCEPT_MESSAGES);
-    cpu.intercept(vp, &message);
+    cpu.intercept(vp, &seen, &message);
     End::Intercepted
 }

@@ -152,7 +152,7 @@ fn set_all(
     if !after.suspended {
         after.wanted = vp.wanted_slot();
     } else if !vp.is_root() {
-        register_page::publish(hv, vp, &register_page::stored_xmm(vp));
+        register_page::publish_stored(hv, vp);
     }
     result
 }

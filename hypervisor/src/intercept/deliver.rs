@@ -8,6 +8,7 @@ use tlfs::{HvInterceptSuspendRegister, HvMessageHeader, HvMessageType, HvPartiti
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::apic::{Delivery, Trigger};
+use crate::arch::Snapshot;
 use crate::hv::Hypervisor;
 use crate::intercept::message::Intercept;
 use crate::mem::addr::Spa;
@@ -46,14 +47,25 @@ impl NoticeLinks for Links<'_> {
 }
 
 impl Cpu {
-    /// Stops the VP in hand with a message for its parent.
+    /// Stops the VP in hand with a message for its parent. `seen` are its registers now.
     #[inline]
-    pub fn intercept<T: IntoBytes + Immutable>(&mut self, vp: &mut Vp, message: &Intercept<T>) {
-        self.intercept_with(vp, message.kind, message.payload.as_bytes());
+    pub fn intercept<T: IntoBytes + Immutable>(
+        &mut self,
+        vp: &mut Vp,
+        seen: &Snapshot,
+        message: &Intercept<T>,
+    ) {
+        self.intercept_with(vp, seen, message.kind, message.payload.as_bytes());
     }
 
     #[inline(never)]
-    fn intercept_with(&mut self, vp: &mut Vp, kind: HvMessageType, payload: &[u8]) {
+    fn intercept_with(
+        &mut self,
+        vp: &mut Vp,
+        seen: &Snapshot,
+        kind: HvMessageType,
+        payload: &[u8],
+    ) {
         let memory = matches!(
             kind,
             HvMessageType::UNMAPPED_GPA | HvMessageType::GPA_INTERCEPT
@@ -67,7 +79,7 @@ impl Cpu {
             .with_suspended(true)
             .with_tlb_locked(memory);
         self.write_message(vp, kind, payload);
-        register_page::publish(self.hv, vp, &self.live_xmm());
+        register_page::publish(self.hv, vp, seen, &self.live_xmm());
         self.block(vp);
         let who = vp.who;
         let hv = self.hv;

@@ -1,4 +1,5 @@
-//! Building intercept messages (root sheet B.2).
+//! Building intercept messages (root sheet B.2). `seen` are the VP's registers of that moment, which the register page shows
+//! too.
 
 use tlfs::{
     HvCacheType, HvInterceptAccessType, HvMessageType, HvX64ApicEoiMessage,
@@ -12,9 +13,10 @@ use tlfs::{
 };
 use zerocopy::{Immutable, IntoBytes};
 
+use crate::arch::Snapshot;
 use crate::arch::cpuid::CpuidResult;
 use crate::arch::exit::{Access, ExceptionExit, IoExit, NestedFault};
-use crate::arch::state::{Segment, SegmentName, cr0, efer};
+use crate::arch::state::{Segment, cr0, efer};
 use crate::insn::MAX_LENGTH;
 use crate::partition::Vp;
 
@@ -47,29 +49,29 @@ fn wire(segment: &Segment) -> HvX64SegmentRegister {
     }
 }
 
-fn execution_state(vp: &Vp) -> HvX64VpExecutionState {
-    let cr0 = vp.hw.cr0();
+fn execution_state(seen: &Snapshot) -> HvX64VpExecutionState {
+    let cr0 = seen.cr0;
     HvX64VpExecutionState::new()
-        .with_cpl(vp.hw.cpl())
+        .with_cpl(seen.cpl)
         .with_cr0_pe(cr0 & cr0::PE != 0)
         .with_cr0_am(cr0 & CR0_AM != 0)
-        .with_efer_lma(vp.hw.efer() & efer::LMA != 0)
-        .with_debug_active(vp.hw.dr7() & DR7_ENABLED != 0)
-        .with_interruption_pending(vp.hw.pending_event().is_some())
-        .with_interrupt_shadow(vp.hw.interrupt_shadow())
+        .with_efer_lma(seen.efer & efer::LMA != 0)
+        .with_debug_active(seen.dr7 & DR7_ENABLED != 0)
+        .with_interruption_pending(seen.pending_event.is_some())
+        .with_interrupt_shadow(seen.interrupt_shadow)
 }
 
-fn header(vp: &Vp, length: u8, access: Access) -> HvX64InterceptMessageHeader {
+fn header(vp: &Vp, seen: &Snapshot, length: u8, access: Access) -> HvX64InterceptMessageHeader {
     HvX64InterceptMessageHeader {
         vp_index: vp.index(),
         instruction_length_and_cr8: HvX64InstructionLengthAndCr8::new()
             .with_instruction_length(length & 15)
             .with_cr8(vp.hw.cr8() & 15),
         intercept_access_type: HvInterceptAccessType(access as u8),
-        execution_state: execution_state(vp),
-        cs_segment: wire(&vp.hw.segment(SegmentName::Cs)),
-        rip: vp.hw.rip(),
-        rflags: vp.hw.rflags(),
+        execution_state: execution_state(seen),
+        cs_segment: wire(seen.cs()),
+        rip: seen.rip,
+        rflags: seen.rflags,
     }
 }
 
@@ -92,6 +94,7 @@ impl<T: IntoBytes + Immutable> Intercept<T> {
 /// A port access.
 pub fn io_port(
     vp: &Vp,
+    seen: &Snapshot,
     io: &IoExit,
     length: u8,
     code: &Code,
@@ -103,7 +106,7 @@ pub fn io_port(
     };
     let gprs = vp.hw.gprs();
     let payload = HvX64IoPortInterceptMessage {
-        header: header(vp, length, access),
+        header: header(vp, seen, length, access),
         port_number: io.port,
         access_info: HvX64IoPortAccessInfo::new()
             .with_access_size(io.size & 7)
@@ -113,8 +116,8 @@ pub fn io_port(
         reserved: 0,
         rax: gprs.rax,
         instruction_bytes: code.bytes,
-        ds_segment: wire(&vp.hw.segment(SegmentName::Ds)),
-        es_segment: wire(&vp.hw.segment(SegmentName::Es)),
+        ds_segment: wire(seen.ds()),
+        es_segment: wire(seen.es()),
         rcx: gprs.rcx,
         rsi: gprs.rsi,
         rdi: gprs.rdi,
@@ -123,11 +126,16 @@ pub fn io_port(
 }
 
 /// An MSR access.
-pub fn msr(vp: &Vp, write: bool, length: u8) -> Intercept<HvX64MsrInterceptMessage> {
+pub fn msr(
+    vp: &Vp,
+    seen: &Snapshot,
+    write: bool,
+    length: u8,
+) -> Intercept<HvX64MsrInterceptMessage> {
     let access = if write { Access::Write } else { Access::Read };
     let gprs = vp.hw.gprs();
     let payload = HvX64MsrInterceptMessage {
-        header: header(vp, length, access),
+        header: header(vp, seen, length, access),
         msr_number: gprs.rcx as u32,
         reserved: 0,
         rdx: gprs.rdx,
@@ -137,10 +145,15 @@ pub fn msr(vp: &Vp, write: bool, length: u8) -> Intercept<HvX64MsrInterceptMessa
 }
 
 /// CPUID, with what the hypervisor would answer.
-pub fn cpuid(vp: &Vp, own: &CpuidResult, length: u8) -> Intercept<HvX64CpuidInterceptMessage> {
+pub fn cpuid(
+    vp: &Vp,
+    seen: &Snapshot,
+    own: &CpuidResult,
+    length: u8,
+) -> Intercept<HvX64CpuidInterceptMessage> {
     let gprs = vp.hw.gprs();
     let payload = HvX64CpuidInterceptMessage {
-        header: header(vp, length, Access::Execute),
+        header: header(vp, seen, length, Access::Execute),
         rax: gprs.rax,
         rcx: gprs.rcx,
         rdx: gprs.rdx,
@@ -156,13 +169,14 @@ pub fn cpuid(vp: &Vp, own: &CpuidResult, length: u8) -> Intercept<HvX64CpuidInte
 /// An exception before its delivery.
 pub fn exception(
     vp: &Vp,
+    seen: &Snapshot,
     exception: &ExceptionExit,
     length: u8,
     code: &Code,
 ) -> Intercept<HvX64ExceptionInterceptMessage> {
     let software = matches!(exception.vector, 3 | 4);
     let payload = HvX64ExceptionInterceptMessage {
-        header: header(vp, if software { length } else { 0 }, Access::Execute),
+        header: header(vp, seen, if software { length } else { 0 }, Access::Execute),
         exception_vector: exception.vector.into(),
         exception_info: HvX64ExceptionInfo::new()
             .with_error_code_valid(exception.error_code.is_some())
@@ -172,8 +186,8 @@ pub fn exception(
         exception_parameter: exception.parameter,
         reserved: 0,
         instruction_bytes: code.bytes,
-        ds_segment: wire(&vp.hw.segment(SegmentName::Ds)),
-        ss_segment: wire(&vp.hw.segment(SegmentName::Ss)),
+        ds_segment: wire(seen.ds()),
+        ss_segment: wire(seen.ss()),
         gp_registers: vp.hw.gprs().as_array(),
     };
     Intercept::new(HvMessageType::X64_EXCEPTION_INTERCEPT, payload)
@@ -182,6 +196,7 @@ pub fn exception(
 /// A memory access that the second-level tables do not allow: `mapped` tells a forbidden page from an absent one.
 pub fn memory(
     vp: &Vp,
+    seen: &Snapshot,
     fault: &NestedFault,
     mapped: bool,
     cache_type: HvCacheType,
@@ -189,7 +204,7 @@ pub fn memory(
 ) -> Intercept<HvX64MemoryInterceptMessage> {
     let payload = HvX64MemoryInterceptMessage {
         // The length is not known: the worker decodes the instruction.
-        header: header(vp, 0, fault.access),
+        header: header(vp, seen, 0, fault.access),
         cache_type,
         instruction_byte_count: code.count,
         memory_access_info: HvX64MemoryAccessInfo::new()
@@ -213,12 +228,13 @@ pub fn memory(
 /// A hypercall that the hypervisor does not have.
 pub fn hypercall(
     vp: &Vp,
+    seen: &Snapshot,
     length: u8,
     xmm: &[u128; 6],
 ) -> Intercept<HvX64HypercallInterceptMessage> {
     let gprs = vp.hw.gprs();
     let payload = HvX64HypercallInterceptMessage {
-        header: header(vp, length, Access::Execute),
+        header: header(vp, seen, length, Access::Execute),
         rax: gprs.rax,
         rbx: gprs.rbx,
         rcx: gprs.rcx,
@@ -236,12 +252,13 @@ pub fn hypercall(
 /// MOV to a control register, LMSW, CLTS or XSETBV whose change the parent wants to see, with the new value.
 pub fn register(
     vp: &Vp,
+    seen: &Snapshot,
     name: tlfs::HvRegisterName,
     value: u64,
     length: u8,
 ) -> Intercept<HvX64RegisterInterceptMessage> {
     let payload = HvX64RegisterInterceptMessage {
-        header: header(vp, length, Access::Write),
+        header: header(vp, seen, length, Access::Write),
         register_name: name,
         source_value: value.into(),
         ..Default::default()
@@ -250,8 +267,11 @@ pub fn register(
 }
 
 /// A triple fault.
-pub fn unrecoverable_exception(vp: &Vp) -> Intercept<HvX64UnrecoverableExceptionMessage> {
-    let header = header(vp, 0, Access::Execute);
+pub fn unrecoverable_exception(
+    vp: &Vp,
+    seen: &Snapshot,
+) -> Intercept<HvX64UnrecoverableExceptionMessage> {
+    let header = header(vp, seen, 0, Access::Execute);
     let payload = HvX64UnrecoverableExceptionMessage { header };
     Intercept::new(HvMessageType::UNRECOVERABLE_EXCEPTION, payload)
 }
@@ -289,7 +309,7 @@ pub fn apic_eoi(vp: &Vp, vector: u8) -> Intercept<HvX64ApicEoiMessage> {
 }
 
 /// HLT of a partition whose local APICs are not emulated.
-pub fn halt(vp: &Vp, length: u8) -> Intercept<HvX64HaltMessage> {
-    let header = header(vp, length, Access::Execute);
+pub fn halt(vp: &Vp, seen: &Snapshot, length: u8) -> Intercept<HvX64HaltMessage> {
+    let header = header(vp, seen, length, Access::Execute);
     Intercept::new(HvMessageType::X64_HALT, HvX64HaltMessage { header })
 }

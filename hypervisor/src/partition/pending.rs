@@ -26,10 +26,10 @@ const WITH_ERROR_CODE: u32 = 1 << 8
     | 1 << 29
     | 1 << 30;
 
-/// PendingInterruption of a VP.
-pub fn pending_interruption(hw: &VpHw) -> HvX64PendingInterruptionRegister {
+/// PendingInterruption of a VP whose next entry has this event.
+pub fn pending_interruption(pending: Option<Event>) -> HvX64PendingInterruptionRegister {
     let register = HvX64PendingInterruptionRegister::new();
-    let Some(event) = hw.pending_event() else {
+    let Some(event) = pending else {
         return register;
     };
     let (kind, vector, error_code, length) = match event {
@@ -197,7 +197,7 @@ mod tests {
             if let Ok(event) = event_of(register) {
                 let shown = with_vp(|vp| {
                     vp.hw.set_pending_event(event);
-                    pending_interruption(&vp.hw)
+                    pending_interruption(vp.hw.pending_event())
                 });
                 prop_assert_eq!(event_of(shown), Ok(event));
             }

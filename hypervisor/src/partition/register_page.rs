@@ -17,7 +17,8 @@ use zerocopy::IntoBytes;
 use super::Vp;
 use super::pending::{pending_interruption, set_rip};
 use super::validate::{canonical, rflags_ok, segment_ok};
-use crate::arch::state::{Gprs, Segment, SegmentName, rflags};
+use crate::arch::Snapshot;
+use crate::arch::state::{Gprs, Segment, rflags};
 use crate::hv::Hypervisor;
 use crate::mem::addr::Spa;
 use crate::mem::phys::PhysMap;
@@ -43,35 +44,26 @@ const SEGMENTS: usize = word!(segment);
 const CLEAN: u64 = HV_VP_REGISTER_PAGE_VERSION_1 as u64 | 1 << (8 * offset_of!(Page, is_valid));
 const DIRTY_SHIFT: usize = 8 * offset_of!(Page, dirty);
 
-/// The segment registers of the page, in its order.
-const SEGMENT_NAMES: [SegmentName; 6] = [
-    SegmentName::Es,
-    SegmentName::Cs,
-    SegmentName::Ss,
-    SegmentName::Ds,
-    SegmentName::Fs,
-    SegmentName::Gs,
-];
-
-/// XMM0 to XMM5 of a VP whose floating point state is in memory.
-pub fn stored_xmm(vp: &Vp) -> [u128; 6] {
-    core::array::from_fn(|number| vp.fpu.xmm(number).unwrap_or(0))
+/// [`publish`] for a VP whose floating point state is in memory.
+pub fn publish_stored(hypervisor: &Hypervisor, vp: &Vp) {
+    let xmm = core::array::from_fn(|number| vp.fpu.xmm(number).unwrap_or(0));
+    publish(hypervisor, vp, &vp.hw.snapshot(), &xmm);
 }
 
-/// Writes the page: all registers that it has, nothing dirty. `xmm` are XMM0 to XMM5, which may still be in the processor.
+/// Writes the page: all registers that it has, nothing dirty. `seen` are the VP's of this moment, `xmm` XMM0 to XMM5, which
+/// may still be in the processor.
 ///
 /// It lies on the way of every intercept: some 430 bytes, those that lie in memory as the page has them copied from
 /// there; the rest of the page is zero since its creation.
-pub fn publish(hypervisor: &Hypervisor, vp: &Vp, xmm: &[u128; 6]) {
-    let hw = &vp.hw;
-    let [es, cs, ss, ds, fs, gs] = SEGMENT_NAMES.map(|name| segment_words(&hw.segment(name)));
+pub fn publish(hypervisor: &Hypervisor, vp: &Vp, seen: &Snapshot, xmm: &[u128; 6]) {
+    let [es, cs, ss, ds, fs, gs] = seen.segments.each_ref().map(segment_words);
     // The tests hold the places against the layout.
     #[rustfmt::skip]
     let behind_xmm: [u64; WORDS - SEGMENTS] = [
         es[0], es[1], cs[0], cs[1], ss[0], ss[1], ds[0], ds[1], fs[0], fs[1], gs[0], gs[1],
-        hw.cr0(), hw.cr3(), hw.cr4(), u64::from(vp.apic.cr8()), hw.efer(), hw.dr7(),
-        pending_interruption(hw).into_bits(),
-        super::registers::interrupt_state(hw).into_bits(),
+        seen.cr0, seen.cr3, seen.cr4, u64::from(vp.apic.cr8()), seen.efer, seen.dr7,
+        pending_interruption(seen.pending_event).into_bits(),
+        super::registers::interrupt_state(seen.interrupt_shadow, seen.nmi_masked).into_bits(),
         0,
         vp.fpu.xcr0(),
     ];
@@ -80,8 +72,8 @@ pub fn publish(hypervisor: &Hypervisor, vp: &Vp, xmm: &[u128; 6]) {
         let at = Spa(start(vp).0 + 8 * word as u64);
         let _ = hypervisor.phys.copy_to(at, bytes);
     };
-    put(GPRS, hw.gprs().as_bytes());
-    put(word!(rip), [hw.rip(), hw.rflags(), 0].as_bytes());
+    put(GPRS, vp.hw.gprs().as_bytes());
+    put(word!(rip), [seen.rip, seen.rflags, 0].as_bytes());
     put(XMM, xmm.as_bytes());
     put(SEGMENTS, behind_xmm.as_bytes());
     put(0, CLEAN.as_bytes());
@@ -177,7 +169,7 @@ fn apply(phys: PhysMap, page: Spa, vp: &mut Vp, dirty: Dirty) -> Result<(), HvSt
         }
     }
     if let Some(segments) = segments {
-        for (name, segment) in SEGMENT_NAMES.into_iter().zip(&segments) {
+        for (name, segment) in Snapshot::SEGMENTS.into_iter().zip(&segments) {
             vp.hw.set_segment(name, segment);
         }
     }
@@ -221,6 +213,7 @@ pub(super) fn contents(hypervisor: &Hypervisor, vp: &Vp) -> Page {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::state::SegmentName;
     use crate::hv::testing::Machine;
     use proptest::prelude::*;
     use tlfs::HvPartitionId;
@@ -260,7 +253,7 @@ mod tests {
         let (machine, id) = machine();
         machine.with_vp(id, 0, |_, vp| {
             *vp.hw.gprs_mut() = Gprs::from_array(core::array::from_fn(|n| 100 + n as u64));
-            for (number, name) in SEGMENT_NAMES.into_iter().enumerate() {
+            for (number, name) in Snapshot::SEGMENTS.into_iter().enumerate() {
                 let segment = Segment {
                     base: 0x1000 * number as u64,
                     limit: 0xFFFF,
@@ -282,7 +275,7 @@ mod tests {
                 .set_pending_event(Some(crate::arch::exit::Event::Interrupt(0x30)));
             assert!(vp.fpu.set_xcr0(3));
             let xmm = core::array::from_fn(|n| 7 << 64 | n as u128);
-            publish(&machine, vp, &xmm);
+            publish(&machine, vp, &vp.hw.snapshot(), &xmm);
             let page = contents(&machine, vp);
             assert_eq!(page.gp_registers, core::array::from_fn(|n| 100 + n as u64));
             assert_eq!(page.xmm, core::array::from_fn(|n| [n as u64, 7]));
@@ -345,7 +338,7 @@ mod tests {
                 });
                 assert_eq!(load(&machine, vp), Err(HvStatus::INVALID_REGISTER_VALUE));
                 assert_eq!(vp.hw.gprs().rax, 0);
-                publish(&machine, vp, &stored_xmm(vp));
+                publish_stored(&machine, vp);
             }
         });
     }
@@ -391,7 +384,7 @@ mod tests {
                 });
                 let written = contents(&machine, vp);
                 let loaded = load(&machine, vp);
-                publish(&machine, vp, &stored_xmm(vp));
+                publish_stored(&machine, vp);
                 let after = contents(&machine, vp);
                 prop_assert!(loaded.is_ok() || !tame);
                 let took = |group| loaded.is_ok() && Dirty(marks).contains(group);

@@ -280,7 +280,7 @@ impl Vp {
             cpuid: CpuidCache::default(),
         };
         // The root may map the page before the VP has run (root sheet, trap 33).
-        register_page::publish(hypervisor, &vp, &register_page::stored_xmm(&vp));
+        register_page::publish_stored(hypervisor, &vp);
         Ok(in_page(hypervisor, pages.object, vp))
     }
 

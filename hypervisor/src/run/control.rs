@@ -51,8 +51,9 @@ impl Cpu {
             _ => (CR_INTERCEPT_CR4_WRITE, asked.cr4_mask),
         };
         if asked.control & bit != 0 && (old ^ new) & mask != 0 {
-            let message = message::register(vp, register, new, found.length);
-            return self.intercept(vp, &message);
+            let seen = vp.hw.snapshot();
+            let message = message::register(vp, &seen, register, new, found.length);
+            return self.intercept(vp, &seen, &message);
         }
         if self.write_control_register(vp, register, new) {
             vp.hw.advance_rip(found.length);
@@ -115,8 +116,9 @@ impl Cpu {
             return self.inject_gp(vp);
         }
         if vp.cr_intercept.control & CR_INTERCEPT_XCR0_WRITE != 0 && old != value {
-            let message = message::register(vp, HvRegisterName::XFEM, value, length);
-            return self.intercept(vp, &message);
+            let seen = vp.hw.snapshot();
+            let message = message::register(vp, &seen, HvRegisterName::XFEM, value, length);
+            return self.intercept(vp, &seen, &message);
         }
         if !vp.fpu.set_xcr0(value) {
             return self.inject_gp(vp);

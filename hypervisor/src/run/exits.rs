@@ -120,8 +120,9 @@ impl Cpu {
             } else {
                 message::Code::default()
             };
-            let message = message::io_port(vp, io, length, &code);
-            return self.intercept(vp, &message);
+            let seen = vp.hw.snapshot();
+            let message = message::io_port(vp, &seen, io, length, &code);
+            return self.intercept(vp, &seen, &message);
         }
         if io.string {
             // An open bus that writes to memory is not worth an emulator here: the parent has to take the port.
@@ -154,8 +155,9 @@ impl Cpu {
             4 => self.length_of(vp, Instruction::Into, &code),
             _ => None,
         };
-        let message = message::exception(vp, exception, length.unwrap_or(0), &code);
-        self.intercept(vp, &message);
+        let seen = vp.hw.snapshot();
+        let message = message::exception(vp, &seen, exception, length.unwrap_or(0), &code);
+        self.intercept(vp, &seen, &message);
     }
 
     /// A triple fault.
@@ -163,21 +165,24 @@ impl Cpu {
         self.failed(vp, "triple fault");
         let rip = vp.hw.rip();
         self.trace(vp, Trace::GuestShutdown { rip });
-        let message = message::unrecoverable_exception(vp);
-        self.intercept(vp, &message);
+        let seen = vp.hw.snapshot();
+        let message = message::unrecoverable_exception(vp, &seen);
+        self.intercept(vp, &seen, &message);
     }
 
     fn invalid_state(&mut self, vp: &mut Vp) {
         let reason = vp.hw.refusal();
         self.failed(vp, reason.unwrap_or("a state that the processor refuses"));
+        let seen = vp.hw.snapshot();
         let message = message::invalid_vp_register_value(vp);
-        self.intercept(vp, &message);
+        self.intercept(vp, &seen, &message);
     }
 
     pub(super) fn unsupported(&mut self, vp: &mut Vp, feature: Unsupported, parameter: u64) {
         self.failed(vp, "something that is not supported");
+        let seen = vp.hw.snapshot();
         let message = message::unsupported_feature(vp, feature, parameter);
-        self.intercept(vp, &message);
+        self.intercept(vp, &seen, &message);
     }
 
     /// Notes the end of a VP. There is nobody to tell of the root's.
@@ -206,8 +211,9 @@ impl Cpu {
     /// A level interrupt that the parent asserted has ended.
     pub(super) fn report_eoi(&mut self, vp: &mut Vp, vector: u8) {
         // The instruction that ended it is complete: the VP stops behind it.
+        let seen = vp.hw.snapshot();
         let message = message::apic_eoi(vp, vector);
-        self.intercept(vp, &message);
+        self.intercept(vp, &seen, &message);
     }
 }
 

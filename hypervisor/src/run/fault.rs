@@ -54,8 +54,9 @@ impl Cpu {
         } else {
             self.fetch(vp)
         };
-        let message = message::memory(vp, fault, mapped, cache_type, &code);
-        self.intercept(vp, &message);
+        let seen = vp.hw.snapshot();
+        let message = message::memory(vp, &seen, fault, mapped, cache_type, &code);
+        self.intercept(vp, &seen, &message);
     }
 
     /// The root has touched memory that is not its own: its error, its fault.

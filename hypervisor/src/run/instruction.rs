@@ -115,8 +115,9 @@ impl Cpu {
             (cpuid::answer(hv, partition, vp, eax, ecx), wanted)
         });
         if wanted {
-            let message = message::cpuid(vp, &answer, length);
-            return self.intercept(vp, &message);
+            let seen = vp.hw.snapshot();
+            let message = message::cpuid(vp, &seen, &answer, length);
+            return self.intercept(vp, &seen, &message);
         }
         CpuidCache::keep(vp, changes, eax, ecx, answer);
         complete_cpuid(vp, &answer, length);
@@ -128,8 +129,9 @@ impl Cpu {
             return;
         };
         if !self.partition(vp, |_, partition| partition.has_lapic()) {
-            let message = message::halt(vp, length);
-            return self.intercept(vp, &message);
+            let seen = vp.hw.snapshot();
+            let message = message::halt(vp, &seen, length);
+            return self.intercept(vp, &seen, &message);
         }
         vp.hw.advance_rip(length);
         vp.halted = true;

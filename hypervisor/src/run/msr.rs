@@ -73,8 +73,9 @@ impl Cpu {
             }
             Outcome::Fault => self.inject_gp(vp),
             Outcome::Intercept => {
-                let message = message::msr(vp, false, length);
-                self.intercept(vp, &message);
+                let seen = vp.hw.snapshot();
+                let message = message::msr(vp, &seen, false, length);
+                self.intercept(vp, &seen, &message);
             }
         }
     }
@@ -103,8 +104,9 @@ impl Cpu {
             }
             Outcome::Fault => self.inject_gp(vp),
             Outcome::Intercept => {
-                let message = message::msr(vp, true, length);
-                self.intercept(vp, &message);
+                let seen = vp.hw.snapshot();
+                let message = message::msr(vp, &seen, true, length);
+                self.intercept(vp, &seen, &message);
             }
         }
     }

@@ -8,14 +8,13 @@ use tlfs::{
 };
 
 use super::{Done, Got, INVALID_VALUE, SetEffect, Source, Target, got, set_if, unknown};
-use crate::arch::VpHw;
 use crate::partition::pending::{event_of, pending_interruption, set_pending_exception};
 
 /// InterruptState.
-pub fn interrupt_state(hw: &VpHw) -> HvX64InterruptStateRegister {
+pub fn interrupt_state(shadow: bool, nmi_masked: bool) -> HvX64InterruptStateRegister {
     HvX64InterruptStateRegister::new()
-        .with_interrupt_shadow(hw.interrupt_shadow())
-        .with_nmi_masked(hw.nmi_masked())
+        .with_interrupt_shadow(shadow)
+        .with_nmi_masked(nmi_masked)
 }
 
 pub(super) fn get(source: Source<'_>, name: Name) -> Got {
@@ -31,8 +30,11 @@ pub(super) fn get(source: Source<'_>, name: Name) -> Got {
         Name::INTERNAL_ACTIVITY_STATE => got(HvInternalActivityRegister::new()
             .with_startup_suspend(vp.apic.is_waiting_for_startup())
             .with_halt_suspend(vp.halted)),
-        Name::PENDING_INTERRUPTION => got(pending_interruption(&vp.hw)),
-        Name::INTERRUPT_STATE => got(interrupt_state(&vp.hw)),
+        Name::PENDING_INTERRUPTION => got(pending_interruption(vp.hw.pending_event())),
+        Name::INTERRUPT_STATE => got(interrupt_state(
+            vp.hw.interrupt_shadow(),
+            vp.hw.nmi_masked(),
+        )),
         Name::DELIVERABILITY_NOTIFICATIONS => got(vp.notifications),
         name if reads_zero(name) => got(0_u64),
         _ => Err(unknown(name)),

@@ -314,7 +314,7 @@ fn what_was_set_shows_in_the_register_page() {
     assert!(write(&machine, id, Name::RIP, 0x1000_u64).is_ok());
     assert!(write(&machine, id, Name::XMM3, 77_u64).is_ok());
     machine.with_vp(id, 0, |_, vp| {
-        register_page::publish(&machine, vp, &register_page::stored_xmm(vp));
+        register_page::publish_stored(&machine, vp);
         let page = register_page::contents(&machine, vp);
         assert_eq!((page.rip, page.xmm[3]), (0x1000, [77, 0]));
     });
@@ -394,7 +394,7 @@ proptest! {
         let _ = write(&machine, id, name, value);
         let _ = write(&machine, ROOT_ID, name, value);
         machine.with_vp(id, 0, |_, vp| {
-            register_page::publish(&machine, vp, &register_page::stored_xmm(vp));
+            register_page::publish_stored(&machine, vp);
         });
     }
 }
