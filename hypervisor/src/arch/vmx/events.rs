@@ -173,13 +173,13 @@ impl Vcpu {
     /// The instruction at RIP runs without interrupts (after STI or MOV SS).
     #[inline]
     pub fn interrupt_shadow(&self) -> bool {
-        self.field(Guest::Interruptibility) & interruptibility::SHADOW != 0
+        self.known(Guest::Interruptibility) & interruptibility::SHADOW != 0
     }
 
     /// Sets or clears the interrupt shadow.
     #[inline]
     pub fn set_interrupt_shadow(&mut self, shadow: bool) {
-        let old = self.field(Guest::Interruptibility);
+        let old = self.known(Guest::Interruptibility);
         let cleared = old & !interruptibility::SHADOW;
         if !shadow && old != cleared {
             self.guest.set(Guest::Interruptibility, cleared);
@@ -191,12 +191,12 @@ impl Vcpu {
 
     /// NMIs wait for an IRET.
     pub fn nmi_masked(&self) -> bool {
-        self.field(Guest::Interruptibility) & interruptibility::NMI != 0
+        self.known(Guest::Interruptibility) & interruptibility::NMI != 0
     }
 
     /// Masks NMIs until an IRET, or unmasks them.
     pub fn set_nmi_masked(&mut self, masked: bool) {
-        let old = self.field(Guest::Interruptibility);
+        let old = self.known(Guest::Interruptibility);
         let new = if masked {
             old | interruptibility::NMI
         } else {
@@ -209,24 +209,27 @@ impl Vcpu {
 
     /// Moves RIP behind an instruction of `length` bytes that was emulated: the interrupt shadow and RF end, and a
     /// single-stepping guest gets its #DB. RIP wraps as the code segment's width says.
-    #[inline]
+    #[inline(always)]
     pub fn advance_rip(&mut self, length: u8) {
         let rip = self.rip();
-        let mut next = rip.wrapping_add(u64::from(length));
-        // Only 64-bit code is above 4 GiB.
-        if rip >> 32 == 0 && next >> 32 != 0 && !self.in_64_bit_code() {
-            next &= 0xFFFF_FFFF;
-        }
+        let next = rip.wrapping_add(u64::from(length));
         self.set_rip(next);
-        self.set_interrupt_shadow(false);
-        let flags = self.rflags();
-        if flags & (rflags::RF | rflags::TF) != 0 {
-            self.end_instruction(flags);
+        let shadow = self.known(Guest::Interruptibility) & interruptibility::SHADOW;
+        let flags = self.rflags() & (rflags::RF | rflags::TF);
+        if shadow | flags | (rip ^ next) >> 32 != 0 {
+            self.end_instruction(next);
         }
     }
 
+    /// The rare part of it.
     #[cold]
-    fn end_instruction(&mut self, flags: u64) {
+    fn end_instruction(&mut self, next: u64) {
+        // Only 64-bit code is above 4 GiB.
+        if next >> 32 == 1 && !self.in_64_bit_code() {
+            self.set_rip(next & 0xFFFF_FFFF);
+        }
+        self.set_interrupt_shadow(false);
+        let flags = self.rflags();
         self.set_rflags(flags & !rflags::RF);
         if flags & rflags::TF != 0 {
             self.set_dr6(self.dr6() | dr6::BS);
@@ -242,7 +245,7 @@ impl Vcpu {
     #[cold]
     pub(super) fn reconcile_shadow(&mut self) {
         const SINGLE_STEP: u64 = dr6::BS;
-        let state = self.field(Guest::Interruptibility);
+        let state = self.known(Guest::Interruptibility);
         if state & interruptibility::SHADOW == 0 {
             return;
         }

@@ -97,6 +97,11 @@ bank! {
     }
 }
 
+impl Guest {
+    /// Those that almost every exit needs: they are read at once after it, and so always known.
+    pub const AT_EXIT: [Self; 3] = [Self::Rip, Self::Rflags, Self::Interruptibility];
+}
+
 bank! {
     /// Control fields: only we change them, but for what an exit clears in the entry's interruption information, and for
     /// the entry control "IA-32e mode guest", which follows EFER.LMA.

@@ -15,12 +15,12 @@ const UNUSABLE: u64 = 1 << 16;
 const ATTRIBUTES: u64 = 0xF0FF;
 
 macro_rules! fields {
-    ($($(#[$doc:meta])* $get:ident $set:ident $field:ident;)+) => {
+    ($($(#[$doc:meta])* $get:ident $set:ident $field:ident $how:ident;)+) => {
         $(
             $(#[$doc])*
             #[inline(always)]
             pub fn $get(&self) -> u64 {
-                self.field(Guest::$field)
+                self.$how(Guest::$field)
             }
 
             /// Sets what the method without `set_` reads.
@@ -35,13 +35,13 @@ macro_rules! fields {
 impl Vcpu {
     fields! {
         /// RIP.
-        rip set_rip Rip;
+        rip set_rip Rip known;
         /// RFLAGS.
-        rflags set_rflags Rflags;
+        rflags set_rflags Rflags known;
         /// CR3.
-        cr3 set_cr3 Cr3;
+        cr3 set_cr3 Cr3 field;
         /// DR7.
-        dr7 set_dr7 Dr7;
+        dr7 set_dr7 Dr7 field;
     }
 
     /// CR0 as the guest sees it.

@@ -68,6 +68,9 @@ impl Vcpu {
                 self.load_debug_registers();
             }
             let write = |encoding, value| hardware::vmwrite(encoding, value);
+            if let Some(rip) = self.guest.take_change(Guest::Rip) {
+                write(Guest::ENCODINGS[Guest::Rip as usize], rip);
+            }
             self.guest.flush(Guest::Rip, write);
             self.control.flush(Control::Vpid, write);
             self.live
@@ -164,6 +167,11 @@ impl Vcpu {
         section.begin(|| (u64::from(self.reason), self.gprs.rcx));
         self.gprs.rsp = self.vmcs_rsp;
         self.guest.forget();
+        for field in Guest::AT_EXIT {
+            // SAFETY: the VMCS is current.
+            let value = unsafe { hardware::vmread(Guest::ENCODINGS[field as usize]) };
+            self.guest.note(field, value);
+        }
         self.info.forget();
         self.live.exited();
         self.cr8 = processor.task_priority();

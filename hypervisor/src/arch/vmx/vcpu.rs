@@ -293,6 +293,13 @@ impl Vcpu {
         self.set_primary(primary::NMI_WINDOW_EXITING, wanted);
     }
 
+    /// One of [`Guest::AT_EXIT`].
+    #[inline(always)]
+    pub(super) fn known(&self, field: Guest) -> u64 {
+        debug_assert!(Guest::AT_EXIT.contains(&field));
+        self.guest.get(field)
+    }
+
     /// A guest-state field.
     #[inline(always)]
     pub(super) fn field(&self, field: Guest) -> u64 {

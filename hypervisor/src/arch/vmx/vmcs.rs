@@ -48,7 +48,7 @@ impl<const N: usize> Bank<N> {
         (self.valid.get() >> index & 1 != 0).then(|| self.value(index))
     }
 
-    /// The value last known: for banks that have no holes.
+    /// The value last known: for banks that have no holes, and for fields that are always known.
     #[inline(always)]
     pub fn get(&self, field: impl Field) -> u64 {
         self.value(field.index())
@@ -81,6 +81,16 @@ impl<const N: usize> Bank<N> {
     pub fn assume(&mut self, field: impl Field, value: u64) {
         self.note(field, value);
         self.dirty &= !(1 << field.index());
+    }
+
+    /// The value if it has to be written, which the caller does.
+    #[inline(always)]
+    pub fn take_change(&mut self, field: impl Field) -> Option<u64> {
+        if !self.is_dirty(field) {
+            return None;
+        }
+        self.dirty &= !(1 << field.index());
+        Some(self.get(field))
     }
 
     /// The value has to be written before the next entry.
