@@ -83,6 +83,17 @@ pub enum VcpuKind {
     Child,
 }
 
+/// Which writes of control registers end a run of a VP's as [`exit::Exit::ControlRegister`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CrIntercepts {
+    /// Those that change one of these bits of CR0. A processor that cannot tell these from others ends the run at any.
+    pub cr0: u64,
+    /// The same for CR4.
+    pub cr4: u64,
+    /// All of CR8.
+    pub cr8: bool,
+}
+
 /// What a new VP needs.
 #[derive(Clone, Copy, Debug)]
 pub struct VcpuConfig {

@@ -326,6 +326,14 @@ pub mod cr0 {
     pub const PG: u64 = 1 << 31;
 }
 
+/// CR4 bits used by the hypervisor.
+pub mod cr4 {
+    /// Page tables of 64-bit entries.
+    pub const PAE: u64 = 1 << 5;
+    /// Process-context identifiers.
+    pub const PCIDE: u64 = 1 << 17;
+}
+
 /// DR6 bits used by the hypervisor.
 pub mod dr6 {
     /// Which of DR0 to DR3 matched.

@@ -9,7 +9,7 @@ use super::msr::{MsrSource, ThisProcessorMsrs};
 use super::page::HwPages;
 use super::snapshot::{Snapshot, snapshot};
 use super::state::{CodeAddress, Gprs, Segment, SegmentName, SystemRegister, TableRegister};
-use super::{Counters, Flush, Refusal, VcpuConfig};
+use super::{Counters, CrIntercepts, Flush, Refusal, VcpuConfig};
 use super::{svm, vmx};
 use crate::mem::addr::Spa;
 use crate::mem::format::{Ept, LeafSize, Npt, Pat, SecondLevel};
@@ -396,8 +396,8 @@ impl VpHw {
         set_permission_maps(&(mut) self, port_map: Spa, msr_map: Spa);
         /// Exceptions (bit = vector) that end the run.
         set_exception_intercepts(&(mut) self, vectors: u32);
-        /// Control register reads and writes (bit = register) that end the run.
-        set_cr_intercepts(&(mut) self, reads: u16, writes: u16);
+        /// Control register writes that end the run.
+        set_cr_intercepts(&(mut) self, wanted: &CrIntercepts);
     }
 }
 

@@ -8,7 +8,7 @@
 //! Sources: AMD APM volume 2, chapters 2, 3, 5, 12 and 15.5.1; Intel SDM volume 3, chapter 2, and volume 4 (IA32_SPEC_CTRL).
 
 use crate::arch::cpuid::{CpuidResult, CpuidSource};
-use crate::arch::state::{Segment, TableRegister, cr0, efer, rflags};
+use crate::arch::state::{Segment, TableRegister, cr0, cr4, efer, rflags};
 use crate::mem::addr::PAGE_SHIFT;
 
 /// Bits of a linear address: 5-level paging is not offered.
@@ -46,6 +46,47 @@ pub const fn cr0_ok(value: u64) -> bool {
     value & !CR0 == 0
         && (value & cr0::PG == 0 || value & cr0::PE != 0)
         && (value & cr0::NW == 0 || value & cr0::CD != 0)
+}
+
+/// The registers that say how a VP translates addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct Paging {
+    /// CR0.
+    pub cr0: u64,
+    /// CR3.
+    pub cr3: u64,
+    /// CR4.
+    pub cr4: u64,
+    /// EFER.
+    pub efer: u64,
+    /// CS.L: 64-bit code in long mode.
+    pub cs_long: bool,
+}
+
+impl Paging {
+    /// Whether MOV to CR0 goes from here to `new`, which passes [`cr0_ok`]: long mode begins with PAE and outside a 64-bit
+    /// segment, and paging does not end in 64-bit code or with PCIDE.
+    pub const fn allows_cr0(&self, new: u64) -> bool {
+        let (was, will) = (self.cr0 & cr0::PG != 0, new & cr0::PG != 0);
+        match (was, will) {
+            (false, true) => {
+                self.efer & efer::LME == 0 || (self.cr4 & cr4::PAE != 0 && !self.cs_long)
+            }
+            (true, false) => {
+                let code64 = self.efer & efer::LMA != 0 && self.cs_long;
+                !code64 && self.cr4 & cr4::PCIDE == 0
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether MOV to CR4 goes from here to `new`, which passes [`cr4_ok`]: PAE stays in long mode, and PCIDE begins only
+    /// there, with a CR3 that has no PCID.
+    pub const fn allows_cr4(&self, new: u64) -> bool {
+        let long = self.efer & efer::LMA != 0;
+        let pcids_begin = self.cr4 & cr4::PCIDE == 0 && new & cr4::PCIDE != 0;
+        (!long || new & cr4::PAE != 0) && (!pcids_begin || (long && self.cr3 & 0xFFF == 0))
+    }
 }
 
 /// Whether CR3 can be this value on a VP with `physical_bits` of physical address. Bit 63 of MOV to CR3 is no bit of the
@@ -201,6 +242,52 @@ mod tests {
         assert!(cr0_ok(0x6000_0010));
         assert!(pat_ok(PAT_RESET));
         assert!(dr6_dr7_ok(0xFFFF_0FF0) && dr6_dr7_ok(0x400));
+    }
+
+    #[test]
+    fn paging_begins_and_ends_only_where_the_processor_lets_it() {
+        const PG: u64 = cr0::PG | cr0::PE;
+        let legacy = Paging {
+            cr0: cr0::PE,
+            cr3: 0,
+            cr4: 0,
+            efer: 0,
+            cs_long: false,
+        };
+        assert!(legacy.allows_cr0(PG));
+        let ready = Paging {
+            cr4: cr4::PAE,
+            efer: efer::LME,
+            ..legacy
+        };
+        assert!(ready.allows_cr0(PG));
+        assert!(!Paging { cr4: 0, ..ready }.allows_cr0(PG));
+        let in_long_segment = Paging {
+            cs_long: true,
+            ..ready
+        };
+        assert!(!in_long_segment.allows_cr0(PG));
+        let code64 = Paging {
+            cr0: PG,
+            efer: efer::LME | efer::LMA,
+            ..in_long_segment
+        };
+        assert!(!code64.allows_cr0(cr0::PE) && code64.allows_cr0(PG | cr0::TS));
+        let compatible = Paging {
+            cs_long: false,
+            ..code64
+        };
+        assert!(compatible.allows_cr0(cr0::PE));
+        let with_pcids = Paging {
+            cr4: cr4::PAE | cr4::PCIDE,
+            ..compatible
+        };
+        assert!(!with_pcids.allows_cr0(cr0::PE));
+        assert!(!code64.allows_cr4(0) && ready.allows_cr4(0));
+        assert!(code64.allows_cr4(cr4::PAE | cr4::PCIDE));
+        assert!(!ready.allows_cr4(cr4::PAE | cr4::PCIDE));
+        let tagged = Paging { cr3: 1, ..code64 };
+        assert!(!tagged.allows_cr4(cr4::PAE | cr4::PCIDE));
     }
 
     #[test]

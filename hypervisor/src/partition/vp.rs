@@ -14,7 +14,7 @@ use crate::apic::LocalApic;
 use crate::arch::fpu::Fpu;
 use crate::arch::page::HwPages;
 use crate::arch::state::rflags;
-use crate::arch::{VcpuConfig, VcpuKind, VpHw};
+use crate::arch::{CrIntercepts, VcpuConfig, VcpuKind, VpHw};
 use crate::hv::Hypervisor;
 use crate::mem::frames::PartitionSlot;
 use crate::mem::page_box::{Frame, PageBox};
@@ -300,9 +300,11 @@ impl Vp {
 
     /// Makes the processor intercept the control registers that somebody waits for.
     pub fn refresh_cr_intercepts(&mut self) {
-        let (reads, writes) = self.cr_intercept.hardware();
-        let cr8 = u16::from(self.cr8_watched) << 8;
-        self.hw.set_cr_intercepts(reads, writes | cr8);
+        let wanted = CrIntercepts {
+            cr8: self.cr8_watched,
+            ..self.cr_intercept.hardware()
+        };
+        self.hw.set_cr_intercepts(&wanted);
     }
 
     /// Whether this is a VP of the root partition.

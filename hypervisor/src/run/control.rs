@@ -5,13 +5,14 @@ use tlfs::HvRegisterName;
 use super::Cpu;
 use super::instruction::code_mode;
 use crate::arch::exit::CrExit;
-use crate::arch::state::{cr0, efer};
+use crate::arch::state::{Segment, SegmentName, cr0, efer};
 use crate::insn::{self, Instruction};
 use crate::intercept::message;
+use crate::partition::validate::{self, Paging};
 use crate::partition::vp::{
     CR_INTERCEPT_CR0_WRITE, CR_INTERCEPT_CR4_WRITE, CR_INTERCEPT_XCR0_WRITE,
 };
-use crate::partition::{Vp, cpuid, validate};
+use crate::partition::{Vp, cpuid};
 
 impl Cpu {
     /// A write to CR0 or CR4: reported if it changes a bit of the mask, else done here.
@@ -83,12 +84,12 @@ impl Cpu {
             let leaf =
                 |eax| self.partition(vp, |hv, partition| cpuid::answer(hv, partition, vp, eax, 0));
             let allowed = validate::cr4_allowed(&leaf(1), &leaf(7));
-            if !validate::cr4_ok(new, allowed) {
+            if !validate::cr4_ok(new, allowed) || !paging(vp).allows_cr4(new) {
                 return false;
             }
             vp.hw.set_cr4(new);
         } else {
-            if !validate::cr0_ok(new) {
+            if !validate::cr0_ok(new) || !paging(vp).allows_cr0(new) {
                 return false;
             }
             let paging = new & cr0::PG != 0;
@@ -125,5 +126,15 @@ impl Cpu {
         }
         self.load_xcr0(vp);
         vp.hw.advance_rip(length);
+    }
+}
+
+fn paging(vp: &Vp) -> Paging {
+    Paging {
+        cr0: vp.hw.cr0(),
+        cr3: vp.hw.cr3(),
+        cr4: vp.hw.cr4(),
+        efer: vp.hw.efer(),
+        cs_long: vp.hw.segment(SegmentName::Cs).attributes & Segment::LONG != 0,
     }
 }

@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use crate::arch::exit::{IoExit, NestedFault};
 use crate::arch::page::HwPages;
 use crate::arch::state::{Gprs, PAT_RESET, Segment, TableRegister, cr0, efer, rflags, vector};
-use crate::arch::{Flush, VcpuConfig, VcpuKind};
+use crate::arch::{CrIntercepts, Flush, VcpuConfig, VcpuKind};
 use crate::mem::addr::Spa;
 
 use super::bits::{clean, misc1, misc2, misc3, tlb_control, vintr};
@@ -62,7 +62,8 @@ pub struct Vcpu {
     pub(super) wanted_exceptions: u32,
     /// The processor that ran it last: clean bits hold nowhere else.
     pub(super) last_processor: Option<u32>,
-    pub(super) cr_intercepts: (u16, u16),
+    /// Writes of control registers (bit = register) that end the run.
+    pub(super) cr_writes: u16,
     /// Clean bits after a run: all, where the processor knows them.
     pub(super) clean_bits: u32,
     /// What the next run flushes.
@@ -88,7 +89,7 @@ impl Vcpu {
             debugctl: 0,
             wanted_exceptions: 0,
             last_processor: None,
-            cr_intercepts: (0, 0),
+            cr_writes: 0,
             clean_bits: if caps.clean_bits { clean::ALL } else { 0 },
             flush: Flush::None,
         };
@@ -228,9 +229,11 @@ impl Vcpu {
         self.refresh_intercepts();
     }
 
-    /// Sets which control register reads and writes (bit = register) end the run.
-    pub fn set_cr_intercepts(&mut self, reads: u16, writes: u16) {
-        self.cr_intercepts = (reads, writes);
+    /// Sets which control register writes end the run: any of a register of which a change is wanted.
+    pub fn set_cr_intercepts(&mut self, wanted: &CrIntercepts) {
+        self.cr_writes = u16::from(wanted.cr0 != 0)
+            | u16::from(wanted.cr4 != 0) << 4
+            | u16::from(wanted.cr8) << 8;
         self.refresh_intercepts();
     }
 
@@ -284,13 +287,13 @@ impl Vcpu {
         } else {
             (0x0F, 0xAF)
         };
-        let (cr_reads, cr_writes) = self.cr_intercepts;
+        let cr_writes = self.cr_writes;
         let control = self.control_mut();
         control.intercept_misc1 = one;
         control.intercept_exceptions = exceptions;
         control.intercept_dr_read = debug_reads;
         control.intercept_dr_write = debug_writes;
-        control.intercept_cr_read = cr_reads;
+        control.intercept_cr_read = 0;
         control.intercept_cr_write = cr_writes;
         self.dirty(clean::INTERCEPTS);
     }

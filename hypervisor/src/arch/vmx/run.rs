@@ -1,7 +1,7 @@
 //! Running a VP until its next exit.
 
-use crate::arch::exit::{Event, ExceptionExit, Exit};
-use crate::arch::state::{dr6, dr7, vector};
+use crate::arch::exit::{CrExit, Event, ExceptionExit, Exit};
+use crate::arch::state::{cr0, dr6, dr7, vector};
 use crate::arch::{Flush, debug};
 
 use super::enable::Processor;
@@ -9,7 +9,7 @@ use super::events::{self, information};
 use super::exits::{self, reason};
 use super::fields::{Control, Field, Guest, Info, VM_INSTRUCTION_ERROR};
 use super::hardware;
-use super::vcpu::Vcpu;
+use super::vcpu::{CR0_OURS, Vcpu};
 
 /// INVEPT and INVVPID: one context.
 const SINGLE_CONTEXT: u64 = 1;
@@ -244,6 +244,7 @@ impl Vcpu {
                 error_code: None,
                 parameter: 0,
             }),
+            reason::CONTROL_REGISTER => self.control_register(),
             other => exits::rare(other, self.told(Info::Qualification)),
         }
     }
@@ -254,6 +255,39 @@ impl Vcpu {
         // SAFETY: the VMCS is current: its entry has just failed.
         let raw = unsafe { hardware::vmread(encoding) };
         self.control.assume(Control::EntryInterruption, raw);
+    }
+
+    /// A write that changes bits of CR0 of which nobody but the hypervisor keeps the guest's values is let through: with
+    /// those in the shadow the instruction does not exit again. So the processor makes all its checks and loads what a
+    /// change of paging loads.
+    fn control_register(&mut self) -> Exit {
+        let exit = exits::rare(self.reason, self.told(Info::Qualification));
+        let Exit::ControlRegister(CrExit {
+            register: 0,
+            write: true,
+            gpr: Some(gpr),
+        }) = exit
+        else {
+            return exit;
+        };
+        let value = self.gprs.get(gpr.into()).unwrap_or(0);
+        let value = if self.in_64_bit_code() {
+            value
+        } else {
+            value & 0xFFFF_FFFF
+        };
+        let shadow = self.control.get(Control::Cr0Shadow);
+        if (value ^ self.cr0()) & self.wanted_cr0 != 0 {
+            return exit;
+        }
+        if value & (cr0::NW | cr0::CD) == cr0::NW {
+            return Exit::Absent {
+                general_protection: true,
+            };
+        }
+        let shadow = shadow & !CR0_OURS | value & CR0_OURS;
+        self.control.set(Control::Cr0Shadow, shadow);
+        Exit::Internal
     }
 
     fn exception_or_nmi(&mut self) -> Exit {
@@ -296,6 +330,8 @@ impl Vcpu {
         let conditions = self.told(Info::Qualification) & (dr6::MATCHES | dr6::BD | dr6::BS);
         let value = self.dr6() & !dr6::MATCHES | conditions;
         self.set_dr6(value);
+        // The exit has left no pending ones; with a shadow and TF the next entry wants the single step there.
+        self.reconcile_shadow();
         value
     }
 

@@ -3,7 +3,7 @@
 use crate::arch::exit::{IoExit, NestedFault};
 use crate::arch::page::HwPages;
 use crate::arch::state::{Gprs, PAT_RESET, Segment, TableRegister, cr0, rflags, vector};
-use crate::arch::{Flush, VcpuConfig, VcpuKind};
+use crate::arch::{CrIntercepts, Flush, VcpuConfig, VcpuKind};
 use crate::mem::addr::Spa;
 
 use super::capabilities::Capabilities;
@@ -29,7 +29,7 @@ pub(super) const CR4_VMXE: u64 = 1 << 13;
 /// CR0.NE: on while VMX is; the guest's own is shown.
 pub(super) const CR0_NE: u64 = 1 << 5;
 /// CR0 bits that a guest changes only in its imagination: NE, and the cache's, which are the machine's.
-const CR0_OURS: u64 = CR0_NE | cr0::CD | cr0::NW;
+pub(super) const CR0_OURS: u64 = CR0_NE | cr0::CD | cr0::NW;
 /// CR4 bits of which the same is true.
 const CR4_OURS: u64 = CR4_VMXE;
 
@@ -68,6 +68,8 @@ pub struct Vcpu {
     pub(super) debugctl: u64,
     /// Exceptions that the partition asked for.
     pub(super) wanted_exceptions: u32,
+    /// Bits of CR0 whose change the partition asked for.
+    pub(super) wanted_cr0: u64,
     /// What the next run flushes.
     pub(super) flush: Flush,
 }
@@ -96,6 +98,7 @@ impl Vcpu {
             spec_ctrl: 0,
             debugctl: 0,
             wanted_exceptions: 0,
+            wanted_cr0: 0,
             flush: Flush::None,
         };
         let revision = caps.vmcs_revision.to_le_bytes();
@@ -239,29 +242,16 @@ impl Vcpu {
         self.control.set(Control::ExceptionBitmap, wanted.into());
     }
 
-    /// Sets which control register reads and writes (bit = register) end the run. Reads of CR0 and CR4 cannot; a write
-    /// that changes nothing does not.
-    pub fn set_cr_intercepts(&mut self, reads: u16, writes: u16) {
+    /// Sets which control register writes end the run.
+    pub fn set_cr_intercepts(&mut self, wanted: &CrIntercepts) {
         let (cr0, cr4) = (self.cr0(), self.cr4());
-        let mask = |register: u16, ours: u64| {
-            if writes >> register & 1 != 0 {
-                u64::MAX
-            } else {
-                ours
-            }
-        };
-        self.control.set(Control::Cr0Mask, mask(0, CR0_OURS));
-        self.control.set(Control::Cr4Mask, mask(4, CR4_OURS));
+        self.wanted_cr0 = wanted.cr0;
+        self.control.set(Control::Cr0Mask, wanted.cr0 | CR0_OURS);
+        self.control.set(Control::Cr4Mask, wanted.cr4 | CR4_OURS);
+        // What the guest sees comes from elsewhere now.
         self.set_cr0(cr0);
         self.set_cr4(cr4);
-        for (bit, wanted) in [
-            (primary::CR3_LOAD_EXITING, writes >> 3),
-            (primary::CR3_STORE_EXITING, reads >> 3),
-            (primary::CR8_LOAD_EXITING, writes >> 8),
-            (primary::CR8_STORE_EXITING, reads >> 8),
-        ] {
-            self.set_primary(bit, wanted & 1 != 0);
-        }
+        self.set_primary(primary::CR8_LOAD_EXITING, wanted.cr8);
     }
 
     /// Switches bits of the primary controls.

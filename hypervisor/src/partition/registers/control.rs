@@ -3,10 +3,11 @@
 use tlfs::{HvRegisterName as Name, HvRegisterValue};
 
 use super::{Done, Got, INVALID_VALUE, SetEffect, Source, Target, got, unknown};
+use crate::arch::CrIntercepts;
 use crate::arch::state::cr0;
 use crate::partition::cpuid;
 use crate::partition::validate::{cr0_ok, cr3_ok, cr4_allowed, cr4_ok, cr8_ok};
-use crate::partition::vp::CrIntercept;
+use crate::partition::vp::{CR_INTERCEPT_CR0_WRITE, CR_INTERCEPT_CR4_WRITE, CrIntercept};
 
 /// CR0 bits that exist, whatever the others are.
 const CR0_BITS: u64 = 0xE005_003F;
@@ -90,19 +91,16 @@ fn set_intercept(registers: &mut CrIntercept, name: Name, value: u64) -> SetEffe
 }
 
 impl CrIntercept {
-    /// The control register reads and writes (bit = register) that have to end a run: the arguments of
-    /// [`crate::arch::VpHw::set_cr_intercepts`].
-    pub const fn hardware(&self) -> (u16, u16) {
-        let cr0 = if self.control & 1 != 0 && self.cr0_mask != 0 {
-            1 << 0
-        } else {
-            0
-        };
-        let cr4 = if self.control & 2 != 0 && self.cr4_mask != 0 {
-            1 << 4
-        } else {
-            0
-        };
-        (0, cr0 | cr4)
+    /// The writes that have to end a run, without those of CR8: no parent can ask for them.
+    pub const fn hardware(&self) -> CrIntercepts {
+        CrIntercepts {
+            cr0: self.asked(CR_INTERCEPT_CR0_WRITE, self.cr0_mask),
+            cr4: self.asked(CR_INTERCEPT_CR4_WRITE, self.cr4_mask),
+            cr8: false,
+        }
+    }
+
+    const fn asked(&self, bit: u64, mask: u64) -> u64 {
+        if self.control & bit != 0 { mask } else { 0 }
     }
 }

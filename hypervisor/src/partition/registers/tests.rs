@@ -278,7 +278,8 @@ fn effects_tell_what_else_is_to_be_done() {
         SetEffect::CrIntercepts
     );
     machine.with_vp(id, 0, |_, vp| {
-        assert_eq!(vp.cr_intercept.hardware(), (0, 1))
+        let wanted = vp.cr_intercept.hardware();
+        assert_eq!((wanted.cr0, wanted.cr4, wanted.cr8), (1 << 31, 0, false));
     });
 }
 

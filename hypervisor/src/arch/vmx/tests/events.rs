@@ -157,6 +157,22 @@ fn an_intercepted_debug_exception_tells_its_conditions_in_dr6() {
     assert_eq!(v.dr6(), 0xFFFF_4FF1);
 }
 
+/// The processor's rule for an entry: a shadow under TF has the single step pending.
+#[test]
+fn a_single_step_over_sti_can_be_entered_again() {
+    let mut v = long_mode();
+    v.set_rflags(rflags::FIXED | rflags::IF | rflags::TF);
+    v.set_interrupt_shadow(true);
+    v.guest.set(Guest::PendingDebugExceptions, 0);
+    v.reason = 0;
+    v.info.note(Info::IdtVectoringInformation, 0);
+    v.info.note(Info::InterruptionInformation, 0x8000_0301);
+    v.info.note(Info::Qualification, 1 << 14);
+    assert_eq!(v.rare_exit(), Exit::Internal);
+    assert_eq!(v.field(Guest::PendingDebugExceptions), 1 << 14);
+    assert!(v.interrupt_shadow());
+}
+
 #[test]
 fn an_iret_that_faulted_blocks_nmis_again() {
     let mut v = long_mode();

@@ -6,7 +6,7 @@ mod events;
 use crate::arch::exit::{Event, Exit};
 use crate::arch::page::HwPages;
 use crate::arch::state::{Segment, SegmentName, SystemRegister, cr0, rflags, vector};
-use crate::arch::{VcpuConfig, VcpuKind};
+use crate::arch::{CrIntercepts, VcpuConfig, VcpuKind};
 use crate::mem::addr::Spa;
 
 use super::capabilities::{Capabilities, Fixed};
@@ -73,14 +73,19 @@ fn the_guest_sees_cr0_and_cr4_as_it_set_them_and_the_processor_has_what_vmx_dema
     assert_eq!((v.cr0(), v.cr4()), (0x6000_0010, 0));
     assert_eq!(v.field(Guest::Cr0), 0x30, "NE on, the cache's bits off");
     assert_eq!(v.field(Guest::Cr4), 0x2000);
-    v.set_cr_intercepts(0, 1 << 0 | 1 << 4 | 1 << 8);
+    v.set_cr_intercepts(&CrIntercepts {
+        cr0: 1 << 31 | 1,
+        cr4: 1 << 5,
+        cr8: true,
+    });
     assert_eq!((v.cr0(), v.cr4()), (0x6000_0010, 0));
-    assert_eq!(v.control.get(Control::Cr0Mask), u64::MAX);
+    assert_eq!(v.control.get(Control::Cr0Mask), 0xE000_0021);
+    assert_eq!(v.control.get(Control::Cr4Mask), 0x2020);
     assert_ne!(
         v.control.get(Control::Primary) & u64::from(primary::CR8_LOAD_EXITING),
         0
     );
-    v.set_cr_intercepts(0, 0);
+    v.set_cr_intercepts(&CrIntercepts::default());
     assert_eq!(v.control.get(Control::Cr0Mask), 0x6000_0020);
 }
 
@@ -149,4 +154,47 @@ fn only_instructions_tell_their_length() {
         v.reason = other;
         assert_eq!(v.instruction_length(), None, "reason {other}");
     }
+}
+
+/// MOV to CR0 from RBX.
+fn mov_to_cr0(v: &mut Vcpu, value: u64) -> Exit {
+    v.gprs_mut().rbx = value;
+    v.reason = 28;
+    v.info.note(Info::Qualification, 3 << 8);
+    v.rare_exit()
+}
+
+#[test]
+fn the_processor_itself_does_a_move_to_cr0_that_nobody_asked_for() {
+    let mut v = child();
+    v.set_cr0(0x6000_0011);
+    // Paging and protection on, and the caches, as a kernel does. The upper half does not count in 32-bit code.
+    assert_eq!(mov_to_cr0(&mut v, 0xFFFF_FFFF_8005_0033), Exit::Internal);
+    assert_eq!(v.field(Guest::Cr0), 0x31, "nothing is done in its place");
+    let (shadow, mask) = (
+        v.control.get(Control::Cr0Shadow),
+        v.control.get(Control::Cr0Mask),
+    );
+    assert_eq!((shadow ^ 0x8005_0033) & mask, 0, "it does not exit again");
+    // Write-through without caching.
+    let refused = Exit::Absent {
+        general_protection: true,
+    };
+    assert_eq!(mov_to_cr0(&mut v, 0x2000_0011), refused);
+    assert_eq!(v.control.get(Control::Cr0Shadow), shadow);
+}
+
+#[test]
+fn a_change_of_cr0_that_the_parent_asked_for_is_its_own() {
+    let mut v = child();
+    v.set_cr0(0x6000_0011);
+    v.set_cr_intercepts(&CrIntercepts {
+        cr0: cr0::PG,
+        ..CrIntercepts::default()
+    });
+    let asked = mov_to_cr0(&mut v, 0x8000_0011);
+    assert!(matches!(asked, Exit::ControlRegister(_)));
+    assert_eq!(v.cr0(), 0x6000_0011);
+    assert_eq!(mov_to_cr0(&mut v, 0x0000_0011), Exit::Internal);
+    assert_eq!(v.cr0(), 0x11);
 }
