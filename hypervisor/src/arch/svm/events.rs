@@ -274,13 +274,16 @@ impl Vcpu {
     }
 }
 
+const BREAKPOINT: u64 = exit_code::EXCEPTION_0 + 3;
+const OVERFLOW: u64 = exit_code::EXCEPTION_0 + 4;
 const PAGE_FAULT: u64 = exit_code::EXCEPTION_0 + vector::PF as u64;
 
-/// Manual volume 2, 15.7.1: next RIP is saved for instruction intercepts.
+/// Manual volume 2, 15.7.1: next RIP is saved for instruction intercepts, and for the exceptions of INT3 and INTO.
 const fn saves_next_rip(code: u64) -> bool {
     matches!(
         code,
         exit_code::CR0_READ..=exit_code::DR15_WRITE
+            | BREAKPOINT..=OVERFLOW
             | exit_code::CR0_SEL_WRITE..=exit_code::MSR
             | exit_code::VMRUN..=exit_code::RDPRU
             | exit_code::INVLPGB..=exit_code::TLBSYNC

@@ -44,7 +44,7 @@ impl Vcpu {
 
     // On the way of every exit: what happens to few of them is in functions of its own, out of line.
     #[inline(always)]
-    fn before_entry(&mut self, processor: &mut Processor) {
+    pub(super) fn before_entry(&mut self, processor: &mut Processor) {
         if self.last_processor != Some(processor.index) {
             self.last_processor = Some(processor.index);
             self.dirty(clean::ALL);
@@ -74,7 +74,7 @@ impl Vcpu {
     }
 
     #[inline(always)]
-    fn after_exit(&mut self, processor: &mut Processor) {
+    pub(super) fn after_exit(&mut self, processor: &mut Processor) {
         // SAFETY: as at the entry.
         unsafe {
             processor
@@ -129,7 +129,7 @@ impl Vcpu {
     }
 
     #[cold]
-    fn rare_exit(&mut self) -> Exit {
+    pub(super) fn rare_exit(&mut self) -> Exit {
         let exit = exits::decode(self.control(), self.save(), self.caps.decode_assists);
         self.own_exit(&exit).unwrap_or(exit)
     }

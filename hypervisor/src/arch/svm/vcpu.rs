@@ -42,7 +42,7 @@ pub(super) enum NmiState {
 pub struct Vcpu {
     /// General registers. RAX and RSP go to the VMCB at entry and come back at exit.
     pub(super) gprs: Gprs,
-    vmcb: HwPages,
+    pub(super) vmcb: HwPages,
     pub(super) caps: Capabilities,
     pub(super) kind: VcpuKind,
     /// DR0 to DR3: not in the VMCB.

@@ -2,6 +2,8 @@
 
 mod events;
 mod exits;
+mod recorded;
+mod wild;
 
 use crate::arch::exit::{Access, CrExit, Event, ExceptionExit, Exit, IoExit, NestedFault};
 use crate::arch::page::HwPages;
