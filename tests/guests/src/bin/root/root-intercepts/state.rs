@@ -96,30 +96,30 @@ pub fn refused_by_hardware(root: &mut Root) {
 child_code!(
     control_code,
     "32",
-    "3: mov eax, cr0",  // 0
-    "or eax, 0x10000",  // 3
-    "mov cr0, eax",     // 8
-    "mov eax, cr0",     // 11
-    "out 0x80, eax",    // 14
-    "xor eax, 0x40000", // 16
-    "mov cr0, eax",     // 21
-    "mov eax, cr0",     // 24
-    "out 0x80, eax",    // 27
-    "mov eax, cr4",     // 29
-    "xor eax, 4",       // 32
-    "mov cr4, eax",     // 35
-    "mov eax, cr4",     // 38
-    "out 0x80, eax",    // 41
-    "jmp 3b",           // 43
-    "nop",              // 45
-    "mov eax, cr4",     // 46
-    "or eax, 0x40000",  // 49
-    "mov cr4, eax",     // 54
-    "xor ecx, ecx",     // 57
-    "xor edx, edx",     // 59
-    "mov eax, 3",       // 61
-    "xsetbv",           // 66
-    "mov eax, 0x33",    // 69
+    "3: mov edi, cr0",  // 0
+    "or edi, 0x10000",  // 3
+    "mov cr0, edi",     // 9
+    "mov eax, cr0",     // 12
+    "out 0x80, eax",    // 15
+    "xor eax, 0x40000", // 17
+    "mov cr0, eax",     // 22
+    "mov eax, cr0",     // 25
+    "out 0x80, eax",    // 28
+    "mov ebx, cr4",     // 30
+    "xor ebx, 4",       // 33
+    "mov cr4, ebx",     // 36
+    "mov eax, cr4",     // 39
+    "out 0x80, eax",    // 42
+    "jmp 3b",           // 44
+    "nop",              // 46
+    "mov eax, cr4",     // 47
+    "or eax, 0x40000",  // 50
+    "mov cr4, eax",     // 55
+    "xor ecx, ecx",     // 58
+    "xor edx, edx",     // 60
+    "mov eax, 3",       // 62
+    "xsetbv",           // 67
+    "mov eax, 0x33",    // 70
     "out 0x80, eax",
     "xor ecx, ecx",
     "xgetbv",
@@ -163,7 +163,7 @@ pub fn control_registers(root: &mut Root) {
         );
     }
     let old = guest.get(root, HvRegisterName::CR0);
-    let new = written(&guest, root, HvRegisterName::CR0, 8);
+    let new = written(&guest, root, HvRegisterName::CR0, 9);
     report::same(new, old | WP, "the new CR0");
     report::same(guest.vp.page().cr0, old, "CR0 before it changes");
     // The parent ignores the write.
@@ -179,7 +179,7 @@ pub fn control_registers(root: &mut Root) {
         old ^ AM,
         "CR0 after a change of AM",
     );
-    let new = written(&guest, root, HvRegisterName::CR4, 35);
+    let new = written(&guest, root, HvRegisterName::CR4, 36);
     report::same(new, TSD, "the new CR4");
     // The parent makes the change.
     guest.vp.set64(root, &[(HvRegisterName::CR4, new)]);
@@ -209,7 +209,7 @@ fn extended(guest: &Guest, root: &mut Root) {
     }
     let control = [(HvRegisterName::CR_INTERCEPT_CONTROL, CONTROL_XCR0)];
     guest.vp.set64(root, &control);
-    guest.vp.jump(CODE + 46);
+    guest.vp.jump(CODE + 47);
     let message = guest.vp.run(root);
     if message.header.message_type == HvMessageType::X64_IO_PORT_INTERCEPT {
         guests::say!("   this processor does not intercept XSETBV");
