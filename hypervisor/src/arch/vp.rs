@@ -11,7 +11,7 @@ use super::snapshot::{Snapshot, snapshot};
 use super::state::{CodeAddress, Gprs, Segment, SegmentName, SystemRegister, TableRegister};
 use super::{Counters, CrIntercepts, Flush, Refusal, VcpuConfig};
 use super::{svm, vmx};
-use crate::mem::addr::Spa;
+use crate::mem::addr::{Gpa, Spa};
 use crate::mem::format::{Ept, LeafSize, Npt, Pat, SecondLevel};
 use crate::mem::tlb::TagKind;
 
@@ -279,6 +279,23 @@ impl VpHw {
         match self {
             Self::Svm(vcpu) => snapshot!(vcpu),
             Self::Vmx(vcpu) => snapshot!(vcpu),
+        }
+    }
+
+    /// Before a turn: gives the processor the page directory pointers of 32-bit PAE paging, if the VP's registers ask for
+    /// others since they were set. `read` reads the four at an address of the guest.
+    ///
+    /// # Errors
+    /// Those of `read`: the VP cannot run.
+    #[inline(always)]
+    pub fn load_directory_pointers<E>(
+        &mut self,
+        read: impl FnOnce(Gpa) -> Result<[u64; 4], E>,
+    ) -> Result<(), E> {
+        match self {
+            // With nested paging, walks read them from memory (manual volume 2, 15.25.10).
+            Self::Svm(_) => Ok(()),
+            Self::Vmx(vcpu) => vcpu.load_directory_pointers(read),
         }
     }
 

@@ -42,7 +42,8 @@ impl Cpu {
         self.report_memory(vp, fault, true, HvCacheType::WRITE_BACK);
     }
 
-    fn report_memory(
+    /// Tells the parent of an access to memory that is not mapped, or not with the right for it.
+    pub(super) fn report_memory(
         &mut self,
         vp: &mut Vp,
         fault: &NestedFault,

@@ -12,6 +12,7 @@
 //! | `control` | control registers and XCR0 |
 //! | `msr` | RDMSR and WRMSR |
 //! | `fault` | second-level translation faults |
+//! | `pae` | page directory pointers of VPs whose control registers were set from outside |
 //! | `figures` | counters that are shown later than they are counted |
 //! | `trace` | exits as entries of the event log |
 
@@ -25,6 +26,7 @@ mod figures;
 pub mod instruction;
 pub mod interrupts;
 pub mod msr;
+mod pae;
 mod start;
 #[cfg(any(test, feature = "test-support"))]
 pub mod testing;

@@ -31,7 +31,7 @@ impl Cpu {
         vp.halted = false;
         if vp.hw.is_svm() {
             self.run_on::<true>(vp);
-        } else {
+        } else if self.load_directory_pointers(vp) {
             self.run_on::<false>(vp);
         }
     }

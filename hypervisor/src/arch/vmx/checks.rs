@@ -181,6 +181,10 @@ impl Vcpu {
                 "CR4.PCIDE outside of long mode",
             ),
             (self.cr3() >> 52 == 0, "reserved bits of CR3"),
+            (
+                self.directory_pointers_fit(),
+                "reserved bits of a page directory pointer that CR3 leads to",
+            ),
             (self.dr7() >> 32 == 0, "the upper half of DR7"),
             (
                 canonical(self.field(Guest::SysenterEsp))

@@ -94,6 +94,10 @@ bank! {
         Efer = 0x2806,
         VmcsLinkPointer = 0x2800,
         PreemptionTimer = 0x482E,
+        Pdpte0 = 0x280A,
+        Pdpte1 = 0x280C,
+        Pdpte2 = 0x280E,
+        Pdpte3 = 0x2810,
     }
 }
 

@@ -10,6 +10,7 @@ mod exits;
 mod fields;
 mod hardware;
 mod live;
+mod pae;
 mod registers;
 mod run;
 #[cfg(test)]

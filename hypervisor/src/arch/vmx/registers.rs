@@ -38,10 +38,20 @@ impl Vcpu {
         rip set_rip Rip known;
         /// RFLAGS.
         rflags set_rflags Rflags known;
-        /// CR3.
-        cr3 set_cr3 Cr3 field;
         /// DR7.
         dr7 set_dr7 Dr7 field;
+    }
+
+    /// CR3.
+    #[inline(always)]
+    pub fn cr3(&self) -> u64 {
+        self.field(Guest::Cr3)
+    }
+
+    /// Sets CR3.
+    pub fn set_cr3(&mut self, value: u64) {
+        self.guest.set(Guest::Cr3, value);
+        self.pointers_missing = true;
     }
 
     /// CR0 as the guest sees it.
@@ -54,6 +64,7 @@ impl Vcpu {
         self.control.set(Control::Cr0Shadow, value);
         let real = value & !(cr0::CD | cr0::NW) | CR0_NE;
         self.guest.set(Guest::Cr0, real);
+        self.pointers_missing = true;
     }
 
     /// CR4 as the guest sees it.
@@ -65,6 +76,7 @@ impl Vcpu {
     pub fn set_cr4(&mut self, value: u64) {
         self.control.set(Control::Cr4Shadow, value);
         self.guest.set(Guest::Cr4, value | CR4_VMXE);
+        self.pointers_missing = true;
     }
 
     fn shown(&self, register: Guest, mask: Control, shadow: Control) -> u64 {
@@ -102,6 +114,7 @@ impl Vcpu {
     /// Sets EFER.
     pub fn set_efer(&mut self, value: u64) {
         self.guest.set(Guest::Efer, value);
+        self.pointers_missing = true;
         // The processor keeps the control in step when the guest turns paging on or off; so must we.
         let long = u64::from(entry::IA32E_MODE_GUEST);
         let control = self.control.get(Control::Entry);

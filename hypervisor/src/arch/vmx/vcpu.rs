@@ -72,6 +72,8 @@ pub struct Vcpu {
     pub(super) wanted_cr0: u64,
     /// What the next run flushes.
     pub(super) flush: Flush,
+    /// What the VMCS has of page directory pointers may not be what the registers ask for: see [`super::pae`].
+    pub(super) pointers_missing: bool,
 }
 
 impl Vcpu {
@@ -100,6 +102,7 @@ impl Vcpu {
             wanted_exceptions: 0,
             wanted_cr0: 0,
             flush: Flush::None,
+            pointers_missing: false,
         };
         let revision = caps.vmcs_revision.to_le_bytes();
         if let Some(start) = vcpu.page.bytes_mut().first_chunk_mut() {
@@ -245,12 +248,14 @@ impl Vcpu {
     /// Sets which control register writes end the run.
     pub fn set_cr_intercepts(&mut self, wanted: &CrIntercepts) {
         let (cr0, cr4) = (self.cr0(), self.cr4());
+        let pointers_missing = self.pointers_missing;
         self.wanted_cr0 = wanted.cr0;
         self.control.set(Control::Cr0Mask, wanted.cr0 | CR0_OURS);
         self.control.set(Control::Cr4Mask, wanted.cr4 | CR4_OURS);
         // What the guest sees comes from elsewhere now.
         self.set_cr0(cr0);
         self.set_cr4(cr4);
+        self.pointers_missing = pointers_missing;
         self.set_primary(primary::CR8_LOAD_EXITING, wanted.cr8);
     }
 

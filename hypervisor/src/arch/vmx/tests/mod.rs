@@ -36,7 +36,7 @@ fn vcpu(kind: VcpuKind) -> Vcpu {
     Vcpu::new(HwPages::for_test(0x5000, 1), caps, &config)
 }
 
-fn child() -> Vcpu {
+pub(super) fn child() -> Vcpu {
     vcpu(VcpuKind::Child)
 }
 
