@@ -8,6 +8,7 @@ mod guest;
 mod interrupts;
 mod memory;
 mod msrs;
+mod pae;
 mod ports;
 mod processor;
 mod results;
@@ -45,6 +46,7 @@ fn main(start: &Boot) {
         state::triple_fault,
         state::refused_by_hardware,
         state::control_registers,
+        pae::set_from_outside,
         translate::results,
         translate::flags,
         state::local_apic,
