@@ -21,6 +21,7 @@ pub mod time;
 
 /// Takes the machine over. Never returns.
 pub fn start(machine: boot::Machine) -> ! {
+    ::log::info!("{}", machine.capabilities);
     ::log::info!("{:?}", machine.capabilities);
     run::start(machine)
 }

@@ -8,6 +8,7 @@ pub mod constants;
 pub mod cpuid;
 mod debug;
 pub mod exit;
+mod features;
 pub mod fpu;
 pub mod maps;
 mod merge;

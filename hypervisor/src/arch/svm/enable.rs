@@ -2,6 +2,7 @@
 
 use crate::arch::Refusal;
 use crate::arch::cpuid::CpuidSource;
+use crate::arch::features::Feature;
 use crate::arch::msr::{MsrSource, SwitchedMsrs, rdmsr, wrmsr};
 use crate::arch::page::HwPages;
 use crate::arch::state::efer;
@@ -42,6 +43,19 @@ pub struct Capabilities {
     pub tsc_aux: bool,
     /// An interrupt given to VMRUN as an event may be delivered twice, see `Vcpu::post_interrupt`.
     pub repeats_interrupts: bool,
+}
+
+impl Capabilities {
+    /// What the processor may have or not, as far as the hypervisor uses it.
+    pub(in crate::arch) const fn features(&self) -> [Feature; 5] {
+        [
+            ("next RIP", self.nrip_save),
+            ("flush by ASID", self.flush_by_asid),
+            ("decode assists", self.decode_assists),
+            ("clean bits", self.clean_bits),
+            ("pause filter", self.pause_filter),
+        ]
+    }
 }
 
 /// Name of QEMU's software CPU in CPUID leaf 0x4000_0000, EBX, ECX, EDX: "TCGTCGTCGTCG".

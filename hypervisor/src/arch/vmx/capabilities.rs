@@ -1,6 +1,7 @@
 //! What a processor's VMX can do, and whether that is enough: Intel SDM vol. 3D, appendix A.
 
 use crate::arch::cpuid::CpuidSource;
+use crate::arch::features::Feature;
 use crate::arch::msr::MsrSource;
 use crate::arch::{Refusal, VcpuKind};
 use crate::mem::format::{EptFeatures, LeafSize};
@@ -80,6 +81,18 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// What the processor may have or not, as far as the hypervisor uses it.
+    pub(in crate::arch) const fn features(&self) -> [Feature; 6] {
+        [
+            ("2 MiB leaves", self.ept_2m),
+            ("1 GiB leaves", self.ept_1g),
+            ("accessed and dirty bits", self.ept_access_dirty),
+            ("flush by EPT pointer", self.invept_single),
+            ("flush by VPID", self.invvpid_single),
+            ("preemption timer", self.preemption_timer_shift.is_some()),
+        ]
+    }
+
     /// What EPT has here, with leaves of at most `largest`.
     pub const fn ept_features(&self, largest: LeafSize) -> EptFeatures {
         let max_leaf = match largest {
