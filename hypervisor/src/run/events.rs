@@ -48,8 +48,8 @@ impl Cpu {
         if !between {
             return;
         }
-        // With its prefixes, as anywhere. What the last exit told of a length is of another instruction.
-        let code = self.fetch(vp);
+        // With its prefixes, as anywhere. What the last exit told of length and bytes is of another instruction.
+        let code = self.read_code(vp);
         let length = insn::length(Instruction::Hlt, code.as_slice(), code_mode(vp));
         if let Ok(length) = length {
             vp.hw.advance_rip(length);

@@ -23,16 +23,22 @@ impl Cpu {
         }
     }
 
-    /// The bytes at RIP.
+    /// The bytes of the instruction that ended the last run: RIP must still be there.
     pub(super) fn fetch(&self, vp: &Vp) -> Code {
-        let mut code = Code::default();
         let told = vp.hw.instruction_bytes();
-        if !told.is_empty() {
-            let count = told.len().min(code.bytes.len());
-            code.bytes[..count].copy_from_slice(&told[..count]);
-            code.count = count as u8;
-            return code;
+        if told.is_empty() {
+            return self.read_code(vp);
         }
+        let mut code = Code::default();
+        let count = told.len().min(code.bytes.len());
+        code.bytes[..count].copy_from_slice(&told[..count]);
+        code.count = count as u8;
+        code
+    }
+
+    /// The bytes at RIP, wherever that is by now.
+    pub(super) fn read_code(&self, vp: &Vp) -> Code {
+        let mut code = Code::default();
         let read = self.partition(vp, |hv, partition| {
             let bytes = code.bytes.get_mut(..MAX_LENGTH).unwrap_or(&mut []);
             translate::instruction_bytes(hv, partition, vp, bytes)
