@@ -9,7 +9,7 @@ use super::msr::{MsrSource, ThisProcessorMsrs};
 use super::page::HwPages;
 use super::snapshot::{Snapshot, snapshot};
 use super::state::{CodeAddress, Gprs, Segment, SegmentName, SystemRegister, TableRegister};
-use super::{Counters, CrIntercepts, Flush, Refusal, VcpuConfig};
+use super::{Counters, CrIntercepts, Flush, Refusal, VcpuConfig, VcpuKind};
 use super::{svm, vmx};
 use crate::mem::addr::{Gpa, Spa};
 use crate::mem::format::{Ept, LeafSize, Npt, Pat, SecondLevel};
@@ -69,10 +69,11 @@ impl Capabilities {
         }
     }
 
-    /// The tables of a partition with `guest_bits` of guest physical address (32 to 48) on a processor with
+    /// The tables of a partition of this kind with `guest_bits` of guest physical address (32 to 48) on a processor with
     /// `physical_bits` (32 to 52), with leaves of at most `largest`.
     pub const fn second_level(
         &self,
+        kind: VcpuKind,
         physical_bits: u8,
         guest_bits: u8,
         largest: LeafSize,
@@ -83,7 +84,7 @@ impl Capabilities {
                 SecondLevel::Npt(Npt::new(physical_bits, guest_bits, Pat::PARTITA, largest))
             }
             Self::Vmx(caps) => {
-                let features = caps.ept_features(largest);
+                let features = caps.ept_features(kind, largest);
                 SecondLevel::Ept(Ept::new(physical_bits, guest_bits, features))
             }
         }

@@ -17,7 +17,7 @@ use crate::arch::cpuid::{CpuidResult, CpuidSource};
 use crate::arch::fpu::FpuFormat;
 use crate::arch::maps::PermissionMaps;
 use crate::arch::page::HwPages;
-use crate::arch::{Capabilities, svm};
+use crate::arch::{Capabilities, VcpuKind, svm};
 use crate::event_log::EventLog;
 use crate::intercept::{PORT_MAP_PAGES, PortMap};
 use crate::mem::addr::{Gpa, Gpfn, PAGE_SIZE, Spa, Spfn};
@@ -110,9 +110,12 @@ impl Machine {
         root.state = PartitionState::Active;
         root.privileges = HvPartitionPrivilegeMask(u64::MAX);
         let mut frames = hv.frames.lock();
-        let format = hv
-            .capabilities
-            .second_level(PHYSICAL_BITS, PHYSICAL_BITS, LeafSize::Size1G);
+        let format = hv.capabilities.second_level(
+            VcpuKind::Root,
+            PHYSICAL_BITS,
+            PHYSICAL_BITS,
+            LeafSize::Size1G,
+        );
         let mut source = RootSource(&mut frames);
         let mut table = SecondLevelTable::new(format, hv.phys, &mut source).expect("reserve");
         let (first, pages) = (HYPERVISOR_FRAMES, FRAMES - HYPERVISOR_FRAMES);
@@ -379,7 +382,12 @@ fn hypervisor(memory: &TestMemory) -> Hypervisor {
         marks: Vec::leak(alloc::vec![CpuMark::new()]),
         child_maps: PermissionMaps::child(child_ports, child_msrs, &capabilities).expect("size"),
         root_maps: PermissionMaps::root(root_ports, root_msrs, &capabilities, &[]).expect("size"),
-        child_format: capabilities.second_level(PHYSICAL_BITS, 40, LeafSize::Size2M),
+        child_format: capabilities.second_level(
+            VcpuKind::Child,
+            PHYSICAL_BITS,
+            40,
+            LeafSize::Size2M,
+        ),
         memory_types: None,
         physical_bits: PHYSICAL_BITS,
         root_pages,

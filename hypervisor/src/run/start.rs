@@ -12,7 +12,7 @@ use crate::arch::fpu::FpuUnit;
 use crate::arch::maps::PermissionMaps;
 use crate::arch::msr::ThisProcessorMsrs;
 use crate::arch::state::{Segment, SegmentName, cr0, rflags};
-use crate::arch::{Capabilities, Processor};
+use crate::arch::{Capabilities, Processor, VcpuKind};
 use crate::boot::Machine;
 use crate::boot::memory::MemoryKind;
 use crate::boot::pool::Pool;
@@ -88,10 +88,12 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
     let clock = ReferenceClock::new(scale, crate::cpu::tsc(), RefTime::ZERO);
     let physical_bits = physical_bits();
     let guest_bits = physical_bits.min(48);
-    let child_format =
-        machine
-            .capabilities
-            .second_level(physical_bits, guest_bits, LeafSize::Size2M);
+    let child_format = machine.capabilities.second_level(
+        VcpuKind::Child,
+        physical_bits,
+        guest_bits,
+        LeafSize::Size2M,
+    );
     let hypervisor = Hypervisor {
         phys,
         capabilities: machine.capabilities,
@@ -286,7 +288,9 @@ fn root_memory(hv: &Hypervisor, machine: &Machine) -> Option<SecondLevelTable> {
         LeafSize::Size2M
     };
     let bits = hv.physical_bits;
-    let format = hv.capabilities.second_level(bits, bits.min(48), largest);
+    let format = hv
+        .capabilities
+        .second_level(VcpuKind::Root, bits, bits.min(48), largest);
     let mut frames = hv.frames.lock();
     let mut source = RootSource(&mut frames);
     let mut table = SecondLevelTable::new(format, hv.phys, &mut source).ok()?;

@@ -7,6 +7,7 @@ use crate::arch::{Refusal, VcpuKind};
 use crate::mem::format::{EptFeatures, LeafSize};
 
 use super::controls::{self, Allowed, Controls, pin, primary, secondary};
+use super::errata;
 use Refusal::{Imposes, Lacks};
 
 /// IA32_FEATURE_CONTROL.
@@ -78,13 +79,16 @@ pub struct Capabilities {
     pub spec_ctrl: bool,
     /// TSC_AUX exists (RDTSCP or RDPID).
     pub tsc_aux: bool,
+    /// Children may execute by leaves larger than 4 KiB: not with [`errata::itlb_multihit`].
+    pub large_code: bool,
 }
 
 impl Capabilities {
     /// What the processor may have or not, as far as the hypervisor uses it.
-    pub(in crate::arch) const fn features(&self) -> [Feature; 6] {
+    pub(in crate::arch) const fn features(&self) -> [Feature; 7] {
         [
             ("2 MiB leaves", self.ept_2m),
+            ("large leaves of code", self.large_code),
             ("1 GiB leaves", self.ept_1g),
             ("accessed and dirty bits", self.ept_access_dirty),
             ("flush by EPT pointer", self.invept_single),
@@ -93,8 +97,10 @@ impl Capabilities {
         ]
     }
 
-    /// What EPT has here, with leaves of at most `largest`.
-    pub const fn ept_features(&self, largest: LeafSize) -> EptFeatures {
+    /// What EPT has here for a partition of this kind, with leaves of at most `largest`. The root is trusted with
+    /// whatever it has; its devices need the memory types of its PAT.
+    pub const fn ept_features(&self, kind: VcpuKind, largest: LeafSize) -> EptFeatures {
+        let root = matches!(kind, VcpuKind::Root);
         let max_leaf = match largest {
             LeafSize::Size1G if self.ept_1g => LeafSize::Size1G,
             LeafSize::Size1G | LeafSize::Size2M if self.ept_2m => LeafSize::Size2M,
@@ -104,6 +110,8 @@ impl Capabilities {
             max_leaf,
             execute_only: self.ept_execute_only,
             access_bits: self.ept_access_dirty,
+            large_code: root || self.large_code,
+            guest_pat: root,
         }
     }
 }
@@ -151,6 +159,7 @@ pub fn probe(cpu: &impl CpuidSource, msrs: &impl MsrSource) -> Result<Capabiliti
         spec_ctrl: leaf7.edx & (1 << 26 | 1 << 27 | 1 << 31) != 0,
         tsc_aux: cpu.cpuid_checked(0x8000_0001, 0).edx & (1 << 27) != 0
             || leaf7.ecx & (1 << 22) != 0,
+        large_code: !errata::itlb_multihit(cpu, msrs),
     })
 }
 

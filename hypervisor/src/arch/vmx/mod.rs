@@ -5,6 +5,7 @@ mod capabilities;
 mod checks;
 mod controls;
 mod enable;
+mod errata;
 mod events;
 mod exits;
 mod fields;

@@ -9,6 +9,7 @@ const EXECUTE: u64 = 1 << 2;
 /// Any of them makes an entry present; without them the processor ignores all other bits.
 const PRESENT: u64 = READ | WRITE | EXECUTE;
 const MEMORY_TYPE_SHIFT: u32 = 3;
+const IGNORE_PAT: u64 = 1 << 6;
 const LARGE: u64 = 1 << 7;
 const ACCESSED: u64 = 1 << 8;
 const DIRTY: u64 = 1 << 9;
@@ -27,10 +28,14 @@ pub struct EptFeatures {
     pub execute_only: bool,
     /// The processor notes accesses and writes (bit 21), and the EPT pointers switch it on.
     pub access_bits: bool,
+    /// Leaves larger than 4 KiB may be executed. Off where a guest could harm the processor by it.
+    pub large_code: bool,
+    /// The guest's PAT has a say in a leaf's memory type. Off, the leaf alone decides, whose frame others map too.
+    pub guest_pat: bool,
 }
 
 /// Extended page tables (Intel SDM vol. 3C, "The Extended Page Table Mechanism") with 4 levels. The memory type of a
-/// leaf stands where the MTRRs do otherwise: the guest's PAT goes with it (bit 6 is off).
+/// leaf stands where the MTRRs do otherwise.
 #[derive(Clone, Copy, Debug)]
 pub struct Ept {
     physical_bits: u8,
@@ -117,8 +122,17 @@ impl Format for Ept {
         if leaf.memory_type == MemoryType::UncacheableMinus {
             return None;
         }
+        let code = leaf.rights.contains(Rights::EXECUTE);
+        if level > 1 && code && !self.features.large_code {
+            return None;
+        }
         let mut raw = self.rights_bits(leaf)? | self.access_bits(leaf);
         raw |= (leaf.memory_type as u64) << MEMORY_TYPE_SHIFT;
+        raw |= if self.features.guest_pat {
+            0
+        } else {
+            IGNORE_PAT
+        };
         if let Some(frame) = leaf.frame {
             let frames = 1u64 << (u32::from(self.physical_bits) - PAGE_SHIFT);
             if frame.0 >= frames || !frame.is_aligned(level_pages(level)) {
@@ -158,6 +172,8 @@ mod tests {
         max_leaf: LeafSize::Size1G,
         execute_only: false,
         access_bits: true,
+        large_code: true,
+        guest_pat: true,
     };
     const EPT: Ept = Ept::new(40, 48, FEATURES);
     const EXECUTE_ONLY: Ept = Ept::new(
@@ -275,6 +291,48 @@ mod tests {
             };
             assert_eq!((leaf.accessed, leaf.dirty), (true, dirty));
         }
+    }
+
+    #[test]
+    fn code_is_small_where_it_must_be_and_the_rest_is_not() {
+        let ept = Ept::new(
+            40,
+            48,
+            EptFeatures {
+                large_code: false,
+                ..FEATURES
+            },
+        );
+        for rights in [Rights::RX, Rights::RWX] {
+            let leaf = Leaf::new(Spfn(0), rights);
+            assert_eq!(ept.leaf(leaf, 2), None);
+            assert_eq!(ept.leaf(leaf, 3), None);
+            assert_eq!(ept.leaf(leaf, 1), EPT.leaf(leaf, 1));
+        }
+        let data = Leaf::new(Spfn(0), Rights::RW);
+        assert_eq!(ept.leaf(data, 2), EPT.leaf(data, 2));
+        assert_eq!(ept.table(Spfn(5)) & EXECUTE, EXECUTE);
+    }
+
+    #[test]
+    fn the_guests_pat_is_ignored_where_it_must_be_and_nothing_else_changes() {
+        let ept = Ept::new(
+            40,
+            48,
+            EptFeatures {
+                guest_pat: false,
+                ..FEATURES
+            },
+        );
+        for level in 1..=3 {
+            let leaf = Leaf::new(Spfn(0), Rights::RWX);
+            let raw = ept.leaf(leaf, level).unwrap();
+            assert_eq!(raw, EPT.leaf(leaf, level).unwrap() | 1 << 6);
+            assert_eq!(ept.decode(raw, level), Entry::Leaf(leaf));
+            let none = ept.leaf(Leaf::NO_ACCESS, level).unwrap();
+            assert_eq!(ept.decode(none, level), Entry::Leaf(Leaf::NO_ACCESS));
+        }
+        assert_eq!(ept.table(Spfn(5)), EPT.table(Spfn(5)), "reserved there");
     }
 
     #[test]

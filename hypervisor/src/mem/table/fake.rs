@@ -86,6 +86,8 @@ impl Hardware for Ept {
             max_leaf,
             execute_only: false,
             access_bits: true,
+            large_code: true,
+            guest_pat: true,
         };
         Self::new(40, 40, features)
     }

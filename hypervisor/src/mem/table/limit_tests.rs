@@ -3,8 +3,8 @@
 use super::fake::{FakeMemory, FakeSource, Hardware, for_each_format};
 use super::tests::{GIB, at, leaf, size_of, table};
 use super::*;
-use crate::mem::addr::Gvpn;
-use crate::mem::format::{Host, MemoryType, Pat, Rights};
+use crate::mem::addr::{Gpfn, Gvpn};
+use crate::mem::format::{Ept, EptFeatures, Host, MemoryType, Pat, Rights};
 
 fn whole_leaves_change_without_memory_and_a_split_needs_one_frame<F: Hardware>() {
     let (memory, mut source) = (FakeMemory::new(), FakeSource::new(9));
@@ -220,6 +220,43 @@ fn leaves_can_be_split_for_tracking<F: Hardware>() {
     assert!((0..2000).all(|page| {
         table.query(at::<F>(page)).unwrap().frame_of(at::<F>(page)) == Some(Spfn(page))
     }));
+}
+
+#[test]
+fn code_is_never_mapped_or_joined_large_where_it_must_be_small() {
+    let features = EptFeatures {
+        max_leaf: LeafSize::Size1G,
+        execute_only: false,
+        access_bits: true,
+        large_code: false,
+        guest_pat: false,
+    };
+    let (memory, mut source) = (FakeMemory::new(), FakeSource::new(9));
+    let format = Ept::new(40, 40, features);
+    let mut table = PageTable::new(format, &memory, &mut source).unwrap();
+    let data = Leaf::new(Spfn(0), Rights::RW);
+    table
+        .map(&mut source, Gpfn(0), 512, leaf(0), LeafSize::Size2M)
+        .unwrap();
+    table
+        .map(&mut source, Gpfn(512), 512, data, LeafSize::Size2M)
+        .unwrap();
+    assert_eq!(size_of(&table, 0), Some(LeafSize::Size4K));
+    assert_eq!(size_of(&table, 512), Some(LeafSize::Size2M));
+    table
+        .map(&mut source, Gpfn(0), 512, data, LeafSize::Size4K)
+        .unwrap();
+    assert_eq!(size_of(&table, 0), Some(LeafSize::Size2M), "joined");
+    table
+        .map(&mut source, Gpfn(512), 512, leaf(0), LeafSize::Size2M)
+        .unwrap();
+    table
+        .map(&mut source, Gpfn(7), 1, leaf(7), LeafSize::Size4K)
+        .unwrap();
+    for page in [7, 512] {
+        assert_eq!(size_of(&table, page), Some(LeafSize::Size4K), "{page}");
+    }
+    assert_eq!(size_of(&table, 8), Some(LeafSize::Size4K), "split");
 }
 
 #[test]

@@ -79,6 +79,8 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         let Entry::Leaf(first) = self.read(entry_of(table, 0), below) else {
             return None;
         };
+        // Some formats have no such leaf at all.
+        self.format.leaf(first.untouched(), level)?;
         let (plain, step) = self.pieces(first.untouched(), below)?;
         let touched = Leaf {
             accessed: true,

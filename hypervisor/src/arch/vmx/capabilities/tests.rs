@@ -10,7 +10,10 @@ use crate::arch::vmx::controls::{ENTRY, EXIT, PIN, Wanted, entry, exit, primary_
 
 mod recorded;
 
-use recorded::{BOCHS, Machine, PARTS_2024, PENRYN, PUBLISHED, SKYLAKE, TRUE_CONTROLS_2020};
+use recorded::{
+    BOCHS, BOCHS_SAPPHIRE_RAPIDS, BOCHS_SKYLAKE_X, COFFEE_LAKE, Machine, PARTS_2024, PENRYN,
+    PUBLISHED, SKYLAKE, TRUE_CONTROLS_2020,
+};
 
 /// MSRs of a machine. One that the machine does not have is a #GP there, and a panic here.
 struct Msrs<'a>(&'a [(u32, u64)]);
@@ -121,6 +124,21 @@ fn skylake_can_what_its_msrs_tell() {
     };
     assert_eq!((caps.cr0_fixed, caps.cr4_fixed), (cr0, cr4));
     assert_eq!(caps.may_set.secondary, 0x001F_FCFF);
+}
+
+#[test]
+fn children_execute_by_small_leaves_on_affected_processors_and_with_the_leaves_own_memory_type() {
+    let small = |machine| !probe_machine(machine).unwrap().large_code;
+    assert!(small(&SKYLAKE) && small(&COFFEE_LAKE) && small(&BOCHS_SKYLAKE_X));
+    assert!(!small(&BOCHS_SAPPHIRE_RAPIDS));
+    for (machine, large_code) in [(&SKYLAKE, false), (&BOCHS_SAPPHIRE_RAPIDS, true)] {
+        let caps = probe_machine(machine).unwrap();
+        let child = caps.ept_features(VcpuKind::Child, LeafSize::Size2M);
+        let root = caps.ept_features(VcpuKind::Root, LeafSize::Size2M);
+        assert_eq!((child.large_code, child.guest_pat), (large_code, false));
+        assert_eq!((root.large_code, root.guest_pat), (true, true));
+        assert_eq!(child.max_leaf, LeafSize::Size2M);
+    }
 }
 
 #[test]
