@@ -2,7 +2,7 @@
 
 use crate::arch::exit::Event;
 use crate::arch::merge::merge;
-use crate::arch::state::{Segment, SegmentName, dr6, dr7, efer, rflags, vector};
+use crate::arch::state::{Segment, SegmentName, cr0, dr6, dr7, efer, rflags, vector};
 
 use super::bits::{clean, event, exit_code, vintr};
 use super::codec::{decode, encode};
@@ -51,7 +51,7 @@ impl Vcpu {
             }
             Event::Exception {
                 vector: vector::DB, ..
-            } if self.save().dr6 & dr6::BD != 0 => {
+            } => {
                 // Delivery clears general detect, so that the handler can use the debug registers.
                 self.save_mut().dr7 &= !dr7::GD;
                 self.dirty(clean::DR);
@@ -161,6 +161,14 @@ impl Vcpu {
     pub(super) fn prepare_event(&mut self) {
         if self.software_rip.is_some() {
             self.prepare_software_event();
+        }
+        if self.save().cr0 & cr0::PE == 0 {
+            // In real mode no event has an error code.
+            let code = event::ERROR_CODE_VALID;
+            let control = self.control_mut();
+            if control.event_inj & event::TYPE_MASK == event::TYPE_EXCEPTION {
+                control.event_inj &= !code;
+            }
         }
         if self.caps.repeats_interrupts {
             self.post_interrupt();

@@ -82,6 +82,24 @@ fn a_single_stepping_guest_traps_after_an_emulated_instruction() {
 }
 
 #[test]
+fn no_error_code_is_delivered_in_real_mode() {
+    const CODE: u64 = 1 << 11;
+    let gp = Event::Exception {
+        vector: vector::GP,
+        error_code: Some(0),
+    };
+    let mut v = child();
+    assert!(v.inject(gp));
+    v.prepare_event();
+    assert_eq!(v.control().event_inj & CODE, 0);
+    let mut v = child();
+    v.set_cr0(cr0::PE);
+    assert!(v.inject(gp));
+    v.prepare_event();
+    assert_ne!(v.control().event_inj & CODE, 0);
+}
+
+#[test]
 fn rip_wraps_outside_64_bit_code() {
     let mut v = child();
     v.set_rip(0xFFFF_FFFF);
