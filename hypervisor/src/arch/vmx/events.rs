@@ -45,9 +45,8 @@ pub(super) mod interruptibility {
     pub const NMI: u64 = 1 << 3;
 }
 
-/// An event in the processor's form, without its error code. `protected`: with CR0.PE, without which no error code is
-/// delivered.
-fn encode(event: Event, protected: bool) -> u64 {
+/// An event in the processor's form, without its error code.
+fn encode(event: Event) -> u64 {
     use information as i;
     i::VALID
         | match event {
@@ -62,7 +61,7 @@ fn encode(event: Event, protected: bool) -> u64 {
                 kind | u64::from(vector)
             }
             Event::Exception { vector, error_code } => {
-                let error = if error_code.is_some() && protected {
+                let error = if error_code.is_some() {
                     i::ERROR_CODE
                 } else {
                     0
@@ -119,17 +118,13 @@ impl Vcpu {
             }
             return;
         };
-        let protected = self.cr0() & cr0::PE != 0;
-        let raw = encode(event, protected);
-        self.control.set(Control::EntryInterruption, raw);
+        self.control.set(Control::EntryInterruption, encode(event));
         match event {
-            Event::Exception {
-                vector, error_code, ..
-            } => {
+            Event::Exception { vector, error_code } => {
                 if let Some(code) = error_code {
                     self.control.set(Control::EntryErrorCode, code.into());
                 }
-                if vector == vector::DB && self.dr6() & dr6::BD != 0 {
+                if vector == vector::DB && self.dr7() & dr7::GD != 0 {
                     // Delivery clears general detect, so that the handler can use the debug registers.
                     self.set_dr7(self.dr7() & !dr7::GD);
                 }
@@ -238,6 +233,16 @@ impl Vcpu {
                 vector: vector::DB,
                 error_code: None,
             }));
+        }
+    }
+
+    /// Before entry with an event: in real mode none has an error code.
+    #[cold]
+    pub(super) fn settle_error_code(&mut self) {
+        let raw = self.control.get(Control::EntryInterruption);
+        if raw & information::ERROR_CODE != 0 && self.cr0() & cr0::PE == 0 {
+            self.control
+                .set(Control::EntryInterruption, raw & !information::ERROR_CODE);
         }
     }
 
