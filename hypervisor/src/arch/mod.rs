@@ -18,6 +18,8 @@ pub mod section;
 mod snapshot;
 pub mod state;
 pub mod svm;
+#[cfg(any(test, feature = "test-support"))]
+pub mod testing;
 pub mod vmx;
 mod vp;
 

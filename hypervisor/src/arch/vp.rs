@@ -148,13 +148,6 @@ impl Processor {
         }
     }
 
-    /// A processor for tests on the host, which counts and never runs a guest.
-    #[cfg(any(test, feature = "test-support"))]
-    pub fn for_test(index: u32, pages: [HwPages; Self::PAGES]) -> Self {
-        let [host_save, host_state] = pages;
-        Self::Svm(svm::Processor::for_test(index, host_save, host_state))
-    }
-
     /// The figures.
     pub const fn counters(&self) -> &Counters {
         match self {

@@ -1,7 +1,7 @@
 //! A small machine in host memory for tests: a root partition with a VP, and children with memory and VPs.
 //!
 //! Everything is what it is on a real machine but the guests, which do not run. Objects that live for ever there are
-//! leaked here.
+//! leaked here. Whatever looks at the hardware half of a VP is tested on [each](Machine::each) vendor's machine.
 
 extern crate alloc;
 
@@ -13,16 +13,19 @@ use spin::Mutex;
 use tlfs::{HvPartitionCreationFlags, HvPartitionId, HvPartitionPrivilegeMask, HvVpIndex};
 
 use super::{Hypervisor, ROOT_ID, RootPages};
+use crate::arch::VcpuKind;
 use crate::arch::cpuid::{CpuidResult, CpuidSource};
 use crate::arch::fpu::FpuFormat;
 use crate::arch::maps::PermissionMaps;
+use crate::arch::msr::MsrSource;
 use crate::arch::page::HwPages;
-use crate::arch::{Capabilities, VcpuKind, svm};
+use crate::arch::testing::Vendor;
 use crate::event_log::EventLog;
 use crate::intercept::{PORT_MAP_PAGES, PortMap};
 use crate::mem::addr::{Gpa, Gpfn, PAGE_SIZE, Spa, Spfn};
-use crate::mem::format::{Leaf, LeafSize, MemoryType, Rights};
+use crate::mem::format::{LeafSize, MemoryType, Rights};
 use crate::mem::frames::{ChildSource, FrameEntry, FrameTable, PartitionSlot, RootSource, Slot};
+use crate::mem::mtrr::Mtrrs;
 use crate::mem::page_box::{Frame, PageBox};
 use crate::mem::table::SecondLevelTable;
 use crate::mem::testing::TestMemory;
@@ -84,11 +87,21 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// One processor, 16 MiB, all but the lowest 2 MiB the root's. The root partition has VP 0, at rest.
+    /// A machine for what is the same on every vendor's.
     pub fn new() -> Self {
+        Self::of(Vendor::Amd)
+    }
+
+    /// A machine of each vendor, one after the other.
+    pub fn each() -> impl Iterator<Item = Self> {
+        Vendor::each().map(Self::of)
+    }
+
+    /// One processor, 16 MiB, all but the lowest 2 MiB the root's. The root partition has VP 0, at rest.
+    pub fn of(vendor: Vendor) -> Self {
         let memory = TestMemory::new(MEBIBYTES);
         let mut machine = Self {
-            hypervisor: Box::new(hypervisor(&memory)),
+            hypervisor: Box::new(hypervisor(&memory, vendor)),
             _memory: memory,
             next_root_frame: HYPERVISOR_FRAMES,
             next_slot: 1,
@@ -118,10 +131,9 @@ impl Machine {
         );
         let mut source = RootSource(&mut frames);
         let mut table = SecondLevelTable::new(format, hv.phys, &mut source).expect("reserve");
-        let (first, pages) = (HYPERVISOR_FRAMES, FRAMES - HYPERVISOR_FRAMES);
-        let leaf = Leaf::new(Spfn(first), Rights::RWX);
+        let ram = (Spfn(HYPERVISOR_FRAMES), FRAMES - HYPERVISOR_FRAMES);
         table
-            .map(&mut source, Gpfn(first), pages, leaf, LeafSize::Size1G)
+            .map_as_it_is(&mut source, hv.memory_types.as_ref(), ram, Rights::RWX)
             .expect("reserve");
         drop(frames);
         root.memory = Some(table);
@@ -304,11 +316,12 @@ impl Machine {
     }
 }
 
-/// A processor with every state component that is switched, where Intel has them.
+/// A processor with every state component that is switched, where Intel has them, and with memory that is cached.
 struct WideProcessor;
 
 impl CpuidSource for WideProcessor {
     fn cpuid(&self, leaf: u32, subleaf: u32) -> CpuidResult {
+        const MTRRS: u32 = 1 << 12;
         let [eax, ebx, ecx] = match (leaf, subleaf) {
             (0, _) => [0x16, 0, 0],
             (1, _) => [0, 0, 1 << 26],
@@ -324,13 +337,26 @@ impl CpuidSource for WideProcessor {
             eax,
             ebx,
             ecx,
-            edx: 0,
+            edx: if leaf == 1 { MTRRS } else { 0 },
+        }
+    }
+}
+
+impl MsrSource for WideProcessor {
+    /// One variable MTRR, for what lies behind the memory; the rest is WB.
+    fn read(&self, msr: u32) -> u64 {
+        match msr {
+            0xFE => 1,
+            0x2FF => 1 << 11 | 6,
+            0x200 => FRAMES * PAGE_SIZE,
+            0x201 => ((1 << PHYSICAL_BITS) - FRAMES * PAGE_SIZE) | 1 << 11,
+            _ => panic!("MSR {msr:#x} does not exist here"),
         }
     }
 }
 
 /// A hypervisor without partitions.
-fn hypervisor(memory: &TestMemory) -> Hypervisor {
+fn hypervisor(memory: &TestMemory, vendor: Vendor) -> Hypervisor {
     let phys = memory.phys();
     let entries = Vec::leak(alloc::vec![FrameEntry::default(); FRAMES as usize]);
     let slots: Vec<Slot> = (0..MAX_PARTITIONS).map(|_| Slot::default()).collect();
@@ -345,10 +371,9 @@ fn hypervisor(memory: &TestMemory) -> Hypervisor {
         .add_reserve(Spfn(HYPERVISOR_FRAMES - RESERVE), RESERVE)
         .expect("fresh");
     let mut page = || frames.allocate_reserve().expect("reserve");
-    let capabilities = Capabilities::Svm(svm::Capabilities {
-        asids: 16,
-        ..svm::Capabilities::default()
-    });
+    let capabilities = vendor.capabilities();
+    let child_format =
+        capabilities.second_level(VcpuKind::Child, PHYSICAL_BITS, 40, LeafSize::Size2M);
     let maps = |spa: u64| {
         let ports = PermissionMaps::port_pages(&capabilities);
         let msrs = PermissionMaps::msr_pages(&capabilities);
@@ -382,13 +407,10 @@ fn hypervisor(memory: &TestMemory) -> Hypervisor {
         marks: Vec::leak(alloc::vec![CpuMark::new()]),
         child_maps: PermissionMaps::child(child_ports, child_msrs, &capabilities).expect("size"),
         root_maps: PermissionMaps::root(root_ports, root_msrs, &capabilities, &[]).expect("size"),
-        child_format: capabilities.second_level(
-            VcpuKind::Child,
-            PHYSICAL_BITS,
-            40,
-            LeafSize::Size2M,
-        ),
-        memory_types: None,
+        child_format,
+        memory_types: child_format
+            .replaces_mtrrs()
+            .then(|| Mtrrs::read(&WideProcessor, &WideProcessor, PHYSICAL_BITS)),
         physical_bits: PHYSICAL_BITS,
         root_pages,
         stats,
@@ -419,47 +441,51 @@ mod tests {
 
     #[test]
     fn a_child_has_memory_a_pool_and_a_suspended_processor_in_reset_state() {
-        let mut machine = Machine::new();
-        let (id, _) = machine.child_with_vp();
-        machine.write(id, Gpa(0x1FF8), b"contents");
-        let mut back = [0; 8];
-        machine.read(id, Gpa(0x1FF8), &mut back);
-        assert_eq!(&back, b"contents");
-        machine.with_vp(id, 0, |partition, vp| {
-            assert_eq!(partition.state, PartitionState::Active);
-            assert!(vp.suspend.explicit && !vp.is_runnable());
-            assert_eq!((vp.hw.rip(), vp.hw.cr0()), (0xFFF0, 0x6000_0010));
-            assert_eq!(vp.hw.gprs().rdx, u64::from(machine.signature));
-        });
-        machine.frames.lock().audit().unwrap();
+        for mut machine in Machine::each() {
+            let (id, _) = machine.child_with_vp();
+            machine.write(id, Gpa(0x1FF8), b"contents");
+            let mut back = [0; 8];
+            machine.read(id, Gpa(0x1FF8), &mut back);
+            assert_eq!(&back, b"contents");
+            machine.with_vp(id, 0, |partition, vp| {
+                assert_eq!(partition.state, PartitionState::Active);
+                assert!(vp.suspend.explicit && !vp.is_runnable());
+                assert_eq!((vp.hw.rip(), vp.hw.cr0()), (0xFFF0, 0x6000_0010));
+                assert_eq!(vp.hw.gprs().rdx, u64::from(machine.signature));
+            });
+            machine.frames.lock().audit().unwrap();
+        }
     }
 
     #[test]
     fn the_root_reaches_its_memory_but_neither_pools_nor_the_hypervisor() {
-        let mut machine = Machine::new();
-        let id = machine.child();
-        let pool = machine.hypervisor.frames.lock();
-        let owned = (0..FRAMES).find(|&frame| {
-            pool.owner(Spfn(frame)) == crate::mem::frames::Owner::Deposited(slot_of(id).unwrap())
-        });
-        drop(pool);
-        let root = machine.partitions.lookup(ROOT_ID).unwrap();
-        let reaches = |frame| root.resolve(Gpfn(frame).address(), Rights::READ);
-        assert!(reaches(FRAMES - 1).is_ok());
-        assert!(reaches(owned.unwrap()).is_err());
-        assert!(reaches(0).is_err());
+        for mut machine in Machine::each() {
+            let id = machine.child();
+            let pool = machine.hypervisor.frames.lock();
+            let owned = (0..FRAMES).find(|&frame| {
+                pool.owner(Spfn(frame))
+                    == crate::mem::frames::Owner::Deposited(slot_of(id).unwrap())
+            });
+            drop(pool);
+            let root = machine.partitions.lookup(ROOT_ID).unwrap();
+            let reaches = |frame| root.resolve(Gpfn(frame).address(), Rights::READ);
+            assert!(reaches(FRAMES - 1).is_ok());
+            assert!(reaches(owned.unwrap()).is_err());
+            assert!(reaches(0).is_err());
+        }
     }
 
     #[test]
     fn a_processor_gives_back_the_pages_that_it_was_made_of() {
-        let mut machine = Machine::new();
-        let id = machine.child();
-        let slot = slot_of(id).unwrap();
-        let before = machine.frames.lock().slot_counts(slot).unwrap();
-        let who = machine.add_vp(id, 3);
-        let place = core::mem::take(&mut *machine.partitions.vp(who).lock());
-        let VpPlace::Home(vp) = place else { panic!() };
-        Vp::into_pages(vp).release(&machine, slot);
-        assert_eq!(machine.frames.lock().slot_counts(slot).unwrap(), before);
+        for mut machine in Machine::each() {
+            let id = machine.child();
+            let slot = slot_of(id).unwrap();
+            let before = machine.frames.lock().slot_counts(slot).unwrap();
+            let who = machine.add_vp(id, 3);
+            let place = core::mem::take(&mut *machine.partitions.vp(who).lock());
+            let VpPlace::Home(vp) = place else { panic!() };
+            Vp::into_pages(vp).release(&machine, slot);
+            assert_eq!(machine.frames.lock().slot_counts(slot).unwrap(), before);
+        }
     }
 }

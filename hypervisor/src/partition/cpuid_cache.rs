@@ -99,56 +99,60 @@ mod tests {
 
     #[test]
     fn an_answer_is_known_for_its_leaf_and_subleaf() {
-        let mut machine = Machine::new();
-        let (id, _) = machine.child_with_vp();
-        machine.with_vp(id, 0, |_, vp| {
-            let changes = vp.home.changes.count();
-            assert_eq!(CpuidCache::find(vp, changes, 0, 0), None, "nothing yet");
-            CpuidCache::keep(vp, changes, 7, 0, ANSWER);
-            assert_eq!(CpuidCache::find(vp, changes, 7, 0), Some(ANSWER));
-            assert_eq!(CpuidCache::find(vp, changes, 7, 1), None);
-            // The same place.
-            assert_eq!(CpuidCache::find(vp, changes, 15, 0), None);
-        });
+        for mut machine in Machine::each() {
+            let (id, _) = machine.child_with_vp();
+            machine.with_vp(id, 0, |_, vp| {
+                let changes = vp.home.changes.count();
+                assert_eq!(CpuidCache::find(vp, changes, 0, 0), None, "nothing yet");
+                CpuidCache::keep(vp, changes, 7, 0, ANSWER);
+                assert_eq!(CpuidCache::find(vp, changes, 7, 0), Some(ANSWER));
+                assert_eq!(CpuidCache::find(vp, changes, 7, 1), None);
+                // The same place.
+                assert_eq!(CpuidCache::find(vp, changes, 15, 0), None);
+            });
+        }
     }
 
     #[test]
     fn an_answer_goes_when_its_partition_may_have_changed() {
-        let mut machine = Machine::new();
-        let (id, _) = machine.child_with_vp();
-        machine.with_vp(id, 0, |_, vp| {
-            let changes = vp.home.changes.count();
-            CpuidCache::keep(vp, changes, 1, 0, ANSWER);
-        });
-        let home = machine.partitions.entry(slot_of(id).unwrap());
-        let found = |machine: &Machine| {
-            let changes = home.changes.count();
-            machine.with_vp(id, 0, |_, vp| CpuidCache::find(vp, changes, 1, 0))
-        };
-        assert!(PartitionGuard::lock(home).is_some_and(|partition| partition.vp_count > 0));
-        assert_eq!(found(&machine), Some(ANSWER), "only looked at");
-        PartitionGuard::lock(home).unwrap().vp_count += 1;
-        assert_eq!(found(&machine), None);
+        for mut machine in Machine::each() {
+            let (id, _) = machine.child_with_vp();
+            machine.with_vp(id, 0, |_, vp| {
+                let changes = vp.home.changes.count();
+                CpuidCache::keep(vp, changes, 1, 0, ANSWER);
+            });
+            let home = machine.partitions.entry(slot_of(id).unwrap());
+            let found = |machine: &Machine| {
+                let changes = home.changes.count();
+                machine.with_vp(id, 0, |_, vp| CpuidCache::find(vp, changes, 1, 0))
+            };
+            assert!(PartitionGuard::lock(home).is_some_and(|partition| partition.vp_count > 0));
+            assert_eq!(found(&machine), Some(ANSWER), "only looked at");
+            PartitionGuard::lock(home).unwrap().vp_count += 1;
+            assert_eq!(found(&machine), None);
+        }
     }
 
     #[test]
     fn an_answer_goes_with_the_bits_of_cr4_that_it_shows() {
-        let mut machine = Machine::new();
-        let (id, _) = machine.child_with_vp();
-        machine.with_vp(id, 0, |_, vp| {
-            CpuidCache::keep(vp, 1, 1, 0, ANSWER);
-            vp.hw.set_cr4(vp.hw.cr4() | CR4_OSXSAVE);
-            assert_eq!(CpuidCache::find(vp, 1, 1, 0), None);
-        });
+        for mut machine in Machine::each() {
+            let (id, _) = machine.child_with_vp();
+            machine.with_vp(id, 0, |_, vp| {
+                CpuidCache::keep(vp, 1, 1, 0, ANSWER);
+                vp.hw.set_cr4(vp.hw.cr4() | CR4_OSXSAVE);
+                assert_eq!(CpuidCache::find(vp, 1, 1, 0), None);
+            });
+        }
     }
 
     #[test]
     fn what_follows_xcr0_is_never_kept() {
-        let mut machine = Machine::new();
-        let (id, _) = machine.child_with_vp();
-        machine.with_vp(id, 0, |_, vp| {
-            CpuidCache::keep(vp, 1, XSAVE, 0, ANSWER);
-            assert_eq!(CpuidCache::find(vp, 1, XSAVE, 0), None);
-        });
+        for mut machine in Machine::each() {
+            let (id, _) = machine.child_with_vp();
+            machine.with_vp(id, 0, |_, vp| {
+                CpuidCache::keep(vp, 1, XSAVE, 0, ANSWER);
+                assert_eq!(CpuidCache::find(vp, 1, XSAVE, 0), None);
+            });
+        }
     }
 }

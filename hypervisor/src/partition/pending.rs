@@ -133,11 +133,12 @@ pub fn set_pending_exception(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::testing::Vendor;
     use crate::hv::testing::Machine;
     use proptest::prelude::*;
 
-    fn with_vp<R>(work: impl FnOnce(&mut Vp) -> R) -> R {
-        let mut machine = Machine::new();
+    fn with_vp<R>(vendor: Vendor, work: impl FnOnce(&mut Vp) -> R) -> R {
+        let mut machine = Machine::of(vendor);
         let (id, _) = machine.child_with_vp();
         machine.with_vp(id, 0, |_, vp| work(vp))
     }
@@ -175,27 +176,29 @@ mod tests {
 
     #[test]
     fn a_software_interrupt_keeps_its_length_wherever_rip_goes() {
-        with_vp(|vp| {
-            let event = Event::Software {
-                vector: 0x80,
-                length: 2,
-            };
-            vp.hw.set_pending_event(Some(event));
-            set_rip(&mut vp.hw, 0x4000);
-            assert_eq!(vp.hw.pending_event(), Some(event));
-            assert_eq!(vp.hw.rip(), 0x4000);
-        });
+        for vendor in Vendor::each() {
+            with_vp(vendor, |vp| {
+                let event = Event::Software {
+                    vector: 0x80,
+                    length: 2,
+                };
+                vp.hw.set_pending_event(Some(event));
+                set_rip(&mut vp.hw, 0x4000);
+                assert_eq!(vp.hw.pending_event(), Some(event));
+                assert_eq!(vp.hw.rip(), 0x4000);
+            });
+        }
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn what_is_taken_is_shown(bits: u64, small: bool) {
+        fn what_is_taken_is_shown(vendor in Vendor::any(), bits: u64, small: bool) {
             // Small values are legal more often.
             let bits = if small { bits & 0x1F_01FF | 1 } else { bits };
             let register = HvX64PendingInterruptionRegister::from_bits(bits);
             if let Ok(event) = event_of(register) {
-                let shown = with_vp(|vp| {
+                let shown = with_vp(vendor, |vp| {
                     vp.hw.set_pending_event(event);
                     pending_interruption(vp.hw.pending_event())
                 });

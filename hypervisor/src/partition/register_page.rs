@@ -214,6 +214,7 @@ pub(super) fn contents(hypervisor: &Hypervisor, vp: &Vp) -> Page {
 mod tests {
     use super::*;
     use crate::arch::state::SegmentName;
+    use crate::arch::testing::Vendor;
     use crate::hv::testing::Machine;
     use proptest::prelude::*;
     use tlfs::HvPartitionId;
@@ -224,149 +225,160 @@ mod tests {
         machine.phys.copy_to(start(vp), page.as_bytes()).unwrap();
     }
 
-    fn machine() -> (Machine, HvPartitionId) {
-        let mut machine = Machine::new();
+    /// A child with a VP on a machine of each vendor.
+    fn machines() -> impl Iterator<Item = (Machine, HvPartitionId)> {
+        Vendor::each().map(machine)
+    }
+
+    fn machine(vendor: Vendor) -> (Machine, HvPartitionId) {
+        let mut machine = Machine::of(vendor);
         let (id, _) = machine.child_with_vp();
         (machine, id)
     }
 
     #[test]
     fn the_page_of_a_new_processor_shows_its_reset_state() {
-        let (machine, id) = machine();
-        machine.with_vp(id, 0, |_, vp| {
-            let page = contents(&machine, vp);
-            assert_eq!((page.version, page.is_valid, page.dirty.0), (1, 1, 0));
-            assert_eq!((page.rip, page.rflags), (0xFFF0, 2));
-            let cs = page.segment[1];
-            assert_eq!(
-                (cs.selector, cs.base, cs.limit),
-                (0xF000, 0xFFFF_0000, 0xFFFF)
-            );
-            assert_eq!((page.cr0, page.xfem), (0x6000_0010, 1));
-            assert_eq!(page.gp_registers[2], u64::from(machine.signature));
-            assert_eq!(page.unused, [0; 3400]);
-        });
+        for (machine, id) in machines() {
+            machine.with_vp(id, 0, |_, vp| {
+                let page = contents(&machine, vp);
+                assert_eq!((page.version, page.is_valid, page.dirty.0), (1, 1, 0));
+                assert_eq!((page.rip, page.rflags), (0xFFF0, 2));
+                let cs = page.segment[1];
+                assert_eq!(
+                    (cs.selector, cs.base, cs.limit),
+                    (0xF000, 0xFFFF_0000, 0xFFFF)
+                );
+                assert_eq!((page.cr0, page.xfem), (0x6000_0010, 1));
+                assert_eq!(page.gp_registers[2], u64::from(machine.signature));
+                assert_eq!(page.unused, [0; 3400]);
+            });
+        }
     }
 
     #[test]
     fn every_register_is_in_its_place() {
-        let (machine, id) = machine();
-        machine.with_vp(id, 0, |_, vp| {
-            *vp.hw.gprs_mut() = Gprs::from_array(core::array::from_fn(|n| 100 + n as u64));
-            for (number, name) in Snapshot::SEGMENTS.into_iter().enumerate() {
-                let segment = Segment {
-                    base: 0x1000 * number as u64,
-                    limit: 0xFFFF,
-                    selector: 8 * number as u16,
-                    attributes: 0x93,
-                };
-                vp.hw.set_segment(name, &segment);
-            }
-            vp.hw.set_rip(1);
-            vp.hw.set_rflags(0x246);
-            vp.hw.set_cr0(0x8000_0011);
-            vp.hw.set_cr3(0x3000);
-            vp.hw.set_cr4(0x20);
-            vp.apic.set_cr8(5);
-            vp.hw.set_efer(0x500);
-            vp.hw.set_dr7(0x401);
-            vp.hw.set_interrupt_shadow(true);
-            vp.hw
-                .set_pending_event(Some(crate::arch::exit::Event::Interrupt(0x30)));
-            assert!(vp.fpu.set_xcr0(3));
-            let xmm = core::array::from_fn(|n| 7 << 64 | n as u128);
-            publish(&machine, vp, &vp.hw.snapshot(), &xmm);
-            let page = contents(&machine, vp);
-            assert_eq!(page.gp_registers, core::array::from_fn(|n| 100 + n as u64));
-            assert_eq!(page.xmm, core::array::from_fn(|n| [n as u64, 7]));
-            for (number, segment) in page.segment.iter().enumerate() {
-                assert_eq!(segment.base, 0x1000 * number as u64);
-                assert_eq!(segment.selector, 8 * number as u16);
-                assert_eq!(segment.attributes.into_bits(), 0x93);
-            }
-            assert_eq!((page.rip, page.rflags), (1, 0x246));
-            assert_eq!((page.cr0, page.cr3, page.cr4), (0x8000_0011, 0x3000, 0x20));
-            assert_eq!((page.cr8, page.efer, page.dr7), (5, 0x500, 0x401));
-            assert_eq!(page.pending_interruption.interruption_vector(), 0x30);
-            assert!(page.interrupt_state.interrupt_shadow());
-            assert_eq!((page.instruction_emulation_hints, page.xfem), (0, 3));
-        });
+        for (machine, id) in machines() {
+            machine.with_vp(id, 0, |_, vp| {
+                *vp.hw.gprs_mut() = Gprs::from_array(core::array::from_fn(|n| 100 + n as u64));
+                for (number, name) in Snapshot::SEGMENTS.into_iter().enumerate() {
+                    let segment = Segment {
+                        base: 0x1000 * number as u64,
+                        limit: 0xFFFF,
+                        selector: 8 * number as u16,
+                        attributes: 0x93,
+                    };
+                    vp.hw.set_segment(name, &segment);
+                }
+                vp.hw.set_rip(1);
+                vp.hw.set_rflags(0x246);
+                vp.hw.set_cr0(0x8000_0011);
+                vp.hw.set_cr3(0x3000);
+                vp.hw.set_cr4(0x20);
+                vp.apic.set_cr8(5);
+                vp.hw.set_efer(0x500);
+                vp.hw.set_dr7(0x401);
+                vp.hw.set_interrupt_shadow(true);
+                vp.hw
+                    .set_pending_event(Some(crate::arch::exit::Event::Interrupt(0x30)));
+                assert!(vp.fpu.set_xcr0(3));
+                let xmm = core::array::from_fn(|n| 7 << 64 | n as u128);
+                publish(&machine, vp, &vp.hw.snapshot(), &xmm);
+                let page = contents(&machine, vp);
+                assert_eq!(page.gp_registers, core::array::from_fn(|n| 100 + n as u64));
+                assert_eq!(page.xmm, core::array::from_fn(|n| [n as u64, 7]));
+                for (number, segment) in page.segment.iter().enumerate() {
+                    assert_eq!(segment.base, 0x1000 * number as u64);
+                    assert_eq!(segment.selector, 8 * number as u16);
+                    assert_eq!(segment.attributes.into_bits(), 0x93);
+                }
+                assert_eq!((page.rip, page.rflags), (1, 0x246));
+                assert_eq!((page.cr0, page.cr3, page.cr4), (0x8000_0011, 0x3000, 0x20));
+                assert_eq!((page.cr8, page.efer, page.dr7), (5, 0x500, 0x401));
+                assert_eq!(page.pending_interruption.interruption_vector(), 0x30);
+                assert!(page.interrupt_state.interrupt_shadow());
+                assert_eq!((page.instruction_emulation_hints, page.xfem), (0, 3));
+            });
+        }
     }
 
     #[test]
     fn changes_are_taken_by_group_and_once() {
-        let (machine, id) = machine();
-        machine.with_vp(id, 0, |_, vp| {
-            edit(&machine, vp, |page| {
-                page.gp_registers[0] = 0x1234;
-                page.rip = 0x8000;
-                page.rflags = 0x202;
-                page.xmm[5] = [1, 2];
-                page.segment[3].selector = 0x18;
-                page.cr3 = 0x5000;
-                page.dirty = Dirty::GENERAL_PURPOSE | Dirty::XMM;
+        for (machine, id) in machines() {
+            machine.with_vp(id, 0, |_, vp| {
+                edit(&machine, vp, |page| {
+                    page.gp_registers[0] = 0x1234;
+                    page.rip = 0x8000;
+                    page.rflags = 0x202;
+                    page.xmm[5] = [1, 2];
+                    page.segment[3].selector = 0x18;
+                    page.cr3 = 0x5000;
+                    page.dirty = Dirty::GENERAL_PURPOSE | Dirty::XMM;
+                });
+                assert_eq!(dirty(&machine, vp), Dirty::GENERAL_PURPOSE | Dirty::XMM);
+                assert_eq!(load(&machine, vp), Ok(()));
+                assert_eq!(vp.hw.gprs().rax, 0x1234);
+                assert_eq!(vp.fpu.xmm(5), Some(2 << 64 | 1));
+                assert_eq!((vp.hw.rip(), vp.hw.rflags()), (0xFFF0, 2));
+                assert_eq!(vp.hw.segment(SegmentName::Ds).selector, 0);
+                assert_eq!(vp.hw.cr3(), 0, "read-only for the worker");
+                assert_eq!(dirty(&machine, vp), Dirty(0));
+                vp.hw.gprs_mut().rax = 7;
+                assert_eq!(load(&machine, vp), Ok(()));
+                assert_eq!(vp.hw.gprs().rax, 7, "an older value does not come back");
             });
-            assert_eq!(dirty(&machine, vp), Dirty::GENERAL_PURPOSE | Dirty::XMM);
-            assert_eq!(load(&machine, vp), Ok(()));
-            assert_eq!(vp.hw.gprs().rax, 0x1234);
-            assert_eq!(vp.fpu.xmm(5), Some(2 << 64 | 1));
-            assert_eq!((vp.hw.rip(), vp.hw.rflags()), (0xFFF0, 2));
-            assert_eq!(vp.hw.segment(SegmentName::Ds).selector, 0);
-            assert_eq!(vp.hw.cr3(), 0, "read-only for the worker");
-            assert_eq!(dirty(&machine, vp), Dirty(0));
-            vp.hw.gprs_mut().rax = 7;
-            assert_eq!(load(&machine, vp), Ok(()));
-            assert_eq!(vp.hw.gprs().rax, 7, "an older value does not come back");
-        });
+        }
     }
 
     #[test]
     fn a_value_that_no_register_can_have_is_refused_with_all_others() {
-        let (machine, id) = machine();
-        type Change = fn(&mut Page);
-        let spoil: [(Dirty, Change); 3] = [
-            (Dirty::INSTRUCTION_POINTER, |page| page.rip = 1 << 60),
-            (Dirty::FLAGS, |page| page.rflags = 1 << 40),
-            (Dirty::SEGMENTS, |page| page.segment[0].base = 1 << 50),
-        ];
-        machine.with_vp(id, 0, |_, vp| {
-            for (group, change) in spoil {
-                edit(&machine, vp, |page| {
-                    change(page);
-                    page.gp_registers[0] = 9;
-                    page.dirty = group | Dirty::GENERAL_PURPOSE;
-                });
-                assert_eq!(load(&machine, vp), Err(HvStatus::INVALID_REGISTER_VALUE));
-                assert_eq!(vp.hw.gprs().rax, 0);
-                publish_stored(&machine, vp);
-            }
-        });
+        for (machine, id) in machines() {
+            type Change = fn(&mut Page);
+            let spoil: [(Dirty, Change); 3] = [
+                (Dirty::INSTRUCTION_POINTER, |page| page.rip = 1 << 60),
+                (Dirty::FLAGS, |page| page.rflags = 1 << 40),
+                (Dirty::SEGMENTS, |page| page.segment[0].base = 1 << 50),
+            ];
+            machine.with_vp(id, 0, |_, vp| {
+                for (group, change) in spoil {
+                    edit(&machine, vp, |page| {
+                        change(page);
+                        page.gp_registers[0] = 9;
+                        page.dirty = group | Dirty::GENERAL_PURPOSE;
+                    });
+                    assert_eq!(load(&machine, vp), Err(HvStatus::INVALID_REGISTER_VALUE));
+                    assert_eq!(vp.hw.gprs().rax, 0);
+                    publish_stored(&machine, vp);
+                }
+            });
+        }
     }
 
     #[test]
     fn a_page_of_another_version_is_not_read() {
-        let (machine, id) = machine();
-        machine.with_vp(id, 0, |_, vp| {
-            edit(&machine, vp, |page| {
-                page.version = 2;
-                page.rip = 0x1000;
-                page.dirty = Dirty::INSTRUCTION_POINTER;
+        for (machine, id) in machines() {
+            machine.with_vp(id, 0, |_, vp| {
+                edit(&machine, vp, |page| {
+                    page.version = 2;
+                    page.rip = 0x1000;
+                    page.dirty = Dirty::INSTRUCTION_POINTER;
+                });
+                assert_eq!(load(&machine, vp), Ok(()));
+                assert_eq!(vp.hw.rip(), 0xFFF0);
+                assert_eq!(contents(&machine, vp).version, 1);
             });
-            assert_eq!(load(&machine, vp), Ok(()));
-            assert_eq!(vp.hw.rip(), 0xFFF0);
-            assert_eq!(contents(&machine, vp).version, 1);
-        });
+        }
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn whatever_the_worker_writes_is_loaded_or_refused(
+            vendor in Vendor::any(),
             bytes in proptest::collection::vec(any::<u8>(), 352),
             marks: u32,
             tame: bool,
         ) {
-            let (machine, id) = machine();
+            let (machine, id) = machine(vendor);
             machine.with_vp(id, 0, |_, vp| {
                 let before = contents(&machine, vp);
                 edit(&machine, vp, |page| {

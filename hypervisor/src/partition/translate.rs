@@ -146,6 +146,7 @@ pub fn instruction_bytes(
 mod tests {
     use super::*;
     use crate::arch::state::{Segment, efer};
+    use crate::arch::testing::Vendor;
     use crate::hv::testing::Machine;
     use crate::mem::addr::Gpa;
     use tlfs::HvPartitionId;
@@ -156,8 +157,8 @@ mod tests {
     const PAT_2: u64 = 1 << 4;
 
     /// A child in 64-bit mode whose tables lie at 0x10000: page 5 of its address space is `leaf`.
-    fn long_mode(leaf: u64) -> (Machine, HvPartitionId) {
-        let mut machine = Machine::new();
+    fn long_mode(vendor: Vendor, leaf: u64) -> (Machine, HvPartitionId) {
+        let mut machine = Machine::of(vendor);
         let (id, _) = machine.child_with_vp();
         let link = PRESENT | WRITE | USER;
         for (table, entry) in [
@@ -201,89 +202,99 @@ mod tests {
 
     #[test]
     fn a_mapped_page_is_found_with_its_cache_type() {
-        let (machine, id) = long_mode(0x7000 | PRESENT | PAT_2);
-        let output = ask(&machine, id, read(), 5);
-        assert_eq!(output.result_code, Code::SUCCESS);
-        assert_eq!(output.gpa_page, 7);
-        assert_eq!(output.cache_type, HvCacheType::UNCACHED.0 as u8);
-        assert_eq!(output.overlay_page, 0);
-        let (machine, id) = long_mode(0x7000 | PRESENT);
-        let output = ask(&machine, id, read(), 5);
-        assert_eq!(output.cache_type, HvCacheType::WRITE_BACK.0 as u8);
+        for vendor in Vendor::each() {
+            let (machine, id) = long_mode(vendor, 0x7000 | PRESENT | PAT_2);
+            let output = ask(&machine, id, read(), 5);
+            assert_eq!(output.result_code, Code::SUCCESS);
+            assert_eq!(output.gpa_page, 7);
+            assert_eq!(output.cache_type, HvCacheType::UNCACHED.0 as u8);
+            assert_eq!(output.overlay_page, 0);
+            let (machine, id) = long_mode(vendor, 0x7000 | PRESENT);
+            let output = ask(&machine, id, read(), 5);
+            assert_eq!(output.cache_type, HvCacheType::WRITE_BACK.0 as u8);
+        }
     }
 
     #[test]
     fn refusals_say_why() {
-        let (machine, id) = long_mode(0x7000 | PRESENT);
-        let user = read().with_user_access(true);
-        let cases = [
-            (read(), 6, Code::PAGE_NOT_PRESENT),
-            (read(), 1 << 40, Code::PAGE_NOT_PRESENT),
-            (read(), u64::MAX, Code::PAGE_NOT_PRESENT),
-            (user, 5, Code::PRIVILEGE_VIOLATION),
-            (user.with_privilege_exempt(true), 5, Code::SUCCESS),
-        ];
-        for (control, page, code) in cases {
-            assert_eq!(ask(&machine, id, control, page).result_code, code);
+        for vendor in Vendor::each() {
+            let (machine, id) = long_mode(vendor, 0x7000 | PRESENT);
+            let user = read().with_user_access(true);
+            let cases = [
+                (read(), 6, Code::PAGE_NOT_PRESENT),
+                (read(), 1 << 40, Code::PAGE_NOT_PRESENT),
+                (read(), u64::MAX, Code::PAGE_NOT_PRESENT),
+                (user, 5, Code::PRIVILEGE_VIOLATION),
+                (user.with_privilege_exempt(true), 5, Code::SUCCESS),
+            ];
+            for (control, page, code) in cases {
+                assert_eq!(ask(&machine, id, control, page).result_code, code);
+            }
+            let (machine, id) = long_mode(vendor, 0x0900_0000 | PRESENT);
+            let output = ask(&machine, id, read(), 5);
+            assert_eq!(output.result_code, Code::GPA_UNMAPPED);
+            assert_eq!(output.gpa_page, 0x9000);
         }
-        let (machine, id) = long_mode(0x0900_0000 | PRESENT);
-        let output = ask(&machine, id, read(), 5);
-        assert_eq!(output.result_code, Code::GPA_UNMAPPED);
-        assert_eq!(output.gpa_page, 0x9000);
     }
 
     #[test]
     fn the_hypercall_page_is_an_overlay_that_cannot_be_written() {
-        let (machine, id) = long_mode(0x7000 | PRESENT | WRITE);
-        machine.with_vp(id, 0, |partition, _| {
-            machine
-                .place_hypercall_page(partition, Some(Gpfn(7)))
-                .unwrap();
-        });
-        let output = ask(&machine, id, read(), 5);
-        assert_eq!(
-            (output.result_code, output.overlay_page),
-            (Code::SUCCESS, 1)
-        );
-        let output = ask(&machine, id, read().with_validate_write(true), 5);
-        assert_eq!(output.result_code, Code::GPA_ILLEGAL_OVERLAY_ACCESS);
+        for vendor in Vendor::each() {
+            let (machine, id) = long_mode(vendor, 0x7000 | PRESENT | WRITE);
+            machine.with_vp(id, 0, |partition, _| {
+                machine
+                    .place_hypercall_page(partition, Some(Gpfn(7)))
+                    .unwrap();
+            });
+            let output = ask(&machine, id, read(), 5);
+            assert_eq!(
+                (output.result_code, output.overlay_page),
+                (Code::SUCCESS, 1)
+            );
+            let output = ask(&machine, id, read().with_validate_write(true), 5);
+            assert_eq!(output.result_code, Code::GPA_ILLEGAL_OVERLAY_ACCESS);
+        }
     }
 
     #[test]
     fn instruction_bytes_end_where_the_processor_cannot_fetch() {
-        let (machine, id) = long_mode(0x7000 | PRESENT);
-        machine.write(id, Gpa(0x7FFC), &[0x0F, 0x01, 0xD9, 0xC3]);
-        let fetched = |rip, want: usize| {
-            machine.with_vp(id, 0, |partition, vp| {
-                vp.hw.set_rip(rip);
-                let mut bytes = [0xAA; 16];
-                let count = instruction_bytes(&machine, partition, vp, &mut bytes[..want]);
-                bytes[..count].to_vec()
-            })
-        };
-        assert_eq!(fetched(0x5FFC, 16), [0x0F, 0x01, 0xD9, 0xC3]);
-        assert_eq!(fetched(0x5FFC, 2), [0x0F, 0x01]);
-        assert_eq!(fetched(0x6000, 16), []);
+        for vendor in Vendor::each() {
+            let (machine, id) = long_mode(vendor, 0x7000 | PRESENT);
+            machine.write(id, Gpa(0x7FFC), &[0x0F, 0x01, 0xD9, 0xC3]);
+            let fetched = |rip, want: usize| {
+                machine.with_vp(id, 0, |partition, vp| {
+                    vp.hw.set_rip(rip);
+                    let mut bytes = [0xAA; 16];
+                    let count = instruction_bytes(&machine, partition, vp, &mut bytes[..want]);
+                    bytes[..count].to_vec()
+                })
+            };
+            assert_eq!(fetched(0x5FFC, 16), [0x0F, 0x01, 0xD9, 0xC3]);
+            assert_eq!(fetched(0x5FFC, 2), [0x0F, 0x01]);
+            assert_eq!(fetched(0x6000, 16), []);
+        }
     }
 
     #[test]
     fn real_mode_code_ends_with_its_segment() {
-        let mut machine = Machine::new();
-        let (id, _) = machine.child_with_vp();
-        machine.write(id, Gpa(0x1_0000), &[0x90; 64]);
-        machine.with_vp(id, 0, |partition, vp| {
-            let cs = Segment {
-                base: 0x1_0000,
-                limit: 7,
-                selector: 0x1000,
-                attributes: 0x9B,
-            };
-            vp.hw.set_segment(SegmentName::Cs, &cs);
-            vp.hw.set_rip(3);
-            let mut bytes = [0; 16];
-            assert_eq!(instruction_bytes(&machine, partition, vp, &mut bytes), 5);
-            vp.hw.set_rip(9);
-            assert_eq!(instruction_bytes(&machine, partition, vp, &mut bytes), 0);
-        });
+        for vendor in Vendor::each() {
+            let mut machine = Machine::of(vendor);
+            let (id, _) = machine.child_with_vp();
+            machine.write(id, Gpa(0x1_0000), &[0x90; 64]);
+            machine.with_vp(id, 0, |partition, vp| {
+                let cs = Segment {
+                    base: 0x1_0000,
+                    limit: 7,
+                    selector: 0x1000,
+                    attributes: 0x9B,
+                };
+                vp.hw.set_segment(SegmentName::Cs, &cs);
+                vp.hw.set_rip(3);
+                let mut bytes = [0; 16];
+                assert_eq!(instruction_bytes(&machine, partition, vp, &mut bytes), 5);
+                vp.hw.set_rip(9);
+                assert_eq!(instruction_bytes(&machine, partition, vp, &mut bytes), 0);
+            });
+        }
     }
 }

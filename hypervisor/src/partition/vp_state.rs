@@ -166,10 +166,12 @@ mod tests {
     use crate::hv::testing::{LINUX_CHILD, Machine};
     use tlfs::{HvPartitionCreationFlags, HvPartitionId};
 
-    fn child() -> (Machine, HvPartitionId) {
-        let mut machine = Machine::new();
-        let (id, _) = machine.child_with_vp();
-        (machine, id)
+    /// A child with a VP on a machine of each vendor.
+    fn children() -> impl Iterator<Item = (Machine, HvPartitionId)> {
+        Machine::each().map(|mut machine| {
+            let (id, _) = machine.child_with_vp();
+            (machine, id)
+        })
     }
 
     fn data(state_type: Kind) -> HvVpStateData {
@@ -211,124 +213,131 @@ mod tests {
 
     #[test]
     fn a_local_apic_moves_to_another_processor() {
-        let (machine, id) = child();
-        machine.add_vp(id, 1);
-        let kind = Kind::LOCAL_INTERRUPT_CONTROLLER_STATE;
-        machine.with_vp(id, 0, |_, vp| {
-            let now = machine.now();
-            for (register, value) in [
-                (Register::SpuriousVector, 0x1FF),
-                (Register::InterruptRequest(2), 0x10),
-                (Register::DivideConfiguration, 0xB),
-            ] {
-                vp.apic.set_register(register, value, now).unwrap();
-            }
-        });
-        let state = saved(&machine, id, kind);
-        assert_eq!(state.len(), 176);
-        machine.with_vp(id, 1, |partition, vp| {
-            let done = restore(&machine, partition, vp, &data(kind), &state);
-            assert_eq!(done, Ok(SetEffect::TimerChanged));
-            assert_eq!(vp.apic.highest_request(), Some(0x44));
-            assert_eq!(vp.apic.id(), 1, "identity stays");
-        });
+        for (machine, id) in children() {
+            machine.add_vp(id, 1);
+            let kind = Kind::LOCAL_INTERRUPT_CONTROLLER_STATE;
+            machine.with_vp(id, 0, |_, vp| {
+                let now = machine.now();
+                for (register, value) in [
+                    (Register::SpuriousVector, 0x1FF),
+                    (Register::InterruptRequest(2), 0x10),
+                    (Register::DivideConfiguration, 0xB),
+                ] {
+                    vp.apic.set_register(register, value, now).unwrap();
+                }
+            });
+            let state = saved(&machine, id, kind);
+            assert_eq!(state.len(), 176);
+            machine.with_vp(id, 1, |partition, vp| {
+                let done = restore(&machine, partition, vp, &data(kind), &state);
+                assert_eq!(done, Ok(SetEffect::TimerChanged));
+                assert_eq!(vp.apic.highest_request(), Some(0x44));
+                assert_eq!(vp.apic.id(), 1, "identity stays");
+            });
+        }
     }
 
     #[test]
     fn floating_point_state_comes_back() {
-        let (machine, id) = child();
-        machine.with_vp(id, 0, |_, vp| assert!(vp.fpu.set_xmm(9, 0x1234)));
-        let state = saved(&machine, id, Kind::XSAVE);
-        assert_eq!(state[512], 3, "x87 and SSE are present");
-        machine.with_vp(id, 0, |_, vp| vp.fpu.reset());
-        assert_eq!(load(&machine, id, Kind::XSAVE, &state), Ok(SetEffect::None));
-        machine.with_vp(id, 0, |_, vp| assert_eq!(vp.fpu.xmm(9), Some(0x1234)));
-        let mut bad = state.clone();
-        bad[527] = 0xFF;
-        assert_eq!(
-            load(&machine, id, Kind::XSAVE, &bad),
-            Err(HvStatus::INVALID_REGISTER_VALUE)
-        );
+        for (machine, id) in children() {
+            machine.with_vp(id, 0, |_, vp| assert!(vp.fpu.set_xmm(9, 0x1234)));
+            let state = saved(&machine, id, Kind::XSAVE);
+            assert_eq!(state[512], 3, "x87 and SSE are present");
+            machine.with_vp(id, 0, |_, vp| vp.fpu.reset());
+            assert_eq!(load(&machine, id, Kind::XSAVE, &state), Ok(SetEffect::None));
+            machine.with_vp(id, 0, |_, vp| assert_eq!(vp.fpu.xmm(9), Some(0x1234)));
+            let mut bad = state.clone();
+            bad[527] = 0xFF;
+            assert_eq!(
+                load(&machine, id, Kind::XSAVE, &bad),
+                Err(HvStatus::INVALID_REGISTER_VALUE)
+            );
+        }
     }
 
     #[test]
     fn timers_are_in_their_reset_state_and_take_no_other() {
-        let (machine, id) = child();
-        let kind = Kind::SYNTHETIC_TIMERS;
-        let mut state = saved(&machine, id, kind);
-        assert_eq!(state, [0; 200]);
-        assert_eq!(load(&machine, id, kind, &state), Ok(SetEffect::None));
-        state[8] = 1;
-        assert_eq!(
-            load(&machine, id, kind, &state),
-            Err(HvStatus::INVALID_REGISTER_VALUE)
-        );
+        for (machine, id) in children() {
+            let kind = Kind::SYNTHETIC_TIMERS;
+            let mut state = saved(&machine, id, kind);
+            assert_eq!(state, [0; 200]);
+            assert_eq!(load(&machine, id, kind, &state), Ok(SetEffect::None));
+            state[8] = 1;
+            assert_eq!(
+                load(&machine, id, kind, &state),
+                Err(HvStatus::INVALID_REGISTER_VALUE)
+            );
+        }
     }
 
     #[test]
     fn a_child_without_a_synic_has_no_pages_of_one() {
-        let (machine, id) = child();
-        for kind in [
-            Kind::SYNTHETIC_MESSAGE_PAGE,
-            Kind::SYNTHETIC_EVENT_FLAGS_PAGE,
-        ] {
-            let result = load(&machine, id, kind, &[0; 4096]);
-            assert_eq!(result, Err(HvStatus::INVALID_SYNIC_STATE));
+        for (machine, id) in children() {
+            for kind in [
+                Kind::SYNTHETIC_MESSAGE_PAGE,
+                Kind::SYNTHETIC_EVENT_FLAGS_PAGE,
+            ] {
+                let result = load(&machine, id, kind, &[0; 4096]);
+                assert_eq!(result, Err(HvStatus::INVALID_SYNIC_STATE));
+            }
         }
     }
 
     #[test]
     fn a_synic_page_is_saved_and_loaded_where_the_guest_put_it() {
-        let (machine, id) = child();
-        let kind = Kind::SYNTHETIC_MESSAGE_PAGE;
-        machine.write(id, Gpfn(9).address(), b"message");
-        machine.with_vp(id, 0, |_, vp| {
-            let mut synic = Synic::new();
-            let _ = synic.write(tlfs::HV_X64_MSR_SIMP, 9 << 12 | 1).unwrap();
-            vp.synic = Some(synic);
-        });
-        let mut state = saved(&machine, id, kind);
-        assert_eq!(&state[..7], b"message");
-        state[0] = b'M';
-        assert!(load(&machine, id, kind, &state).is_ok());
-        let mut back = [0; 7];
-        machine.read(id, Gpfn(9).address(), &mut back);
-        assert_eq!(&back, b"Message");
+        for (machine, id) in children() {
+            let kind = Kind::SYNTHETIC_MESSAGE_PAGE;
+            machine.write(id, Gpfn(9).address(), b"message");
+            machine.with_vp(id, 0, |_, vp| {
+                let mut synic = Synic::new();
+                let _ = synic.write(tlfs::HV_X64_MSR_SIMP, 9 << 12 | 1).unwrap();
+                vp.synic = Some(synic);
+            });
+            let mut state = saved(&machine, id, kind);
+            assert_eq!(&state[..7], b"message");
+            state[0] = b'M';
+            assert!(load(&machine, id, kind, &state).is_ok());
+            let mut back = [0; 7];
+            machine.read(id, Gpfn(9).address(), &mut back);
+            assert_eq!(&back, b"Message");
+        }
     }
 
     #[test]
     fn a_running_processor_and_short_buffers_are_refused() {
-        let (machine, id) = child();
-        for kind in KINDS {
-            let short = load(&machine, id, kind, &[0; 7]);
-            assert!(matches!(
-                short,
-                Err(HvStatus::INVALID_PARAMETER | HvStatus::INVALID_SYNIC_STATE)
-            ));
-            let short = machine.with_vp(id, 0, |partition, vp| {
-                save(&machine, partition, vp, &data(kind), &mut [0; 7])
-            });
-            assert!(matches!(
-                short,
-                Err(HvStatus::INSUFFICIENT_BUFFER | HvStatus::INVALID_SYNIC_STATE)
-            ));
-            machine.with_vp(id, 0, |_, vp| vp.suspend.explicit = false);
-            let running = load(&machine, id, kind, &[0; 4096]);
-            assert_eq!(running, Err(HvStatus::INVALID_VP_STATE));
-            machine.with_vp(id, 0, |_, vp| vp.suspend.explicit = true);
+        for (machine, id) in children() {
+            for kind in KINDS {
+                let short = load(&machine, id, kind, &[0; 7]);
+                assert!(matches!(
+                    short,
+                    Err(HvStatus::INVALID_PARAMETER | HvStatus::INVALID_SYNIC_STATE)
+                ));
+                let short = machine.with_vp(id, 0, |partition, vp| {
+                    save(&machine, partition, vp, &data(kind), &mut [0; 7])
+                });
+                assert!(matches!(
+                    short,
+                    Err(HvStatus::INSUFFICIENT_BUFFER | HvStatus::INVALID_SYNIC_STATE)
+                ));
+                machine.with_vp(id, 0, |_, vp| vp.suspend.explicit = false);
+                let running = load(&machine, id, kind, &[0; 4096]);
+                assert_eq!(running, Err(HvStatus::INVALID_VP_STATE));
+                machine.with_vp(id, 0, |_, vp| vp.suspend.explicit = true);
+            }
+            let unknown = load(&machine, id, Kind(5), &[0; 4096]);
+            assert_eq!(unknown, Err(HvStatus::INVALID_PARAMETER));
         }
-        let unknown = load(&machine, id, Kind(5), &[0; 4096]);
-        assert_eq!(unknown, Err(HvStatus::INVALID_PARAMETER));
     }
 
     #[test]
     fn a_partition_without_local_apics_has_no_state_of_one() {
-        let mut machine = Machine::new();
-        let flags = LINUX_CHILD.difference(HvPartitionCreationFlags::LAPIC_ENABLED);
-        let id = machine.child_with(flags);
-        machine.add_vp(id, 0);
-        let kind = Kind::LOCAL_INTERRUPT_CONTROLLER_STATE;
-        let result = load(&machine, id, kind, &[0; 176]);
-        assert_eq!(result, Err(HvStatus::INVALID_PARAMETER));
+        for mut machine in Machine::each() {
+            let flags = LINUX_CHILD.difference(HvPartitionCreationFlags::LAPIC_ENABLED);
+            let id = machine.child_with(flags);
+            machine.add_vp(id, 0);
+            let kind = Kind::LOCAL_INTERRUPT_CONTROLLER_STATE;
+            let result = load(&machine, id, kind, &[0; 176]);
+            assert_eq!(result, Err(HvStatus::INVALID_PARAMETER));
+        }
     }
 }

@@ -1,24 +1,24 @@
 //! What a caller puts into a hypercall: its control word, its sets of processors, and whole sequences of calls to the
-//! dispatcher, from the root and from its children.
+//! dispatcher, from the root and from its children, on a processor of either vendor.
 #![no_main]
 
 use std::cell::Cell;
 
-use hypervisor::run::testing::{Bench, play};
+use hypervisor::run::testing::Stage;
 use tlfs::{HV_HYPERCALL_MAX_REPS, HvGenericSetFormat, HvHypercallInput, HvVpSetHeader};
 use zerocopy::FromBytes;
 
 thread_local! {
-    /// The machine, which is like a new one after each play.
-    static BENCH: Cell<Option<Bench>> = const { Cell::new(None) };
+    /// The machines, which are like new ones after each play. The input says on which it is.
+    static STAGE: Cell<Option<Stage>> = const { Cell::new(None) };
 }
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     check_words(data);
-    let mut bench = BENCH.take().unwrap_or_default();
+    let mut stage = STAGE.take().unwrap_or_default();
     // Bounded: so many calls at most, and each in so many executions.
-    play(&mut bench, data);
-    BENCH.set(Some(bench));
+    stage.play(data);
+    STAGE.set(Some(stage));
 });
 
 fn check_words(data: &[u8]) {

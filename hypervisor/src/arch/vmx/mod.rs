@@ -14,6 +14,8 @@ mod live;
 mod pae;
 mod registers;
 mod run;
+#[cfg(any(test, feature = "test-support"))]
+mod testing;
 #[cfg(test)]
 mod tests;
 mod vcpu;

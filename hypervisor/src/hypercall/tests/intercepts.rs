@@ -8,9 +8,13 @@ use crate::run::testing::{Bench, Outcome};
 const UNKNOWN: u64 = 0x1FF;
 const VECTOR: u8 = 0x40;
 
-/// A root that listens at SINT0, and children with VPs 0 to 2 whose unknown calls it wants to see.
-fn scene(children: usize) -> (Bench, Vec<HvPartitionId>) {
-    let mut bench = Bench::new();
+/// A root that listens at SINT0, and children with VPs 0 to 2 whose unknown calls it wants to see: on a machine of each
+/// vendor.
+fn scenes(children: usize) -> impl Iterator<Item = (Bench, Vec<HvPartitionId>)> {
+    Bench::each().map(move |bench| scene(bench, children))
+}
+
+fn scene(mut bench: Bench, children: usize) -> (Bench, Vec<HvPartitionId>) {
     let sint = HvSynicSint::new().with_vector(VECTOR).into_bits();
     let values = [
         (HvRegisterName::SCONTROL, 1),
@@ -69,106 +73,111 @@ fn taken(bench: &mut Bench) -> Option<(HvPartitionId, u32, bool)> {
 
 #[test]
 fn a_stopped_vp_is_told_through_sint0_and_goes_on_when_its_suspend_bit_is_cleared() {
-    let (mut bench, ids) = scene(1);
-    let started = [(HvRegisterName::EXPLICIT_SUSPEND, 0)];
-    bench.set_registers(ids[0], HvVpIndex(0), &started);
-    stop(&mut bench, ids[0], 0);
-    let suspended = bench.register(ids[0], HvVpIndex(0), HvRegisterName::INTERCEPT_SUSPEND);
-    assert_eq!(suspended, Ok(1));
-    assert!(!bench.with_vp(ids[0], 0, |vp| vp.is_runnable()).unwrap());
-    let pending = bench.hand().apic.next_interrupt();
-    // The root's APIC has it, whether or not the root takes interrupts yet.
-    assert!(pending.is_none_or(|vector| vector == VECTOR));
-    assert_eq!(taken(&mut bench), Some((ids[0], 0, false)));
-    // Registers first, then the suspend bit, in one call.
-    let values = [
-        (HvRegisterName::RAX, 5),
-        (HvRegisterName::INTERCEPT_SUSPEND, 0),
-    ];
-    let set = bench.set_registers(ids[0], HvVpIndex(0), &values);
-    assert_eq!(set, (HvStatus::SUCCESS, 2));
-    let vp = bench.with_vp(ids[0], 0, |vp| (vp.is_runnable(), vp.hw.gprs().rax));
-    assert_eq!(vp, Some((true, 5)));
-    bench.tear_down();
+    for (mut bench, ids) in scenes(1) {
+        let started = [(HvRegisterName::EXPLICIT_SUSPEND, 0)];
+        bench.set_registers(ids[0], HvVpIndex(0), &started);
+        stop(&mut bench, ids[0], 0);
+        let suspended = bench.register(ids[0], HvVpIndex(0), HvRegisterName::INTERCEPT_SUSPEND);
+        assert_eq!(suspended, Ok(1));
+        assert!(!bench.with_vp(ids[0], 0, |vp| vp.is_runnable()).unwrap());
+        let pending = bench.hand().apic.next_interrupt();
+        // The root's APIC has it, whether or not the root takes interrupts yet.
+        assert!(pending.is_none_or(|vector| vector == VECTOR));
+        assert_eq!(taken(&mut bench), Some((ids[0], 0, false)));
+        // Registers first, then the suspend bit, in one call.
+        let values = [
+            (HvRegisterName::RAX, 5),
+            (HvRegisterName::INTERCEPT_SUSPEND, 0),
+        ];
+        let set = bench.set_registers(ids[0], HvVpIndex(0), &values);
+        assert_eq!(set, (HvStatus::SUCCESS, 2));
+        let vp = bench.with_vp(ids[0], 0, |vp| (vp.is_runnable(), vp.hw.gprs().rax));
+        assert_eq!(vp, Some((true, 5)));
+        bench.tear_down();
+    }
 }
 
 #[test]
 fn registers_behind_the_suspend_bit_are_not_set_any_more() {
-    let (mut bench, ids) = scene(1);
-    bench.set_registers(
-        ids[0],
-        HvVpIndex(0),
-        &[(HvRegisterName::EXPLICIT_SUSPEND, 0)],
-    );
-    stop(&mut bench, ids[0], 0);
-    let values = [
-        (HvRegisterName::RAX, 5),
-        (HvRegisterName::INTERCEPT_SUSPEND, 0),
-        (HvRegisterName::RBX, 6),
-    ];
-    let set = bench.set_registers(ids[0], HvVpIndex(0), &values);
-    assert_eq!(set, (HvStatus::INVALID_VP_STATE, 2));
-    bench.tear_down();
+    for (mut bench, ids) in scenes(1) {
+        bench.set_registers(
+            ids[0],
+            HvVpIndex(0),
+            &[(HvRegisterName::EXPLICIT_SUSPEND, 0)],
+        );
+        stop(&mut bench, ids[0], 0);
+        let values = [
+            (HvRegisterName::RAX, 5),
+            (HvRegisterName::INTERCEPT_SUSPEND, 0),
+            (HvRegisterName::RBX, 6),
+        ];
+        let set = bench.set_registers(ids[0], HvVpIndex(0), &values);
+        assert_eq!(set, (HvStatus::INVALID_VP_STATE, 2));
+        bench.tear_down();
+    }
 }
 
 #[test]
 fn notices_come_one_by_one_in_their_order_and_say_that_there_are_more() {
-    let (mut bench, ids) = scene(2);
-    for (id, index) in [(ids[0], 2), (ids[1], 0), (ids[0], 1)] {
-        stop(&mut bench, id, index);
+    for (mut bench, ids) in scenes(2) {
+        for (id, index) in [(ids[0], 2), (ids[1], 0), (ids[0], 1)] {
+            stop(&mut bench, id, index);
+        }
+        // The first was alone when it came; a later one marks the slot.
+        assert_eq!(taken(&mut bench), Some((ids[0], 2, true)));
+        assert_eq!(taken(&mut bench), Some((ids[1], 0, true)));
+        assert_eq!(taken(&mut bench), Some((ids[0], 1, false)));
+        assert_eq!(taken(&mut bench), None);
+        bench.tear_down();
     }
-    // The first was alone when it came; a later one marks the slot.
-    assert_eq!(taken(&mut bench), Some((ids[0], 2, true)));
-    assert_eq!(taken(&mut bench), Some((ids[1], 0, true)));
-    assert_eq!(taken(&mut bench), Some((ids[0], 1, false)));
-    assert_eq!(taken(&mut bench), None);
-    bench.tear_down();
 }
 
 #[test]
 fn what_ends_is_not_told_any_more() {
-    let (mut bench, ids) = scene(2);
-    for (id, index) in [
-        (ids[0], 0),
-        (ids[1], 0),
-        (ids[0], 1),
-        (ids[1], 1),
-        (ids[1], 2),
-    ] {
-        stop(&mut bench, id, index);
+    for (mut bench, ids) in scenes(2) {
+        for (id, index) in [
+            (ids[0], 0),
+            (ids[1], 0),
+            (ids[0], 1),
+            (ids[1], 1),
+            (ids[1], 2),
+        ] {
+            stop(&mut bench, id, index);
+        }
+        assert_eq!(bench.finalize(ids[0]), HvStatus::SUCCESS);
+        let input = HvInputDeleteVp {
+            partition_id: ids[1],
+            vp_index: HvVpIndex(1),
+            ..Default::default()
+        };
+        assert_eq!(bench.simple(C::DELETE_VP, &input), HvStatus::SUCCESS);
+        // This one was in the slot before.
+        assert_eq!(taken(&mut bench).map(|notice| notice.0), Some(ids[0]));
+        assert_eq!(taken(&mut bench), Some((ids[1], 0, true)));
+        assert_eq!(taken(&mut bench), Some((ids[1], 2, false)));
+        assert_eq!(taken(&mut bench), None);
+        bench.tear_down();
     }
-    assert_eq!(bench.finalize(ids[0]), HvStatus::SUCCESS);
-    let input = HvInputDeleteVp {
-        partition_id: ids[1],
-        vp_index: HvVpIndex(1),
-        ..Default::default()
-    };
-    assert_eq!(bench.simple(C::DELETE_VP, &input), HvStatus::SUCCESS);
-    // This one was in the slot before.
-    assert_eq!(taken(&mut bench).map(|notice| notice.0), Some(ids[0]));
-    assert_eq!(taken(&mut bench), Some((ids[1], 0, true)));
-    assert_eq!(taken(&mut bench), Some((ids[1], 2, false)));
-    assert_eq!(taken(&mut bench), None);
-    bench.tear_down();
 }
 
 #[test]
 fn an_intercept_has_to_be_one_that_there_is() {
-    let (mut bench, ids) = scene(1);
-    let input = |intercept_type, access_type| HvInputInstallIntercept {
-        partition_id: ids[0],
-        access_type,
-        intercept_type,
-        ..Default::default()
-    };
-    let (read, execute) = (HvInterceptAccessMask::READ, HvInterceptAccessMask::EXECUTE);
-    for (kind, access) in [
-        (HvInterceptType::X64_IO_PORT, execute),
-        (HvInterceptType::HYPERCALL, read),
-        (HvInterceptType(0x55), execute),
-    ] {
-        let refused = bench.simple(C::INSTALL_INTERCEPT, &input(kind, access));
-        assert_eq!(refused, HvStatus::INVALID_PARAMETER, "{kind:?}");
+    for (mut bench, ids) in scenes(1) {
+        let input = |intercept_type, access_type| HvInputInstallIntercept {
+            partition_id: ids[0],
+            access_type,
+            intercept_type,
+            ..Default::default()
+        };
+        let (read, execute) = (HvInterceptAccessMask::READ, HvInterceptAccessMask::EXECUTE);
+        for (kind, access) in [
+            (HvInterceptType::X64_IO_PORT, execute),
+            (HvInterceptType::HYPERCALL, read),
+            (HvInterceptType(0x55), execute),
+        ] {
+            let refused = bench.simple(C::INSTALL_INTERCEPT, &input(kind, access));
+            assert_eq!(refused, HvStatus::INVALID_PARAMETER, "{kind:?}");
+        }
+        bench.tear_down();
     }
-    bench.tear_down();
 }

@@ -31,112 +31,121 @@ fn behind(bench: &Bench, id: HvPartitionId, page: u64) -> Option<(u64, bool)> {
 
 #[test]
 fn what_lies_below_comes_back() {
-    let mut bench = Bench::new();
-    let id = bench.child_with_vp();
-    let (before, _) = behind(&bench, id, 3).unwrap();
-    assert_eq!(lay(&mut bench, id, Some(3)), HvStatus::SUCCESS);
-    let (over, writable) = behind(&bench, id, 3).unwrap();
-    assert!(over != before && !writable);
-    let code: [u8; 4] = bench.read_machine(Spfn(over).address());
-    assert_eq!(code, [0x0F, 0x01, 0xD9, 0xC3], "VMMCALL, RET");
-    // Elsewhere, and away.
-    assert_eq!(lay(&mut bench, id, Some(4)), HvStatus::SUCCESS);
-    assert_eq!(behind(&bench, id, 3), Some((before, true)));
-    assert_eq!(behind(&bench, id, 4), Some((over, false)));
-    assert_eq!(lay(&mut bench, id, None), HvStatus::SUCCESS);
-    assert_eq!(behind(&bench, id, 3), Some((before, true)));
-    bench.tear_down();
+    for mut bench in Bench::each() {
+        let id = bench.child_with_vp();
+        let (before, _) = behind(&bench, id, 3).unwrap();
+        assert_eq!(lay(&mut bench, id, Some(3)), HvStatus::SUCCESS);
+        let (over, writable) = behind(&bench, id, 3).unwrap();
+        assert!(over != before && !writable);
+        let code: [u8; 4] = bench.read_machine(Spfn(over).address());
+        let instruction = bench.hv.capabilities.hypercall_instruction();
+        assert_eq!(code[..3], instruction);
+        assert_eq!(code[3], 0xC3, "RET");
+        // Elsewhere, and away.
+        assert_eq!(lay(&mut bench, id, Some(4)), HvStatus::SUCCESS);
+        assert_eq!(behind(&bench, id, 3), Some((before, true)));
+        assert_eq!(behind(&bench, id, 4), Some((over, false)));
+        assert_eq!(lay(&mut bench, id, None), HvStatus::SUCCESS);
+        assert_eq!(behind(&bench, id, 3), Some((before, true)));
+        bench.tear_down();
+    }
 }
 
 #[test]
 fn a_page_without_memory_takes_no_overlay() {
-    let mut bench = Bench::new();
-    let id = bench.child_with_vp();
-    assert_eq!(
-        lay(&mut bench, id, Some(77)),
-        HvStatus::INVALID_REGISTER_VALUE
-    );
-    bench.tear_down();
+    for mut bench in Bench::each() {
+        let id = bench.child_with_vp();
+        assert_eq!(
+            lay(&mut bench, id, Some(77)),
+            HvStatus::INVALID_REGISTER_VALUE
+        );
+        bench.tear_down();
+    }
 }
 
 #[test]
 fn a_covered_page_is_mapped_anew_below_the_overlay() {
-    let mut bench = Bench::new();
-    let id = bench.child_with_vp();
-    let (before, _) = behind(&bench, id, 3).unwrap();
-    lay(&mut bench, id, Some(3));
-    let (over, _) = behind(&bench, id, 3).unwrap();
-    let new = bench.frames(3);
-    bench.map(id, 2, FULL_ACCESS, &new);
-    assert_eq!(behind(&bench, id, 2), Some((new[0], true)));
-    assert_eq!(behind(&bench, id, 3), Some((over, false)));
-    assert_eq!(behind(&bench, id, 4), Some((new[2], true)));
-    assert_eq!(bench.hv.frames.lock().owner(Spfn(before)), Owner::Root);
-    lay(&mut bench, id, None);
-    assert_eq!(behind(&bench, id, 3), Some((new[1], true)));
-    bench.tear_down();
+    for mut bench in Bench::each() {
+        let id = bench.child_with_vp();
+        let (before, _) = behind(&bench, id, 3).unwrap();
+        lay(&mut bench, id, Some(3));
+        let (over, _) = behind(&bench, id, 3).unwrap();
+        let new = bench.frames(3);
+        bench.map(id, 2, FULL_ACCESS, &new);
+        assert_eq!(behind(&bench, id, 2), Some((new[0], true)));
+        assert_eq!(behind(&bench, id, 3), Some((over, false)));
+        assert_eq!(behind(&bench, id, 4), Some((new[2], true)));
+        assert_eq!(bench.hv.frames.lock().owner(Spfn(before)), Owner::Root);
+        lay(&mut bench, id, None);
+        assert_eq!(behind(&bench, id, 3), Some((new[1], true)));
+        bench.tear_down();
+    }
 }
 
 #[test]
 fn a_covered_page_that_is_unmapped_is_gone_when_the_overlay_goes() {
-    let mut bench = Bench::new();
-    let id = bench.child_with_vp();
-    let (before, _) = behind(&bench, id, 3).unwrap();
-    lay(&mut bench, id, Some(3));
-    let none = HvUnmapGpaFlags::empty();
-    assert_eq!(bench.unmap_once(id, 2, none, 3), (HvStatus::SUCCESS, 3));
-    assert_eq!(bench.hv.frames.lock().owner(Spfn(before)), Owner::Root);
-    assert!(behind(&bench, id, 2).is_none() && behind(&bench, id, 3).is_some());
-    lay(&mut bench, id, None);
-    assert!(behind(&bench, id, 3).is_none());
-    bench.tear_down();
+    for mut bench in Bench::each() {
+        let id = bench.child_with_vp();
+        let (before, _) = behind(&bench, id, 3).unwrap();
+        lay(&mut bench, id, Some(3));
+        let none = HvUnmapGpaFlags::empty();
+        assert_eq!(bench.unmap_once(id, 2, none, 3), (HvStatus::SUCCESS, 3));
+        assert_eq!(bench.hv.frames.lock().owner(Spfn(before)), Owner::Root);
+        assert!(behind(&bench, id, 2).is_none() && behind(&bench, id, 3).is_some());
+        lay(&mut bench, id, None);
+        assert!(behind(&bench, id, 3).is_none());
+        bench.tear_down();
+    }
 }
 
 #[test]
 fn an_overlay_cuts_a_large_page_without_memory_of_the_pool() {
-    let mut bench = Bench::new();
-    let id = bench.child_with_vp();
-    let large = bench.large_frame();
-    let flags = FULL_ACCESS | HvMapGpaFlags::LARGE_PAGE;
-    bench.map(id, 512, flags, &[large]);
-    bench.withdraw(id);
-    assert_eq!(lay(&mut bench, id, Some(600)), HvStatus::SUCCESS);
-    assert_eq!(behind(&bench, id, 599), Some((large + 87, true)));
-    // The large page is mapped once more, over and below it.
-    bench.map(id, 512, flags, &[large]);
-    assert_eq!(bench.pool(id).child_ram, 16 + 512);
-    assert!(!behind(&bench, id, 600).unwrap().1);
-    lay(&mut bench, id, None);
-    assert_eq!(behind(&bench, id, 600), Some((large + 88, true)));
-    // And goes as a whole.
-    lay(&mut bench, id, Some(700));
-    let unmapped = bench.unmap_once(id, 512, HvUnmapGpaFlags::LARGE_PAGE, 1);
-    assert_eq!(unmapped, (HvStatus::SUCCESS, 1));
-    assert_eq!(bench.pool(id).child_ram, 16);
-    bench.tear_down();
+    for mut bench in Bench::each() {
+        let id = bench.child_with_vp();
+        let large = bench.large_frame();
+        let flags = FULL_ACCESS | HvMapGpaFlags::LARGE_PAGE;
+        bench.map(id, 512, flags, &[large]);
+        bench.withdraw(id);
+        assert_eq!(lay(&mut bench, id, Some(600)), HvStatus::SUCCESS);
+        assert_eq!(behind(&bench, id, 599), Some((large + 87, true)));
+        // The large page is mapped once more, over and below it.
+        bench.map(id, 512, flags, &[large]);
+        assert_eq!(bench.pool(id).child_ram, 16 + 512);
+        assert!(!behind(&bench, id, 600).unwrap().1);
+        lay(&mut bench, id, None);
+        assert_eq!(behind(&bench, id, 600), Some((large + 88, true)));
+        // And goes as a whole.
+        lay(&mut bench, id, Some(700));
+        let unmapped = bench.unmap_once(id, 512, HvUnmapGpaFlags::LARGE_PAGE, 1);
+        assert_eq!(unmapped, (HvStatus::SUCCESS, 1));
+        assert_eq!(bench.pool(id).child_ram, 16);
+        bench.tear_down();
+    }
 }
 
 #[test]
 fn a_partition_ends_with_its_overlay_in_place() {
-    let mut bench = Bench::new();
-    let id = bench.child_with_vp();
-    lay(&mut bench, id, Some(3));
-    bench.map(id, 3, HvMapGpaFlags::NO_ACCESS, &[0]);
-    bench.tear_down();
-    let id = bench.child_with_vp();
-    lay(&mut bench, id, Some(3));
-    bench.tear_down();
+    for mut bench in Bench::each() {
+        let id = bench.child_with_vp();
+        lay(&mut bench, id, Some(3));
+        bench.map(id, 3, HvMapGpaFlags::NO_ACCESS, &[0]);
+        bench.tear_down();
+        let id = bench.child_with_vp();
+        lay(&mut bench, id, Some(3));
+        bench.tear_down();
+    }
 }
 
 #[test]
 fn a_page_without_access_below_the_overlay_stays_one() {
-    let mut bench = Bench::new();
-    let id = bench.child_with_vp();
-    lay(&mut bench, id, Some(3));
-    bench.map(id, 3, HvMapGpaFlags::NO_ACCESS, &[0]);
-    assert_eq!(bench.pool(id).child_ram, 15);
-    lay(&mut bench, id, None);
-    let found = bench.with_partition(id, |child| child.translation(Gpfn(3)).is_some());
-    assert!(found && behind(&bench, id, 3).is_none());
-    bench.tear_down();
+    for mut bench in Bench::each() {
+        let id = bench.child_with_vp();
+        lay(&mut bench, id, Some(3));
+        bench.map(id, 3, HvMapGpaFlags::NO_ACCESS, &[0]);
+        assert_eq!(bench.pool(id).child_ram, 15);
+        lay(&mut bench, id, None);
+        let found = bench.with_partition(id, |child| child.translation(Gpfn(3)).is_some());
+        assert!(found && behind(&bench, id, 3).is_none());
+        bench.tear_down();
+    }
 }

@@ -5,17 +5,17 @@ use std::cell::Cell;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use crate::run::testing::{Bench, play};
+use crate::run::testing::Stage;
 
 thread_local! {
-    /// The machine after a play that went well: like a new one.
-    static BENCH: Cell<Option<Bench>> = const { Cell::new(None) };
+    /// The machines after plays that went well: like new ones.
+    static STAGE: Cell<Option<Stage>> = const { Cell::new(None) };
 }
 
 fn played(bytes: &[u8]) {
-    let mut bench = BENCH.take().unwrap_or_default();
-    play(&mut bench, bytes);
-    BENCH.set(Some(bench));
+    let mut stage = STAGE.take().unwrap_or_default();
+    stage.play(bytes);
+    STAGE.set(Some(stage));
 }
 
 proptest! {

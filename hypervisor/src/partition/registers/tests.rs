@@ -8,12 +8,22 @@ use tlfs::{
 
 use super::*;
 use crate::arch::exit::Event;
+use crate::arch::testing::Vendor;
 use crate::hv::ROOT_ID;
 use crate::hv::testing::{LINUX_CHILD, Machine};
 use crate::partition::register_page;
 
-fn child() -> (Machine, HvPartitionId) {
-    let mut machine = Machine::new();
+/// A child with a VP on a machine of each vendor.
+fn children() -> impl Iterator<Item = (Machine, HvPartitionId)> {
+    Machine::each().map(with_child)
+}
+
+/// A child with a VP on a machine of one of them.
+fn child(vendor: Vendor) -> (Machine, HvPartitionId) {
+    with_child(Machine::of(vendor))
+}
+
+fn with_child(mut machine: Machine) -> (Machine, HvPartitionId) {
     let (id, _) = machine.child_with_vp();
     (machine, id)
 }
@@ -61,75 +71,79 @@ fn is_unknown(name: Name) -> bool {
 
 #[test]
 fn every_register_that_the_tlfs_names_reads_unless_it_is_known_not_to_exist() {
-    let (machine, id) = child();
-    for &name in Name::NAMED {
-        let value = read(&machine, id, name);
-        if is_unknown(name) {
-            assert_eq!(value, Err(HvStatus::UNKNOWN_REGISTER_NAME), "{name:?}");
-        } else {
-            assert!(value.is_ok(), "{name:?}: {value:?}");
+    for (machine, id) in children() {
+        for &name in Name::NAMED {
+            let value = read(&machine, id, name);
+            if is_unknown(name) {
+                assert_eq!(value, Err(HvStatus::UNKNOWN_REGISTER_NAME), "{name:?}");
+            } else {
+                assert!(value.is_ok(), "{name:?}: {value:?}");
+            }
         }
-    }
-    for name in [0x5, 0x1_0000, 0x2_0012, 0x8_4801, 0xC_0000, u32::MAX] {
-        let value = read(&machine, id, Name(name));
-        assert_eq!(value, Err(HvStatus::INVALID_PARAMETER), "{name:#x}");
-        let done = write(&machine, id, Name(name), 0_u64);
-        assert_eq!(done, Err(HvStatus::INVALID_PARAMETER), "{name:#x}");
+        for name in [0x5, 0x1_0000, 0x2_0012, 0x8_4801, 0xC_0000, u32::MAX] {
+            let value = read(&machine, id, Name(name));
+            assert_eq!(value, Err(HvStatus::INVALID_PARAMETER), "{name:#x}");
+            let done = write(&machine, id, Name(name), 0_u64);
+            assert_eq!(done, Err(HvStatus::INVALID_PARAMETER), "{name:#x}");
+        }
     }
 }
 
 #[test]
 fn a_new_processor_takes_back_every_value_that_it_shows() {
-    let (machine, id) = child();
-    let changing = [
-        Name::TSC,
-        Name::TIME_REF_COUNT,
-        Name::VP_RUNTIME,
-        Name::EOI,
-        Name::ICR,
-        Name::VP_INDEX,
-        Name::VP_ROOT_SIGNAL_COUNT,
-        Name::INITIAL_APIC_ID,
-        Name::PROCESSOR_CLOCK_FREQUENCY,
-        Name::INTERRUPT_CLOCK_FREQUENCY,
-        Name::HYPERVISOR_VERSION,
-    ];
-    let names = Name::NAMED.iter().filter(|&&name| {
-        let leaf = (Name::PRIVILEGES_AND_FEATURES_INFO..=Name::IPT_FEATURES_INFO).contains(&name);
-        !is_unknown(name) && !changing.contains(&name) && !leaf
-    });
-    for &name in names {
-        let value = read(&machine, id, name).unwrap();
-        let done = write(&machine, id, name, value);
-        assert!(done.is_ok(), "{name:?}: {done:?}");
-        assert_eq!(read(&machine, id, name), Ok(value), "{name:?}");
-    }
-    for name in changing {
-        let done = write(&machine, id, name, 0_u64);
-        assert_eq!(done, Err(HvStatus::INVALID_PARAMETER), "{name:?}");
+    for (machine, id) in children() {
+        let changing = [
+            Name::TSC,
+            Name::TIME_REF_COUNT,
+            Name::VP_RUNTIME,
+            Name::EOI,
+            Name::ICR,
+            Name::VP_INDEX,
+            Name::VP_ROOT_SIGNAL_COUNT,
+            Name::INITIAL_APIC_ID,
+            Name::PROCESSOR_CLOCK_FREQUENCY,
+            Name::INTERRUPT_CLOCK_FREQUENCY,
+            Name::HYPERVISOR_VERSION,
+        ];
+        let names = Name::NAMED.iter().filter(|&&name| {
+            let leaf =
+                (Name::PRIVILEGES_AND_FEATURES_INFO..=Name::IPT_FEATURES_INFO).contains(&name);
+            !is_unknown(name) && !changing.contains(&name) && !leaf
+        });
+        for &name in names {
+            let value = read(&machine, id, name).unwrap();
+            let done = write(&machine, id, name, value);
+            assert!(done.is_ok(), "{name:?}: {done:?}");
+            assert_eq!(read(&machine, id, name), Ok(value), "{name:?}");
+        }
+        for name in changing {
+            let done = write(&machine, id, name, 0_u64);
+            assert_eq!(done, Err(HvStatus::INVALID_PARAMETER), "{name:?}");
+        }
     }
 }
 
 #[test]
 fn the_two_suspend_registers_have_effect_in_their_order() {
-    let (machine, id) = child();
-    let suspended = HvX64Suspended::both();
-    machine.with_vp(id, 0, |_, vp| vp.suspend.intercept = suspended);
-    assert_eq!(
-        write(&machine, id, Name::INTERCEPT_SUSPEND, 0_u64),
-        Ok(SetEffect::Resume)
-    );
-    machine.with_vp(id, 0, |_, vp| assert!(!vp.is_runnable()));
-    assert_eq!(
-        write(&machine, id, Name::EXPLICIT_SUSPEND, 0_u64),
-        Ok(SetEffect::Resume)
-    );
-    machine.with_vp(id, 0, |_, vp| assert!(vp.is_runnable()));
-    assert_eq!(
-        write(&machine, id, Name::EXPLICIT_SUSPEND, 1_u64),
-        Ok(SetEffect::Suspend)
-    );
-    assert_eq!(read(&machine, id, Name::EXPLICIT_SUSPEND), Ok(1_u64.into()));
+    for (machine, id) in children() {
+        let suspended = HvX64Suspended::both();
+        machine.with_vp(id, 0, |_, vp| vp.suspend.intercept = suspended);
+        assert_eq!(
+            write(&machine, id, Name::INTERCEPT_SUSPEND, 0_u64),
+            Ok(SetEffect::Resume)
+        );
+        machine.with_vp(id, 0, |_, vp| assert!(!vp.is_runnable()));
+        assert_eq!(
+            write(&machine, id, Name::EXPLICIT_SUSPEND, 0_u64),
+            Ok(SetEffect::Resume)
+        );
+        machine.with_vp(id, 0, |_, vp| assert!(vp.is_runnable()));
+        assert_eq!(
+            write(&machine, id, Name::EXPLICIT_SUSPEND, 1_u64),
+            Ok(SetEffect::Suspend)
+        );
+        assert_eq!(read(&machine, id, Name::EXPLICIT_SUSPEND), Ok(1_u64.into()));
+    }
 }
 
 /// An intercept suspend register of a memory intercept.
@@ -145,190 +159,199 @@ impl HvX64Suspended {
 
 #[test]
 fn only_the_hypervisor_sets_the_intercept_suspend_register() {
-    let (machine, id) = child();
-    for value in [1_u64, 2, 3, 4, 1 << 63] {
+    for (machine, id) in children() {
+        for value in [1_u64, 2, 3, 4, 1 << 63] {
+            assert_eq!(
+                write(&machine, id, Name::INTERCEPT_SUSPEND, value),
+                Err(HvStatus::INVALID_REGISTER_VALUE)
+            );
+        }
+        machine.with_vp(id, 0, |_, vp| vp.suspend.intercept = HvX64Suspended::both());
+        // The lock of the TLB may go first.
         assert_eq!(
-            write(&machine, id, Name::INTERCEPT_SUSPEND, value),
+            write(&machine, id, Name::INTERCEPT_SUSPEND, 1_u64),
+            Ok(SetEffect::None)
+        );
+        assert_eq!(
+            write(&machine, id, Name::INTERCEPT_SUSPEND, 2_u64),
             Err(HvStatus::INVALID_REGISTER_VALUE)
         );
     }
-    machine.with_vp(id, 0, |_, vp| vp.suspend.intercept = HvX64Suspended::both());
-    // The lock of the TLB may go first.
-    assert_eq!(
-        write(&machine, id, Name::INTERCEPT_SUSPEND, 1_u64),
-        Ok(SetEffect::None)
-    );
-    assert_eq!(
-        write(&machine, id, Name::INTERCEPT_SUSPEND, 2_u64),
-        Err(HvStatus::INVALID_REGISTER_VALUE)
-    );
 }
 
 #[test]
 fn a_running_processor_can_be_read_stopped_and_nothing_else() {
-    let (machine, id) = child();
-    assert!(write(&machine, id, Name::EXPLICIT_SUSPEND, 0_u64).is_ok());
-    for &name in Name::NAMED.iter().filter(|&&name| !is_unknown(name)) {
-        let Ok(value) = read(&machine, id, name) else {
-            panic!("{name:?}")
-        };
-        let free = [
-            Name::INTERCEPT_SUSPEND,
-            Name::DISPATCH_SUSPEND,
-            Name::DELIVERABILITY_NOTIFICATIONS,
-            Name::EXPLICIT_SUSPEND,
-        ];
-        let done = write(&machine, id, name, value);
-        if free.contains(&name) {
-            assert!(done.is_ok(), "{name:?}");
-        } else {
-            assert_eq!(done, Err(HvStatus::INVALID_VP_STATE), "{name:?}");
+    for (machine, id) in children() {
+        assert!(write(&machine, id, Name::EXPLICIT_SUSPEND, 0_u64).is_ok());
+        for &name in Name::NAMED.iter().filter(|&&name| !is_unknown(name)) {
+            let Ok(value) = read(&machine, id, name) else {
+                panic!("{name:?}")
+            };
+            let free = [
+                Name::INTERCEPT_SUSPEND,
+                Name::DISPATCH_SUSPEND,
+                Name::DELIVERABILITY_NOTIFICATIONS,
+                Name::EXPLICIT_SUSPEND,
+            ];
+            let done = write(&machine, id, name, value);
+            if free.contains(&name) {
+                assert!(done.is_ok(), "{name:?}");
+            } else {
+                assert_eq!(done, Err(HvStatus::INVALID_VP_STATE), "{name:?}");
+            }
         }
+        // A partition that is suspended as a whole is as good.
+        machine.with_vp(id, 0, |partition, _| partition.suspended = true);
+        assert_eq!(write(&machine, id, Name::RAX, 1_u64), Ok(SetEffect::None));
     }
-    // A partition that is suspended as a whole is as good.
-    machine.with_vp(id, 0, |partition, _| partition.suspended = true);
-    assert_eq!(write(&machine, id, Name::RAX, 1_u64), Ok(SetEffect::None));
 }
 
 #[test]
 fn the_root_sets_its_own_registers_while_it_runs() {
-    let (machine, _) = child();
-    assert_eq!(
-        write(&machine, ROOT_ID, Name::RAX, 5_u64),
-        Ok(SetEffect::None)
-    );
-    // Pages that are provided to it stay where they are.
-    let done = write(&machine, ROOT_ID, Name::REFERENCE_TSC, u64::MAX);
-    let page = machine.root_pages.reference_tsc.spfn().0 << 12 | 1;
-    assert_eq!(done, Ok(SetEffect::ReferenceTsc(page)));
-    assert_eq!(
-        read(&machine, ROOT_ID, Name::REFERENCE_TSC),
-        Ok(page.into())
-    );
+    for (machine, _) in children() {
+        assert_eq!(
+            write(&machine, ROOT_ID, Name::RAX, 5_u64),
+            Ok(SetEffect::None)
+        );
+        // Pages that are provided to it stay where they are.
+        let done = write(&machine, ROOT_ID, Name::REFERENCE_TSC, u64::MAX);
+        let page = machine.root_pages.reference_tsc.spfn().0 << 12 | 1;
+        assert_eq!(done, Ok(SetEffect::ReferenceTsc(page)));
+        assert_eq!(
+            read(&machine, ROOT_ID, Name::REFERENCE_TSC),
+            Ok(page.into())
+        );
+    }
 }
 
 #[test]
 fn an_nmi_notification_is_refused_where_the_local_apic_is_emulated() {
-    let (mut machine, id) = child();
-    let name = Name::DELIVERABILITY_NOTIFICATIONS;
-    for value in [1_u64, 2, 3] {
-        let done = write(&machine, id, name, value);
-        assert_eq!(done, Err(HvStatus::INVALID_PARAMETER));
+    for (mut machine, id) in children() {
+        let name = Name::DELIVERABILITY_NOTIFICATIONS;
+        for value in [1_u64, 2, 3] {
+            let done = write(&machine, id, name, value);
+            assert_eq!(done, Err(HvStatus::INVALID_PARAMETER));
+        }
+        let done = write(&machine, id, name, 1_u64 << 50);
+        assert_eq!(done, Err(HvStatus::INVALID_SYNIC_STATE));
+        let flags = LINUX_CHILD.difference(HvPartitionCreationFlags::LAPIC_ENABLED);
+        let without = machine.child_with(flags);
+        machine.add_vp(without, 0);
+        assert_eq!(write(&machine, without, name, 3_u64), Ok(SetEffect::None));
+        assert_eq!(read(&machine, without, name), Ok(3_u64.into()));
+        assert_eq!(
+            read(&machine, without, Name::APIC_ID),
+            Err(HvStatus::INVALID_PARAMETER)
+        );
     }
-    let done = write(&machine, id, name, 1_u64 << 50);
-    assert_eq!(done, Err(HvStatus::INVALID_SYNIC_STATE));
-    let flags = LINUX_CHILD.difference(HvPartitionCreationFlags::LAPIC_ENABLED);
-    let without = machine.child_with(flags);
-    machine.add_vp(without, 0);
-    assert_eq!(write(&machine, without, name, 3_u64), Ok(SetEffect::None));
-    assert_eq!(read(&machine, without, name), Ok(3_u64.into()));
-    assert_eq!(
-        read(&machine, without, Name::APIC_ID),
-        Err(HvStatus::INVALID_PARAMETER)
-    );
 }
 
 #[test]
 fn a_pending_page_fault_brings_its_address() {
-    let (machine, id) = child();
-    let event = HvX64PendingExceptionEvent::new()
-        .with_event_pending(true)
-        .with_vector(14)
-        .with_deliver_error_code(true)
-        .with_error_code(6)
-        .with_exception_parameter(0xFFFF_8000_1234_5678);
-    assert!(write(&machine, id, Name::PENDING_EVENT0, event).is_ok());
-    assert_eq!(
-        read(&machine, id, Name::CR2),
-        Ok(0xFFFF_8000_1234_5678_u64.into())
-    );
-    let shown = read(&machine, id, Name::PENDING_INTERRUPTION).unwrap().low;
-    let shown = HvX64PendingInterruptionRegister::from_bits(shown);
-    assert!(shown.interruption_pending() && shown.deliver_error_code());
-    assert_eq!((shown.interruption_vector(), shown.error_code()), (14, 6));
-    // An empty event takes nothing back.
-    assert!(write(&machine, id, Name::PENDING_EVENT0, 0_u64).is_ok());
-    let pending = machine.with_vp(id, 0, |_, vp| vp.hw.pending_event());
-    assert_eq!(
-        pending,
-        Some(Event::Exception {
-            vector: 14,
-            error_code: Some(6)
-        })
-    );
+    for (machine, id) in children() {
+        let event = HvX64PendingExceptionEvent::new()
+            .with_event_pending(true)
+            .with_vector(14)
+            .with_deliver_error_code(true)
+            .with_error_code(6)
+            .with_exception_parameter(0xFFFF_8000_1234_5678);
+        assert!(write(&machine, id, Name::PENDING_EVENT0, event).is_ok());
+        assert_eq!(
+            read(&machine, id, Name::CR2),
+            Ok(0xFFFF_8000_1234_5678_u64.into())
+        );
+        let shown = read(&machine, id, Name::PENDING_INTERRUPTION).unwrap().low;
+        let shown = HvX64PendingInterruptionRegister::from_bits(shown);
+        assert!(shown.interruption_pending() && shown.deliver_error_code());
+        assert_eq!((shown.interruption_vector(), shown.error_code()), (14, 6));
+        // An empty event takes nothing back.
+        assert!(write(&machine, id, Name::PENDING_EVENT0, 0_u64).is_ok());
+        let pending = machine.with_vp(id, 0, |_, vp| vp.hw.pending_event());
+        assert_eq!(
+            pending,
+            Some(Event::Exception {
+                vector: 14,
+                error_code: Some(6)
+            })
+        );
+    }
 }
 
 #[test]
 fn effects_tell_what_else_is_to_be_done() {
-    let (machine, id) = child();
-    let effect = |name, value: u64| write(&machine, id, name, value).unwrap();
-    assert_eq!(effect(Name::XFEM, 7), SetEffect::Xcr0);
-    assert_eq!(effect(Name::XFEM, 7), SetEffect::None);
-    assert_eq!(effect(Name::APIC_INIT_COUNT, 1000), SetEffect::TimerChanged);
-    assert_eq!(
-        effect(Name::APIC_BASE, 0xFEE0_0900),
-        SetEffect::TimerChanged
-    );
-    assert_eq!(
-        effect(Name::CR_INTERCEPT_CR0_MASK, 1 << 31),
-        SetEffect::CrIntercepts
-    );
-    assert_eq!(
-        effect(Name::CR_INTERCEPT_CONTROL, 1),
-        SetEffect::CrIntercepts
-    );
-    machine.with_vp(id, 0, |_, vp| {
-        let wanted = vp.cr_intercept.hardware();
-        assert_eq!((wanted.cr0, wanted.cr4, wanted.cr8), (1 << 31, 0, false));
-    });
+    for (machine, id) in children() {
+        let effect = |name, value: u64| write(&machine, id, name, value).unwrap();
+        assert_eq!(effect(Name::XFEM, 7), SetEffect::Xcr0);
+        assert_eq!(effect(Name::XFEM, 7), SetEffect::None);
+        assert_eq!(effect(Name::APIC_INIT_COUNT, 1000), SetEffect::TimerChanged);
+        assert_eq!(
+            effect(Name::APIC_BASE, 0xFEE0_0900),
+            SetEffect::TimerChanged
+        );
+        assert_eq!(
+            effect(Name::CR_INTERCEPT_CR0_MASK, 1 << 31),
+            SetEffect::CrIntercepts
+        );
+        assert_eq!(
+            effect(Name::CR_INTERCEPT_CONTROL, 1),
+            SetEffect::CrIntercepts
+        );
+        machine.with_vp(id, 0, |_, vp| {
+            let wanted = vp.cr_intercept.hardware();
+            assert_eq!((wanted.cr0, wanted.cr4, wanted.cr8), (1 << 31, 0, false));
+        });
+    }
 }
 
 #[test]
 fn the_hypercall_page_needs_a_guest_os_id_and_goes_with_it() {
-    let (machine, id) = child();
-    let effect = |name, value: u64| write(&machine, id, name, value).unwrap();
-    assert_eq!(
-        effect(Name::HYPERCALL, 0x5001),
-        SetEffect::HypercallPage(0x5000)
-    );
-    let linux = 0x8100 << 48;
-    assert_eq!(
-        effect(Name::GUEST_OS_ID, linux),
-        SetEffect::GuestOsId(linux)
-    );
-    assert_eq!(
-        effect(Name::HYPERCALL, 0x5001),
-        SetEffect::HypercallPage(0x5001)
-    );
-    machine.with_vp(id, 0, |partition, _| partition.msrs.hypercall = 0x5001);
-    assert_eq!(effect(Name::GUEST_OS_ID, 0), SetEffect::GuestOsId(0));
-    assert_eq!(read(&machine, id, Name::HYPERCALL), Ok(0x5000_u64.into()));
-    assert_eq!(
-        write(&machine, id, Name::HYPERCALL, 1_u64 << 60 | 1),
-        Err(HvStatus::INVALID_REGISTER_VALUE)
-    );
+    for (machine, id) in children() {
+        let effect = |name, value: u64| write(&machine, id, name, value).unwrap();
+        assert_eq!(
+            effect(Name::HYPERCALL, 0x5001),
+            SetEffect::HypercallPage(0x5000)
+        );
+        let linux = 0x8100 << 48;
+        assert_eq!(
+            effect(Name::GUEST_OS_ID, linux),
+            SetEffect::GuestOsId(linux)
+        );
+        assert_eq!(
+            effect(Name::HYPERCALL, 0x5001),
+            SetEffect::HypercallPage(0x5001)
+        );
+        machine.with_vp(id, 0, |partition, _| partition.msrs.hypercall = 0x5001);
+        assert_eq!(effect(Name::GUEST_OS_ID, 0), SetEffect::GuestOsId(0));
+        assert_eq!(read(&machine, id, Name::HYPERCALL), Ok(0x5000_u64.into()));
+        assert_eq!(
+            write(&machine, id, Name::HYPERCALL, 1_u64 << 60 | 1),
+            Err(HvStatus::INVALID_REGISTER_VALUE)
+        );
+    }
 }
 
 #[test]
 fn what_was_set_shows_in_the_register_page() {
-    let (machine, id) = child();
-    assert!(write(&machine, id, Name::RIP, 0x1000_u64).is_ok());
-    assert!(write(&machine, id, Name::XMM3, 77_u64).is_ok());
-    machine.with_vp(id, 0, |_, vp| {
-        register_page::publish_stored(&machine, vp);
-        let page = register_page::contents(&machine, vp);
-        assert_eq!((page.rip, page.xmm[3]), (0x1000, [77, 0]));
-    });
+    for (machine, id) in children() {
+        assert!(write(&machine, id, Name::RIP, 0x1000_u64).is_ok());
+        assert!(write(&machine, id, Name::XMM3, 77_u64).is_ok());
+        machine.with_vp(id, 0, |_, vp| {
+            register_page::publish_stored(&machine, vp);
+            let page = register_page::contents(&machine, vp);
+            assert_eq!((page.rip, page.xmm[3]), (0x1000, [77, 0]));
+        });
+    }
 }
 
 #[test]
 fn feature_registers_are_the_cpuid_leaves() {
-    let (machine, id) = child();
-    let value = read(&machine, id, Name::PRIVILEGES_AND_FEATURES_INFO).unwrap();
-    let privileges = machine.with_vp(id, 0, |partition, _| partition.privileges);
-    assert_eq!(value.low, privileges.0);
-    let limits = read(&machine, id, Name::IMPLEMENTATION_LIMITS_INFO).unwrap();
-    assert_eq!(limits.low as u32, 16);
+    for (machine, id) in children() {
+        let value = read(&machine, id, Name::PRIVILEGES_AND_FEATURES_INFO).unwrap();
+        let privileges = machine.with_vp(id, 0, |partition, _| partition.privileges);
+        assert_eq!(value.low, privileges.0);
+        let limits = read(&machine, id, Name::IMPLEMENTATION_LIMITS_INFO).unwrap();
+        assert_eq!(limits.low as u32, 16);
+    }
 }
 
 /// Values that are likely to be legal somewhere, and any others.
@@ -344,12 +367,13 @@ fn value() -> impl Strategy<Value = HvRegisterValue> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn a_value_that_is_taken_is_read_back_and_one_that_is_refused_changes_nothing(
+        vendor in Vendor::any(),
         steps in proptest::collection::vec((any::<prop::sample::Index>(), value()), 1..60),
     ) {
-        let (machine, id) = child();
+        let (machine, id) = child(vendor);
         for (index, value) in steps {
             let name = *index.get(Name::NAMED);
             let before = read(&machine, id, name);
@@ -388,8 +412,14 @@ proptest! {
     }
 
     #[test]
-    fn any_name_and_value_are_answered(name: u32, known in any::<prop::sample::Index>(), value in value(), exact: bool) {
-        let (machine, id) = child();
+    fn any_name_and_value_are_answered(
+        vendor in Vendor::any(),
+        name: u32,
+        known in any::<prop::sample::Index>(),
+        value in value(),
+        exact: bool,
+    ) {
+        let (machine, id) = child(vendor);
         let name = if exact { *known.get(Name::NAMED) } else { Name(name) };
         let _ = read(&machine, id, name);
         let _ = write(&machine, id, name, value);

@@ -5,14 +5,14 @@ use alloc::vec::Vec;
 use tlfs::{HvCallCode, HvHypercallInput, HvHypercallResult, HvStatus};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
+use super::super::Cpu;
 use super::{Bench, MAX_EXECUTIONS, Outcome, UNTOUCHED, alloc};
 use crate::arch::state::SegmentName;
 use crate::hypercall;
-use crate::insn::Instruction;
 use crate::partition::Vp;
 
 impl Bench {
-    /// VMMCALL once. `None` if the instruction is to be executed again.
+    /// The hypercall instruction once. `None` if it is to be executed again.
     ///
     /// # Panics
     /// When a frame has the wrong owner afterwards.
@@ -20,6 +20,9 @@ impl Bench {
         let (cpu, vp) = self.parts();
         let start = vp.hw.rip();
         let before = mode(vp);
+        if !vp.hw.exit_by_hypercall(is_at_call(cpu, vp)) {
+            return Some(Outcome::Elsewhere);
+        }
         vp.hw.set_pending_event(None);
         let suspended = vp.suspend.intercept.suspended();
         hypercall::call(cpu, vp);
@@ -31,8 +34,7 @@ impl Bench {
         } else if mode(vp) != before {
             Some(Outcome::Elsewhere)
         } else if vp.hw.rip() == start {
-            let there = cpu.length(vp, Instruction::Vmmcall).is_some();
-            (!there).then_some(Outcome::Elsewhere)
+            (!is_at_call(cpu, vp)).then_some(Outcome::Elsewhere)
         } else {
             let rax = vp.hw.gprs().rax;
             Some(Outcome::Result(HvHypercallResult::from_bits(rax), 1))
@@ -114,6 +116,12 @@ impl Bench {
         let result = self.call(control, &input);
         (result.call_status(), result.reps_completed())
     }
+}
+
+/// The VP in hand is at its processor's hypercall instruction.
+fn is_at_call(cpu: &Cpu, vp: &Vp) -> bool {
+    let instruction = cpu.hv.capabilities.hypercall_instruction();
+    cpu.fetch(vp).as_slice().starts_with(&instruction)
 }
 
 /// What decides which instruction a VP executes at an address.

@@ -8,7 +8,7 @@ mod execute;
 mod random;
 
 pub use calls::{FULL_ACCESS, LINUX_FLAGS};
-pub use random::play;
+pub use random::Stage;
 
 extern crate alloc;
 
@@ -27,6 +27,7 @@ use crate::arch::exit::Event;
 use crate::arch::fpu::FpuUnit;
 use crate::arch::page::HwPages;
 use crate::arch::state::{Segment, SegmentName, cr0, efer, rflags};
+use crate::arch::testing::Vendor;
 use crate::cpu::apic::LocalApic as PhysicalApic;
 use crate::cpu::local::Local;
 use crate::hv::testing::{FRAMES, HYPERVISOR_FRAMES, Machine};
@@ -90,19 +91,18 @@ pub struct Bench {
     free: Vec<u64>,
 }
 
-impl Default for Bench {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Bench {
+    /// One on a machine of each vendor, one after the other.
+    pub fn each() -> impl Iterator<Item = Self> {
+        Vendor::each().map(Self::of)
+    }
+
     /// A machine with a root alone, whose VP 0 is in hand, in 64-bit mode. The machine lives for ever.
     ///
     /// # Panics
     /// When the machine is too small, which it is not.
-    pub fn new() -> Self {
-        let machine = Machine::new().leak();
+    pub fn of(vendor: Vendor) -> Self {
+        let machine = Machine::of(vendor).leak();
         let hv: &'static Hypervisor = machine;
         let mut cpu = Box::new(new_cpu(hv));
         let devices = DEVICE_PAGES.end - DEVICE_PAGES.start;
@@ -187,17 +187,18 @@ impl Bench {
         self.prepare(self.base);
     }
 
-    /// 64-bit mode, the lowest GiB mapped to itself, at VMMCALL.
+    /// 64-bit mode, the lowest GiB mapped to itself, at the hypercall instruction.
     fn prepare(&mut self, base: Gpfn) {
-        const PRESENT_WRITE: u64 = 3;
+        // For all privilege levels.
+        const LINK: u64 = 7;
         const LARGE: u64 = 1 << 7;
         let page = |number: u64| Gpfn(base.0 + number).address();
         let id = self.caller();
         let code = hypercall_code(&self.cpu.hv.capabilities);
         self.machine.write(id, page(0), &code);
-        let entry = page(2).0 | PRESENT_WRITE;
+        let entry = page(2).0 | LINK;
         self.machine.write(id, page(1), &entry.to_le_bytes());
-        let entry = PRESENT_WRITE | LARGE;
+        let entry = LINK | LARGE;
         self.machine.write(id, page(2), &entry.to_le_bytes());
         self.base = base;
         let hw = &mut self.hand().hw;
@@ -345,7 +346,7 @@ fn new_cpu(hv: &'static Hypervisor) -> Cpu {
         hv,
         local: Box::leak(Box::new(Local::new(0, 0))),
         apic: PhysicalApic::for_test(Box::leak(Box::new([0; 1024]))),
-        processor: Processor::for_test(0, pages),
+        processor: Processor::for_test(0, pages, &hv.capabilities),
         fpu: FpuUnit::for_test(hv.fpu_format, leak_page()),
         tags: CpuTags::new(0, kind, hv.capabilities.tlb_tags()).expect("more than one tag"),
         mark: hv.marks.first().expect("one processor"),

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use tlfs::*;
 
 use super::{Bench, CALLER_PAGES, CHILD_BASE, DEVICE_PAGES, FULL_ACCESS, alloc};
+use crate::arch::testing::Vendor;
 use crate::hypercall::CALLS;
 use crate::mem::addr::{Gpa, Gpfn};
 use crate::mem::format::Rights;
@@ -97,15 +98,28 @@ fn compose(choices: &mut Choices<'_>, bench: &Bench) -> (HvHypercallInput, Vec<u
     (control, bytes)
 }
 
-/// Makes calls until there are no more bytes, or many calls were made, and ends all that they made. What they answer is theirs; that the hypervisor
-/// stays in order is checked.
-///
-/// # Panics
-/// When it does not.
-pub fn play(bench: &mut Bench, bytes: &[u8]) {
-    let mut choices = Choices(bytes);
+/// Where plays are given: a machine of each vendor, made when it is first needed, and like a new one after each play.
+#[derive(Default)]
+pub struct Stage([Option<Bench>; Vendor::ALL.len()]);
+
+impl Stage {
+    /// Makes calls until there are no more bytes, or many calls were made, and ends all that they made. What they answer
+    /// is theirs; that the hypervisor stays in order is checked. The first byte tells whose machine it is, among others.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn play(&mut self, bytes: &[u8]) {
+        let mut choices = Choices(bytes);
+        let first = choices.byte();
+        let which = usize::from(first >> 2) % Vendor::ALL.len();
+        let bench = self.0[which].get_or_insert_with(|| Bench::of(Vendor::ALL[which]));
+        play(bench, first, choices);
+    }
+}
+
+fn play(bench: &mut Bench, scene: u8, mut choices: Choices<'_>) {
     bench.audited = false;
-    match choices.byte() % 4 {
+    match scene % 4 {
         0 => {}
         1 => {
             bench.child_with_vp();
