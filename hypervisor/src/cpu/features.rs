@@ -5,14 +5,18 @@ use x86_64::registers::model_specific::Msr;
 use crate::arch::cpuid::CpuidSource;
 use crate::mem::format::Pat;
 
-/// CR4 bits to set, in addition to what long mode needs: what makes mistakes of ours faults.
+/// CR4 bits to set, in addition to what long mode needs: what makes mistakes of ours faults, and machine checks exceptions
+/// rather than a shutdown without a word.
 pub fn cr4_hardening(cpu: &impl CpuidSource) -> u64 {
+    const MCE: u64 = 1 << 6;
     const UMIP: u64 = 1 << 11;
     const SMEP: u64 = 1 << 20;
     const SMAP: u64 = 1 << 21;
+    let leaf1 = cpu.cpuid_checked(1, 0);
     let leaf7 = cpu.cpuid_checked(7, 0);
     let mut bits = 0;
     for (present, bit) in [
+        (leaf1.edx & 1 << 7 != 0, MCE),
         (leaf7.ebx & 1 << 7 != 0, SMEP),
         (leaf7.ebx & 1 << 20 != 0, SMAP),
         (leaf7.ecx & 1 << 2 != 0, UMIP),
@@ -54,8 +58,9 @@ mod tests {
         assert_eq!(cr4_hardening(&none), 0);
         let all = Recorded(&[
             (0, 0, [7, 0, 0, 0]),
+            (1, 0, [0, 0, 0, 1 << 7]),
             (7, 0, [0, 1 << 7 | 1 << 20, 1 << 2, 0]),
         ]);
-        assert_eq!(cr4_hardening(&all), 1 << 11 | 1 << 20 | 1 << 21);
+        assert_eq!(cr4_hardening(&all), 1 << 6 | 1 << 11 | 1 << 20 | 1 << 21);
     }
 }

@@ -75,6 +75,7 @@ impl Cpu {
     fn deliver_unmaskable(&mut self, vp: &mut Vp) {
         if vp.apic.take_init() {
             vp.hw.reset(self.hv.signature);
+            vp.tag.invalidate();
             vp.halted = false;
             self.timers.set(vp.who.key(), None);
             // The startup IPI may have come in the meantime.

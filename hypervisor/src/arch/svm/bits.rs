@@ -148,8 +148,6 @@ pub mod event {
     pub const TYPE_SOFTWARE: u64 = 4 << 8;
     /// The error code in bits 63:32 is pushed.
     pub const ERROR_CODE_VALID: u64 = 1 << 11;
-    /// The error code.
-    pub const ERROR_CODE: u64 = 0xFFFF_FFFF << 32;
     /// The field holds an event.
     pub const VALID: u64 = 1 << 31;
 }

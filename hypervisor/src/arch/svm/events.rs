@@ -51,7 +51,7 @@ impl Vcpu {
             }
             Event::Exception {
                 vector: vector::DB, ..
-            } if self.save().dr6 & dr6::BD != 0 => {
+            } => {
                 // Delivery clears general detect, so that the handler can use the debug registers.
                 self.save_mut().dr7 &= !dr7::GD;
                 self.dirty(clean::DR);
@@ -159,13 +159,16 @@ impl Vcpu {
     /// Before entry with an event: how this processor takes it.
     #[inline(never)]
     pub(super) fn prepare_event(&mut self) {
-        let raw = self.control().event_inj;
-        // The processor would push it in real mode too.
-        if raw & event::ERROR_CODE_VALID != 0 && self.save().cr0 & cr0::PE == 0 {
-            self.control_mut().event_inj = raw & !(event::ERROR_CODE_VALID | event::ERROR_CODE);
-        }
         if self.software_rip.is_some() {
             self.prepare_software_event();
+        }
+        if self.save().cr0 & cr0::PE == 0 {
+            // In real mode no event has an error code.
+            let code = event::ERROR_CODE_VALID;
+            let control = self.control_mut();
+            if control.event_inj & event::TYPE_MASK == event::TYPE_EXCEPTION {
+                control.event_inj &= !code;
+            }
         }
         if self.caps.repeats_interrupts {
             self.post_interrupt();

@@ -5,7 +5,6 @@
 
 use crate::arch::state::{Segment, SegmentName, cr0, efer, rflags};
 
-use super::controls::entry;
 use super::events::{information, interruptibility};
 use super::fields::{Control, Guest};
 use super::registers::places;
@@ -97,7 +96,7 @@ impl Vcpu {
     }
 
     fn is_long(&self) -> bool {
-        self.control.get(Control::Entry) & u64::from(entry::IA32E_MODE_GUEST) != 0
+        self.efer() & efer::LMA != 0
     }
 
     fn check_event(&self) -> Option<&'static str> {
@@ -195,10 +194,7 @@ impl Vcpu {
                 pat.iter().all(|kind| matches!(kind, 0 | 1 | 4..=7)),
                 "a memory type of PAT",
             ),
-            (
-                efer & !EFER_BITS == 0 && (efer & efer::LMA != 0) == long,
-                "reserved bits of EFER",
-            ),
+            (efer & !EFER_BITS == 0, "reserved bits of EFER"),
             (
                 !paging || (efer & efer::LMA != 0) == (efer & efer::LME != 0),
                 "EFER.LMA and EFER.LME disagree while paging is on",

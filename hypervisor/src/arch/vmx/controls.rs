@@ -84,6 +84,8 @@ pub mod secondary {
     pub const PAUSE_LOOP_EXITING: u32 = 1 << 10;
     /// INVPCID exists; otherwise it is #UD.
     pub const ENABLE_INVPCID: u32 = 1 << 12;
+    /// ENCLS, as a bitmap says.
+    pub const ENCLS_EXITING: u32 = 1 << 15;
     /// TPAUSE, UMONITOR and UMWAIT exist; otherwise they are #UD.
     pub const ENABLE_USER_WAIT_AND_PAUSE: u32 = 1 << 26;
 }
@@ -277,7 +279,7 @@ pub const fn secondary_of(kind: VcpuKind) -> Wanted {
             ),
         ],
         optional: match kind {
-            VcpuKind::Child => both,
+            VcpuKind::Child => both | secondary::ENCLS_EXITING,
             VcpuKind::Root => {
                 both | secondary::ENABLE_RDTSCP | secondary::ENABLE_USER_WAIT_AND_PAUSE
             }

@@ -120,13 +120,11 @@ impl Vcpu {
         };
         self.control.set(Control::EntryInterruption, encode(event));
         match event {
-            Event::Exception {
-                vector, error_code, ..
-            } => {
+            Event::Exception { vector, error_code } => {
                 if let Some(code) = error_code {
                     self.control.set(Control::EntryErrorCode, code.into());
                 }
-                if vector == vector::DB && self.dr6() & dr6::BD != 0 {
+                if vector == vector::DB && self.dr7() & dr7::GD != 0 {
                     // Delivery clears general detect, so that the handler can use the debug registers.
                     self.set_dr7(self.dr7() & !dr7::GD);
                 }
@@ -238,14 +236,13 @@ impl Vcpu {
         }
     }
 
-    /// Before entry with an event: without protection no error code is delivered. Not before, since whoever sets a VP's
-    /// state from outside may do so in any order.
+    /// Before entry with an event: in real mode none has an error code.
     #[cold]
-    pub(super) fn prepare_event(&mut self) {
+    pub(super) fn settle_error_code(&mut self) {
         let raw = self.control.get(Control::EntryInterruption);
         if raw & information::ERROR_CODE != 0 && self.cr0() & cr0::PE == 0 {
-            let without = raw & !information::ERROR_CODE;
-            self.control.set(Control::EntryInterruption, without);
+            self.control
+                .set(Control::EntryInterruption, raw & !information::ERROR_CODE);
         }
     }
 

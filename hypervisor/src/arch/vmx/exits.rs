@@ -81,6 +81,18 @@ pub(super) mod reason {
     pub const VMFUNC: u32 = 59;
     /// ENCLS.
     pub const ENCLS: u32 = 60;
+    /// SEAMCALL.
+    pub const SEAMCALL: u32 = 76;
+    /// TDCALL.
+    pub const TDCALL: u32 = 77;
+    /// RDMSR with the MSR in the instruction.
+    pub const RDMSR_IMMEDIATE: u32 = 84;
+    /// WRMSRNS with the MSR in the instruction.
+    pub const WRMSRNS_IMMEDIATE: u32 = 85;
+    /// The reason itself.
+    pub const BASIC: u32 = 0xFFFF;
+    /// Machine check during an entry.
+    pub const MACHINE_CHECK_IN_ENTRY: u32 = MACHINE_CHECK | ENTRY_FAILED;
     /// Set in the reason when the entry failed.
     pub const ENTRY_FAILED: u32 = 1 << 31;
 }
@@ -127,7 +139,11 @@ pub(super) fn rare(reason: u32, qualification: u64) -> Exit {
         | reason::INVVPID
         | reason::INVPCID
         | reason::VMFUNC
-        | reason::ENCLS => Exit::Absent {
+        | reason::ENCLS
+        | reason::SEAMCALL
+        | reason::TDCALL
+        | reason::RDMSR_IMMEDIATE
+        | reason::WRMSRNS_IMMEDIATE => Exit::Absent {
             general_protection: false,
         },
         _ if reason == reason::ENTRY_FAILED | reason::INVALID_GUEST_STATE => Exit::InvalidState,

@@ -118,6 +118,7 @@ bank! {
         VirtualApicAddress = 0x2012,
         EptPointer = 0x201A,
         XssExitingBitmap = 0x202C,
+        EnclsExitingBitmap = 0x202E,
         PinBased = 0x4000,
         Primary = 0x4002,
         ExceptionBitmap = 0x4004,

@@ -7,7 +7,7 @@ use crate::arch::state::{
 use super::controls::entry;
 use super::fields::{Control, Guest};
 use super::live::Register;
-use super::vcpu::{CR0_NE, CR4_VMXE, Vcpu};
+use super::vcpu::{CR0_NE, CR4_MCE, CR4_VMXE, Vcpu};
 
 /// Access rights: the register is unusable.
 const UNUSABLE: u64 = 1 << 16;
@@ -72,10 +72,10 @@ impl Vcpu {
         self.shown(Guest::Cr4, Control::Cr4Mask, Control::Cr4Shadow)
     }
 
-    /// Sets CR4. VMXE is on whatever `value` says, as VMX demands.
+    /// Sets CR4. VMXE and MCE are on whatever `value` says.
     pub fn set_cr4(&mut self, value: u64) {
         self.control.set(Control::Cr4Shadow, value);
-        self.guest.set(Guest::Cr4, value | CR4_VMXE);
+        self.guest.set(Guest::Cr4, value | CR4_VMXE | CR4_MCE);
         self.pointers_missing = true;
     }
 
@@ -115,10 +115,15 @@ impl Vcpu {
     pub fn set_efer(&mut self, value: u64) {
         self.guest.set(Guest::Efer, value);
         self.pointers_missing = true;
-        // The processor keeps the control in step when the guest turns paging on or off; so must we.
+        self.settle_long_mode();
+    }
+
+    /// The control "IA-32e mode guest" says what EFER says. The processor keeps them in step when the guest turns paging on
+    /// or off; so must we.
+    pub(super) fn settle_long_mode(&mut self) {
         let long = u64::from(entry::IA32E_MODE_GUEST);
         let control = self.control.get(Control::Entry);
-        let control = if value & efer::LMA != 0 {
+        let control = if self.efer() & efer::LMA != 0 {
             control | long
         } else {
             control & !long
@@ -195,13 +200,18 @@ impl Vcpu {
     pub fn set_segment(&mut self, name: SegmentName, segment: &Segment) {
         const SYSTEM_OR_CODE: u16 = 1 << 4;
         const ACCESSED: u16 = 1;
-        const BUSY: u16 = 1 << 1;
+        const TSS_16: u16 = 1;
+        const TSS_16_BUSY: u16 = 3;
+        const TSS_BUSY: u16 = 11;
         let segment = &segment.with_granularity_of_limit();
         let [selector, limit, rights, base] = places(name);
         let mut attributes = segment.attributes;
         if name == SegmentName::Tr {
-            attributes |= Segment::PRESENT | BUSY | 0b1001;
-            attributes &= !SYSTEM_OR_CODE;
+            let kind = match attributes & (SYSTEM_OR_CODE | 0xF) {
+                TSS_16 | TSS_16_BUSY => TSS_16_BUSY,
+                _ => TSS_BUSY,
+            };
+            attributes = attributes & !(SYSTEM_OR_CODE | 0xF) | Segment::PRESENT | kind;
         } else if attributes & (Segment::PRESENT | SYSTEM_OR_CODE)
             == Segment::PRESENT | SYSTEM_OR_CODE
         {

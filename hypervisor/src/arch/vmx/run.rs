@@ -9,12 +9,14 @@ use super::events::{self, information};
 use super::exits::{self, reason};
 use super::fields::{Control, Field, Guest, Info, VM_INSTRUCTION_ERROR};
 use super::hardware;
-use super::vcpu::{CR0_OURS, Vcpu};
+use super::vcpu::{CR0_OURS, CR4_MCE, Vcpu};
 
 /// INVEPT and INVVPID: one context.
 const SINGLE_CONTEXT: u64 = 1;
 /// All contexts.
 const ALL_CONTEXTS: u64 = 2;
+/// VM-instruction error: an entry with invalid control fields.
+const INVALID_CONTROL_FIELDS: u64 = 7;
 /// Exit code of an entry that the processor refused without looking at the guest: this, and the VM-instruction error.
 const REFUSED: u64 = 1 << 31 | 1 << 30;
 
@@ -38,7 +40,7 @@ impl Vcpu {
         // `gprs` is ours and writable.
         let refused = unsafe { hardware::vmx_enter(&raw mut self.gprs, u64::from(self.launched)) };
         if refused != 0 {
-            return self.refused(refused);
+            return self.refused(refused, processor);
         }
         // SAFETY: this is the processor, and the VMCS is still current.
         unsafe { self.after_exit(processor) };
@@ -64,9 +66,6 @@ impl Vcpu {
             if self.guest.is_dirty(Guest::Rflags) || self.guest.is_dirty(Guest::Interruptibility) {
                 self.reconcile_shadow();
             }
-            if self.control.is_dirty(Control::EntryInterruption) {
-                self.prepare_event();
-            }
             if self.debug_loaded || self.dr7_enables() {
                 self.load_debug_registers();
             }
@@ -75,7 +74,12 @@ impl Vcpu {
                 write(Guest::ENCODINGS[Guest::Rip as usize], rip);
             }
             self.guest.flush(Guest::Rip, write);
-            self.control.flush(Control::Vpid, write);
+            if self.control.is_changed() {
+                if self.control.is_dirty(Control::EntryInterruption) {
+                    self.settle_error_code();
+                }
+                self.control.flush(Control::Vpid, write);
+            }
             self.live
                 .enter(&mut processor.held, &mut processor.counters);
             processor
@@ -112,6 +116,9 @@ impl Vcpu {
             assert!(fine, "the processor refuses a VMCS");
             if fresh {
                 self.processor = Some(processor.index);
+                // Kept elsewhere, or changed by the processor together with EFER.
+                self.guest.set(Guest::Rsp, self.gprs.rsp);
+                self.settle_long_mode();
                 self.guest.write_all();
                 self.control.write_all();
                 self.control
@@ -163,7 +170,9 @@ impl Vcpu {
             processor
                 .msrs
                 .leave(self.spec_ctrl, &mut processor.counters);
-            self.reason = hardware::vmread(Info::ENCODINGS[Info::Reason as usize]) as u32;
+            let reason = hardware::vmread(Info::ENCODINGS[Info::Reason as usize]) as u32;
+            // What lies between tells of circumstances.
+            self.reason = reason & (reason::BASIC | reason::ENTRY_FAILED);
             self.vmcs_rsp = hardware::vmread(Guest::ENCODINGS[Guest::Rsp as usize]);
         }
         let section = &mut processor.counters.section;
@@ -201,14 +210,26 @@ impl Vcpu {
         }
     }
 
-    /// The processor did not enter and did not say why in the exit reason: an error of the hypervisor's.
+    /// The processor did not enter and did not say why in the exit reason: an event that cannot be, or an error of the
+    /// hypervisor's.
     #[cold]
-    fn refused(&mut self, how: u64) -> Exit {
-        let error = match how {
-            // SAFETY: VMX is on, and with this kind of failure the VMCS is current.
-            2 => unsafe { hardware::vmread(VM_INSTRUCTION_ERROR) },
-            _ => 0,
+    fn refused(&mut self, how: u64, processor: &mut Processor) -> Exit {
+        // SAFETY: this is the processor; VMX is on, and with failure 2 the VMCS is current.
+        let error = unsafe {
+            processor
+                .msrs
+                .leave(self.spec_ctrl, &mut processor.counters);
+            match how {
+                2 => hardware::vmread(VM_INSTRUCTION_ERROR),
+                _ => 0,
+            }
         };
+        let section = &mut processor.counters.section;
+        section.begin(|| (REFUSED | error, self.gprs.rcx));
+        if error == INVALID_CONTROL_FIELDS {
+            // Ours are what the processor allows; the event to be injected is among them too.
+            return Exit::InvalidState;
+        }
         Exit::Unknown {
             code: REFUSED | error,
             info: how,
@@ -242,7 +263,7 @@ impl Vcpu {
                 self.set_debug_loaded(true);
                 Exit::Internal
             }
-            reason::MACHINE_CHECK => Exit::Exception(ExceptionExit {
+            reason::MACHINE_CHECK_IN_ENTRY => Exit::Exception(ExceptionExit {
                 vector: vector::MC,
                 error_code: None,
                 parameter: 0,
@@ -257,16 +278,16 @@ impl Vcpu {
         let encoding = Control::ENCODINGS[Control::EntryInterruption as usize];
         // SAFETY: the VMCS is current: its entry has just failed.
         let raw = unsafe { hardware::vmread(encoding) };
-        self.control.assume(Control::EntryInterruption, raw);
+        self.control.set(Control::EntryInterruption, raw);
     }
 
-    /// A write that changes bits of CR0 of which nobody but the hypervisor keeps the guest's values is let through: with
-    /// those in the shadow the instruction does not exit again. So the processor makes all its checks and loads what a
+    /// A write of CR0 or CR4 that changes bits of which nobody but the hypervisor keeps the guest's values is let through:
+    /// with those in the shadow the instruction does not exit again. So the processor makes all its checks and loads what a
     /// change of paging loads.
     fn control_register(&mut self) -> Exit {
         let exit = exits::rare(self.reason, self.told(Info::Qualification));
         let Exit::ControlRegister(CrExit {
-            register: 0,
+            register,
             write: true,
             gpr: Some(gpr),
         }) = exit
@@ -279,17 +300,34 @@ impl Vcpu {
         } else {
             value & 0xFFFF_FFFF
         };
-        let shadow = self.control.get(Control::Cr0Shadow);
-        if (value ^ self.cr0()) & self.wanted_cr0 != 0 {
+        let (mask, shadow, shown, wanted, ours) = match register {
+            0 => {
+                let (shown, wanted) = (self.cr0(), self.wanted_cr.cr0);
+                (
+                    Control::Cr0Mask,
+                    Control::Cr0Shadow,
+                    shown,
+                    wanted,
+                    CR0_OURS,
+                )
+            }
+            4 => {
+                let (shown, wanted) = (self.cr4(), self.wanted_cr.cr4);
+                (Control::Cr4Mask, Control::Cr4Shadow, shown, wanted, CR4_MCE)
+            }
+            _ => return exit,
+        };
+        let changed = (value ^ shown) & self.control.get(mask);
+        if changed & (wanted | !ours) != 0 {
             return exit;
         }
-        if value & (cr0::NW | cr0::CD) == cr0::NW {
+        if register == 0 && value & (cr0::NW | cr0::CD) == cr0::NW {
             return Exit::Absent {
                 general_protection: true,
             };
         }
-        let shadow = shadow & !CR0_OURS | value & CR0_OURS;
-        self.control.set(Control::Cr0Shadow, shadow);
+        let value = self.control.get(shadow) & !ours | value & ours;
+        self.control.set(shadow, value);
         Exit::Internal
     }
 

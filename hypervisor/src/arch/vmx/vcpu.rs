@@ -8,6 +8,7 @@ use crate::mem::addr::Spa;
 
 use super::capabilities::Capabilities;
 use super::controls::primary;
+use super::events::interruptibility;
 use super::exits;
 use super::fields::{Control, Field, Guest, Info};
 use super::live::Live;
@@ -30,8 +31,13 @@ pub(super) const CR4_VMXE: u64 = 1 << 13;
 pub(super) const CR0_NE: u64 = 1 << 5;
 /// CR0 bits that a guest changes only in its imagination: NE, and the cache's, which are the machine's.
 pub(super) const CR0_OURS: u64 = CR0_NE | cr0::CD | cr0::NW;
-/// CR4 bits of which the same is true.
-const CR4_OURS: u64 = CR4_VMXE;
+/// CR4.MCE: on while a guest runs, so that a machine check is reported rather than a shutdown; the guest's own is shown.
+pub(super) const CR4_MCE: u64 = 1 << 6;
+/// CR4 bits that the root changes only in its imagination, or not at all.
+const CR4_OURS: u64 = CR4_VMXE | CR4_MCE;
+/// CR4 bits that a child changes without an exit: VME, PVI, TSD, DE, PSE, PAE, PGE, PCE, OSFXSR, OSXMMEXCPT, UMIP,
+/// FSGSBASE, PCIDE, OSXSAVE, SMEP, SMAP, PKE. The others turn on what CPUID hides and nobody switches.
+const CR4_CHILDS: u64 = 0x7BF | 1 << 11 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 20 | 1 << 21 | 1 << 22;
 
 /// A virtual processor. Both vendors' begin with the general registers, so that whose it is does not matter to reach them.
 #[derive(Debug)]
@@ -68,8 +74,8 @@ pub struct Vcpu {
     pub(super) debugctl: u64,
     /// Exceptions that the partition asked for.
     pub(super) wanted_exceptions: u32,
-    /// Bits of CR0 whose change the partition asked for.
-    pub(super) wanted_cr0: u64,
+    /// Control register writes that the partition asked for.
+    pub(super) wanted_cr: CrIntercepts,
     /// What the next run flushes.
     pub(super) flush: Flush,
     /// What the VMCS has of page directory pointers may not be what the registers ask for: see [`super::pae`].
@@ -87,7 +93,7 @@ impl Vcpu {
             kind: config.kind,
             guest: Bank::new(),
             control: Bank::new(),
-            info: Bank::new(),
+            info: Bank::read_only(),
             live: Live::new(),
             reason: 0,
             current: false,
@@ -100,7 +106,7 @@ impl Vcpu {
             spec_ctrl: 0,
             debugctl: 0,
             wanted_exceptions: 0,
-            wanted_cr0: 0,
+            wanted_cr: CrIntercepts::default(),
             flush: Flush::None,
             pointers_missing: false,
         };
@@ -122,14 +128,17 @@ impl Vcpu {
             vcpu.control.set(field, value.into());
         }
         vcpu.control.set(Control::Vpid, 1);
+        vcpu.control.set(Control::EnclsExitingBitmap, u64::MAX);
         vcpu.control.set(Control::PleGap, PLE_GAP);
         vcpu.control.set(Control::PleWindow, PLE_WINDOW);
         vcpu.control.set(Control::Cr0Mask, CR0_OURS);
-        vcpu.control.set(Control::Cr4Mask, CR4_OURS);
+        vcpu.control.set(Control::Cr4Mask, vcpu.cr4_ours());
         vcpu.guest.set(Guest::VmcsLinkPointer, u64::MAX);
         // The exit does not save it, so each run begins with the same.
         let shift = caps.preemption_timer_shift.unwrap_or(0);
-        vcpu.guest.set(Guest::PreemptionTimer, LONGEST_RUN >> shift);
+        let ticks = LONGEST_RUN >> shift;
+        // With none an entry would end before the first instruction.
+        vcpu.guest.set(Guest::PreemptionTimer, ticks.max(1));
         vcpu.set_nested_root(config.nested_root);
         vcpu.set_permission_maps(config.port_map, config.msr_map);
         vcpu.refresh_exceptions();
@@ -245,13 +254,22 @@ impl Vcpu {
         self.control.set(Control::ExceptionBitmap, wanted.into());
     }
 
+    /// CR4 bits whose change is not the guest's to make without an exit.
+    const fn cr4_ours(&self) -> u64 {
+        match self.kind {
+            VcpuKind::Root => CR4_OURS,
+            VcpuKind::Child => !CR4_CHILDS,
+        }
+    }
+
     /// Sets which control register writes end the run.
     pub fn set_cr_intercepts(&mut self, wanted: &CrIntercepts) {
         let (cr0, cr4) = (self.cr0(), self.cr4());
         let pointers_missing = self.pointers_missing;
-        self.wanted_cr0 = wanted.cr0;
+        self.wanted_cr = *wanted;
         self.control.set(Control::Cr0Mask, wanted.cr0 | CR0_OURS);
-        self.control.set(Control::Cr4Mask, wanted.cr4 | CR4_OURS);
+        self.control
+            .set(Control::Cr4Mask, wanted.cr4 | self.cr4_ours());
         // What the guest sees comes from elsewhere now.
         self.set_cr0(cr0);
         self.set_cr4(cr4);
@@ -285,6 +303,12 @@ impl Vcpu {
 
     /// Asks for [`crate::arch::exit::Exit::NmiWindow`] as soon as an NMI can be taken.
     pub fn set_nmi_window(&mut self, wanted: bool) {
+        let state = self.known(Guest::Interruptibility);
+        if wanted && state & interruptibility::STI != 0 {
+            // Not every processor holds the window back behind STI, where no NMI can be injected; behind MOV SS all do.
+            let state = state & !interruptibility::STI | interruptibility::MOV_SS;
+            self.guest.set(Guest::Interruptibility, state);
+        }
         self.set_primary(primary::NMI_WINDOW_EXITING, wanted);
     }
 

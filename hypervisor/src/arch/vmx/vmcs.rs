@@ -41,6 +41,19 @@ impl<const N: usize> Bank<N> {
         }
     }
 
+    /// Of fields that only the processor writes: all zeros.
+    pub const fn read_only() -> Self {
+        let mut bank = Self::new();
+        bank.dirty = 0;
+        bank
+    }
+
+    /// Something has to be written before the next entry.
+    #[inline(always)]
+    pub const fn is_changed(&self) -> bool {
+        self.dirty != 0
+    }
+
     /// The value, if it is known.
     #[inline(always)]
     pub fn known(&self, field: impl Field) -> Option<u64> {

@@ -65,27 +65,6 @@ fn a_fault_in_delivery_becomes_a_double_and_then_a_triple_fault() {
 }
 
 #[test]
-fn without_protection_no_error_code_is_delivered() {
-    let fault = |error_code| {
-        Some(Event::Exception {
-            vector: vector::GP,
-            error_code,
-        })
-    };
-    let mut v = child();
-    v.set_pending_event(fault(Some(8)));
-    // The state may come from outside, this first.
-    v.set_cr0(cr0::PE);
-    v.prepare_event();
-    assert_eq!(v.pending_event(), fault(Some(8)));
-    v.set_cr0(0);
-    assert_eq!(v.pending_event(), fault(Some(8)));
-    v.prepare_event();
-    assert_eq!(v.pending_event(), fault(None));
-    assert_eq!(v.control().event_inj >> 32, 0);
-}
-
-#[test]
 fn a_single_stepping_guest_traps_after_an_emulated_instruction() {
     let mut v = child();
     v.set_rflags(rflags::FIXED | rflags::TF | rflags::RF);
@@ -100,6 +79,24 @@ fn a_single_stepping_guest_traps_after_an_emulated_instruction() {
         })
     ));
     assert_ne!(v.dr6() & 1 << 14, 0);
+}
+
+#[test]
+fn no_error_code_is_delivered_in_real_mode() {
+    const CODE: u64 = 1 << 11;
+    let gp = Event::Exception {
+        vector: vector::GP,
+        error_code: Some(0),
+    };
+    let mut v = child();
+    assert!(v.inject(gp));
+    v.prepare_event();
+    assert_eq!(v.control().event_inj & CODE, 0);
+    let mut v = child();
+    v.set_cr0(cr0::PE);
+    assert!(v.inject(gp));
+    v.prepare_event();
+    assert_ne!(v.control().event_inj & CODE, 0);
 }
 
 #[test]

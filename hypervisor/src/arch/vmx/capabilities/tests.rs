@@ -72,7 +72,7 @@ fn recorded_processors_get_the_controls_of_the_manual_or_a_refusal() {
         let more = secondary::ENABLE_RDTSCP | secondary::ENABLE_USER_WAIT_AND_PAUSE;
         assert_eq!(
             root.secondary,
-            child.secondary | (more & caps.may_set.secondary),
+            child.secondary & !secondary::ENCLS_EXITING | (more & caps.may_set.secondary),
             "{signature:#x}"
         );
         let rest = |c: Controls| (c.pin, c.exit, c.entry);
@@ -226,7 +226,8 @@ fn what_is_optional_is_left_off_where_it_is_not_there() {
     let optional = secondary::WBINVD_EXITING
         | secondary::PAUSE_LOOP_EXITING
         | secondary::ENABLE_INVPCID
-        | secondary::ENABLE_RDTSCP;
+        | secondary::ENABLE_RDTSCP
+        | secondary::ENCLS_EXITING;
     let caps = without(&SKYLAKE, 0x48B, u64::from(optional) << 32).unwrap();
     assert_eq!(caps.controls.secondary, 0xA2);
     assert_eq!(caps.root_controls.secondary, 0xA2);

@@ -31,21 +31,44 @@ fn an_event_is_pending_as_it_was_injected() {
 }
 
 #[test]
-fn without_protection_no_error_code_is_delivered() {
+fn whether_an_error_code_is_delivered_is_decided_at_the_entry() {
+    const CODE: u64 = 1 << 11;
     let mut v = child();
     v.set_pending_event(Some(FAULT));
-    // The state may come from outside, this first.
     assert_eq!(v.pending_event(), Some(FAULT));
-    v.set_cr0(cr0::PE);
-    v.prepare_event();
-    assert_eq!(v.pending_event(), Some(FAULT));
-    v.set_cr0(0);
-    v.prepare_event();
-    let without = Event::Exception {
-        vector: vector::GP,
+    // Protection may be turned on later than the event is set.
+    let mut protected = long_mode();
+    protected.set_pending_event(Some(FAULT));
+    for v in [&mut v, &mut protected] {
+        v.settle_error_code();
+    }
+    assert_eq!(v.control.get(Control::EntryInterruption) & CODE, 0);
+    assert_ne!(protected.control.get(Control::EntryInterruption) & CODE, 0);
+}
+
+#[test]
+fn an_nmi_window_behind_sti_waits_on_every_processor() {
+    let mut v = long_mode();
+    v.set_rflags(rflags::FIXED | rflags::IF);
+    v.set_interrupt_shadow(true);
+    assert_eq!(v.field(Guest::Interruptibility), 1);
+    v.set_nmi_window(true);
+    assert_eq!(v.field(Guest::Interruptibility), 2);
+    assert!(v.interrupt_shadow());
+}
+
+#[test]
+fn the_delivery_of_a_debug_exception_ends_general_detect() {
+    let mut v = long_mode();
+    v.set_dr7(0x2401);
+    v.set_pending_event(Some(FAULT));
+    assert_eq!(v.dr7(), 0x2401);
+    let debug = Event::Exception {
+        vector: vector::DB,
         error_code: None,
     };
-    assert_eq!(v.pending_event(), Some(without));
+    v.set_pending_event(Some(debug));
+    assert_eq!(v.dr7(), 0x401);
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn the_guest_sees_cr0_and_cr4_as_it_set_them_and_the_processor_has_what_vmx_dema
     v.set_cr4(0);
     assert_eq!((v.cr0(), v.cr4()), (0x6000_0010, 0));
     assert_eq!(v.field(Guest::Cr0), 0x30, "NE on, the cache's bits off");
-    assert_eq!(v.field(Guest::Cr4), 0x2000);
+    assert_eq!(v.field(Guest::Cr4), 0x2040, "VMXE and MCE on");
     v.set_cr_intercepts(&CrIntercepts {
         cr0: 1 << 31 | 1,
         cr4: 1 << 5,
@@ -80,7 +80,7 @@ fn the_guest_sees_cr0_and_cr4_as_it_set_them_and_the_processor_has_what_vmx_dema
     });
     assert_eq!((v.cr0(), v.cr4()), (0x6000_0010, 0));
     assert_eq!(v.control.get(Control::Cr0Mask), 0xE000_0021);
-    assert_eq!(v.control.get(Control::Cr4Mask), 0x2020);
+    assert_eq!(v.control.get(Control::Cr4Mask), !0x0077_0F9F);
     assert_ne!(
         v.control.get(Control::Primary) & u64::from(primary::CR8_LOAD_EXITING),
         0
@@ -197,4 +197,45 @@ fn a_change_of_cr0_that_the_parent_asked_for_is_its_own() {
     assert_eq!(v.cr0(), 0x6000_0011);
     assert_eq!(mov_to_cr0(&mut v, 0x0000_0011), Exit::Internal);
     assert_eq!(v.cr0(), 0x11);
+}
+
+/// MOV to CR4 from RBX.
+fn mov_to_cr4(v: &mut Vcpu, value: u64) -> Exit {
+    v.gprs_mut().rbx = value;
+    v.reason = 28;
+    v.info.note(Info::Qualification, 3 << 8 | 4);
+    v.rare_exit()
+}
+
+#[test]
+fn a_child_sees_its_own_mce_and_turns_on_nothing_that_is_hidden() {
+    const LA57: u64 = 1 << 12;
+    let mut v = long_mode();
+    assert_eq!(mov_to_cr4(&mut v, 0x60), Exit::Internal);
+    assert_eq!(v.cr4(), 0x60);
+    assert_eq!(mov_to_cr4(&mut v, 0x20), Exit::Internal);
+    assert_eq!(v.cr4(), 0x20);
+    assert_eq!(v.field(Guest::Cr4) & 0x40, 0x40, "it stays on");
+    for hidden in [LA57, 1 << 13, 1 << 23, 1 << 25, 1 << 32] {
+        let exit = mov_to_cr4(&mut v, 0x60 | hidden);
+        assert!(matches!(exit, Exit::ControlRegister(_)), "{hidden:#x}");
+        assert_eq!(v.cr4(), 0x20);
+    }
+    let mut root = vcpu(VcpuKind::Root);
+    assert_eq!(mov_to_cr4(&mut root, 0x40), Exit::Internal);
+    assert_eq!(root.control.get(Control::Cr4Mask), 0x2040);
+}
+
+#[test]
+fn a_task_register_has_a_busy_tss_of_its_width() {
+    let mut v = child();
+    for (kind, busy) in [(1, 3), (3, 3), (9, 11), (11, 11), (2, 11), (0x13, 11)] {
+        let segment = Segment {
+            attributes: 0x80 | kind,
+            limit: 0x67,
+            ..Segment::default()
+        };
+        v.set_segment(SegmentName::Tr, &segment);
+        assert_eq!(v.segment(SegmentName::Tr).attributes, 0x80 | busy, "{kind}");
+    }
 }

@@ -163,7 +163,7 @@ pub const SKYLAKE: Machine = Machine {
     child: Ok(Controls {
         pin: 0x7F,
         primary: 0xB6A0_6DF2,
-        secondary: 0x14E2,
+        secondary: 0x94E2,
         exit: 0x003F_6FFF,
         entry: 0xD1FF,
     }),
@@ -203,7 +203,7 @@ pub const COFFEE_LAKE: Machine = Machine {
     child: Ok(Controls {
         pin: 0x7F,
         primary: 0xB6A0_6DF2,
-        secondary: 0x14E2,
+        secondary: 0x94E2,
         exit: 0x003F_6FFF,
         entry: 0xD1FF,
     }),

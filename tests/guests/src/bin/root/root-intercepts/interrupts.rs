@@ -92,14 +92,18 @@ fn waiting(root: &mut Root) -> Guest {
     guest
 }
 
-/// No intercept of HLT: the local APIC is emulated, so HLT is the hypervisor's (trap 31).
+/// No intercept of HLT: the local APIC is emulated, so HLT is the hypervisor's (trap 31). On a busy host the time of an
+/// emulator passes without the child: it gets some naps to arrive at its HLT.
 fn sleeps(guest: &Guest, root: &mut Root) {
-    check!(
-        guest.is_silent(root),
-        "the HLT of a child with a local APIC is reported"
-    );
-    let activity = guest.get(root, HvRegisterName::INTERNAL_ACTIVITY_STATE);
-    report::same(activity & 2, 2, "halt in InternalActivityState");
+    const NAPS: usize = 50;
+    let halted = (0..NAPS).any(|_| {
+        check!(
+            guest.is_silent(root),
+            "the HLT of a child with a local APIC is reported"
+        );
+        guest.get(root, HvRegisterName::INTERNAL_ACTIVITY_STATE) & 2 != 0
+    });
+    check!(halted, "halt does not show in InternalActivityState");
 }
 
 /// Without `resume`: the VP is awake by itself.
