@@ -101,7 +101,8 @@ impl Hypervisor {
     /// Lays the hypercall page over a page of the child's memory, or takes it away. The caller shoots down.
     ///
     /// # Errors
-    /// INVALID_PARAMETER where the child has no memory; INSUFFICIENT_MEMORY if a large page cannot be cut.
+    /// INVALID_PARAMETER where the child has no memory; INSUFFICIENT_MEMORY if a large page cannot be cut. Nothing is
+    /// changed then.
     pub fn place_hypercall_page(
         &self,
         child: &mut Partition,
@@ -110,8 +111,18 @@ impl Hypervisor {
         if child.overlays.hypercall_page() == to {
             return Ok(());
         }
+        // For a moment it lies at both places: the old one is only given up when the new one is certain.
+        let active = match to {
+            Some(to) => Some((to, Some(self.cover(child, to)?))),
+            None => None,
+        };
         self.uncover(child);
-        let Some(to) = to else { return Ok(()) };
+        child.overlays.active = active;
+        Ok(())
+    }
+
+    /// Maps the hypercall page over another page, and returns what is below it.
+    fn cover(&self, child: &mut Partition, to: Gpfn) -> Result<Leaf, HvStatus> {
         let slot = child.slot;
         let found = child.translation(to).ok_or(HvStatus::INVALID_PARAMETER)?;
         let below = Leaf {
@@ -137,8 +148,7 @@ impl Hypervisor {
         table
             .map(&mut source, to, 1, leaf, LeafSize::Size4K)
             .map_err(|_| HvStatus::INSUFFICIENT_MEMORY)?;
-        child.overlays.active = Some((to, Some(below)));
-        Ok(())
+        Ok(below)
     }
 
     /// GUEST_OS_ID: zero takes the hypercall page away (guest sheet 4.2).

@@ -64,6 +64,33 @@ fn a_page_without_memory_takes_no_overlay() {
 }
 
 #[test]
+fn an_overlay_that_cannot_move_stays_where_it_is() {
+    for mut bench in Bench::each() {
+        let id = bench.child_with_vp();
+        let large = bench.large_frame();
+        let flags = FULL_ACCESS | HvMapGpaFlags::LARGE_PAGE;
+        bench.map(id, 512, flags, &[large]);
+        bench.map(id, 1024, flags, &[large]);
+        bench.withdraw(id);
+        assert_eq!(lay(&mut bench, id, Some(600)), HvStatus::SUCCESS);
+        let over = behind(&bench, id, 600);
+        let shown = bench.with_partition(id, |child| child.msrs.hypercall);
+        // There is no memory, and none to cut the other large page with.
+        for page in [77, 1100] {
+            let status = lay(&mut bench, id, Some(page));
+            assert_eq!(status, HvStatus::INVALID_REGISTER_VALUE);
+            assert_eq!(behind(&bench, id, 600), over);
+            let now = bench.with_partition(id, |child| child.msrs.hypercall);
+            assert_eq!(now, shown);
+        }
+        assert_eq!(behind(&bench, id, 1100), Some((large + 76, true)));
+        lay(&mut bench, id, None);
+        assert_eq!(behind(&bench, id, 600), Some((large + 88, true)));
+        bench.tear_down();
+    }
+}
+
+#[test]
 fn a_covered_page_is_mapped_anew_below_the_overlay() {
     for mut bench in Bench::each() {
         let id = bench.child_with_vp();
