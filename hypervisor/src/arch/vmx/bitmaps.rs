@@ -29,17 +29,19 @@ const fn msr_bits(msr: u32) -> Option<[usize; 2]> {
     Some([read, read + 0x4000])
 }
 
-const ROOT_INTERCEPTED: [MsrRange; 10] = [
-    (0x9B, 0x9B, MsrIntercept::Both),    // SMM monitor
-    (0x1A0, 0x1A0, MsrIntercept::Write), // MISC_ENABLE: can take NX from the hypervisor's tables
-    (0x1C4, 0x1C5, MsrIntercept::Both),  // XFD: decides what XSAVE switches
-    (0x1F2, 0x1F3, MsrIntercept::Write), // SMRR: memory types
-    (0x3F1, 0x3F1, MsrIntercept::Both),  // PEBS: writes to linear addresses, the hypervisor's too
-    (0x480, 0x493, MsrIntercept::Both),  // VMX capabilities
-    (0x560, 0x561, MsrIntercept::Both),  // processor trace: writes to machine addresses
-    (0x570, 0x58F, MsrIntercept::Both),  // the same
-    (0x600, 0x600, MsrIntercept::Both),  // debug store: as PEBS
-    (0x982, 0x984, MsrIntercept::Write), // memory encryption: takes address bits
+const ROOT_INTERCEPTED: [MsrRange; 12] = [
+    (0x9B, 0x9B, MsrIntercept::Both),     // SMM monitor
+    (0x1A0, 0x1A0, MsrIntercept::Write),  // MISC_ENABLE: can take NX from the hypervisor's tables
+    (0x1C4, 0x1C5, MsrIntercept::Both),   // XFD: decides what XSAVE switches
+    (0x1F2, 0x1F3, MsrIntercept::Write),  // SMRR: memory types
+    (0x1F6, 0x1F7, MsrIntercept::Write),  // SMRR2: the same
+    (0x3F1, 0x3F1, MsrIntercept::Both),   // PEBS: writes to linear addresses, the hypervisor's too
+    (0x480, 0x493, MsrIntercept::Both),   // VMX capabilities
+    (0x560, 0x561, MsrIntercept::Both),   // processor trace: writes to machine addresses
+    (0x570, 0x58F, MsrIntercept::Both),   // the same
+    (0x600, 0x600, MsrIntercept::Both),   // debug store: as PEBS
+    (0x982, 0x984, MsrIntercept::Write),  // memory encryption: takes address bits
+    (0x17D0, 0x17D1, MsrIntercept::Both), // hardware feedback: writes to machine addresses
 ];
 
 #[cfg(test)]
@@ -75,6 +77,8 @@ mod tests {
             0x1B,
             0x3A,
             0x9B,
+            0x17D0,
+            0x17D1,
             0x480,
             0x493,
             0x570,
@@ -86,7 +90,7 @@ mod tests {
         ] {
             assert_eq!(root.intercepts_msr(msr), MsrIntercept::Both, "{msr:#x}");
         }
-        for msr in [0x10, 0x79, 0x8B, 0x200, 0x2FF, 0xC000_0082] {
+        for msr in [0x10, 0x79, 0x8B, 0x1F2, 0x1F7, 0x200, 0x2FF, 0xC000_0082] {
             assert_eq!(root.intercepts_msr(msr), MsrIntercept::Write, "{msr:#x}");
         }
         assert_eq!(root.intercepts_msr(0xC000_0102), MsrIntercept::None);
