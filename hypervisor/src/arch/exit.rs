@@ -56,7 +56,7 @@ pub struct ExceptionExit {
 /// An access to a control register that was asked for by an intercept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CrExit {
-    /// 0, 3 or 4.
+    /// 0, 4 or 8.
     pub register: u8,
     /// A write (MOV to CR, LMSW, CLTS) rather than a read.
     pub write: bool,

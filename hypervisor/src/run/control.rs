@@ -17,8 +17,7 @@ use crate::partition::{Vp, cpuid};
 impl Cpu {
     /// A write to CR0 or CR4: reported if it changes a bit of the mask, else done here.
     pub(super) fn control_register(&mut self, vp: &mut Vp, access: &CrExit) {
-        let code = self.fetch(vp);
-        let Ok(found) = insn::decode(code.as_slice(), code_mode(vp)) else {
+        let Some(found) = self.find_write(vp, access) else {
             return;
         };
         if access.register == 8 {
@@ -30,10 +29,7 @@ impl Cpu {
             // Nothing else is asked for.
             _ => return self.undefined(vp),
         };
-        let source = vp
-            .hw
-            .gprs()
-            .get(usize::from(access.gpr.unwrap_or(found.general_register())));
+        let source = vp.hw.gprs().get(found.gpr.into());
         let new = match (found.instruction, source) {
             (Instruction::MovToCr, Some(value)) if vp.hw.in_64_bit_code() => value,
             (Instruction::MovToCr, Some(value)) => value & 0xFFFF_FFFF,
@@ -63,10 +59,22 @@ impl Cpu {
         }
     }
 
+    /// The instruction of such an access. `None` if it cannot be read, and the processor does not tell.
+    fn find_write(&self, vp: &Vp, access: &CrExit) -> Option<CrWrite> {
+        CrWrite::told(access, vp.hw.instruction_length()).or_else(|| {
+            let code = self.fetch(vp);
+            let found = insn::decode(code.as_slice(), code_mode(vp)).ok()?;
+            Some(CrWrite {
+                instruction: found.instruction,
+                gpr: access.gpr.unwrap_or(found.general_register()),
+                length: found.length,
+            })
+        })
+    }
+
     /// MOV to CR8, while an interrupt waits for it.
-    fn task_priority(&mut self, vp: &mut Vp, found: &insn::Decoded) {
-        let register = usize::from(found.general_register());
-        match (found.instruction, vp.hw.gprs().get(register)) {
+    fn task_priority(&mut self, vp: &mut Vp, found: &CrWrite) {
+        match (found.instruction, vp.hw.gprs().get(found.gpr.into())) {
             (Instruction::MovToCr, Some(value)) if value < 16 => {
                 vp.hw.set_cr8(value as u8);
                 vp.apic.set_cr8(value as u8);
@@ -129,6 +137,28 @@ impl Cpu {
     }
 }
 
+/// An instruction that writes a control register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct CrWrite {
+    instruction: Instruction,
+    /// The source of a MOV.
+    gpr: u8,
+    length: u8,
+}
+
+impl CrWrite {
+    /// A MOV of which the processor tells all. What is in memory does not matter then, which may be out of reach or
+    /// another instruction by now.
+    fn told(access: &CrExit, length: Option<u8>) -> Option<Self> {
+        let gpr = access.gpr.filter(|_| access.write)?;
+        Some(Self {
+            instruction: Instruction::MovToCr,
+            gpr,
+            length: length?,
+        })
+    }
+}
+
 fn paging(vp: &Vp) -> Paging {
     Paging {
         cr0: vp.hw.cr0(),
@@ -136,5 +166,33 @@ fn paging(vp: &Vp) -> Paging {
         cr4: vp.hw.cr4(),
         efer: vp.hw.efer(),
         cs_long: vp.hw.segment(SegmentName::Cs).attributes & Segment::LONG != 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_is_looked_at_only_where_the_processor_does_not_tell() {
+        let mov = CrExit {
+            register: 4,
+            write: true,
+            gpr: Some(9),
+        };
+        let told = CrWrite {
+            instruction: Instruction::MovToCr,
+            gpr: 9,
+            length: 4,
+        };
+        assert_eq!(CrWrite::told(&mov, Some(4)), Some(told));
+        assert_eq!(CrWrite::told(&mov, None), None);
+        // CLTS and LMSW have no register.
+        assert_eq!(CrWrite::told(&CrExit { gpr: None, ..mov }, Some(2)), None);
+        let read = CrExit {
+            write: false,
+            ..mov
+        };
+        assert_eq!(CrWrite::told(&read, Some(3)), None);
     }
 }
