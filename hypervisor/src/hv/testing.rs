@@ -23,7 +23,7 @@ use crate::arch::testing::Vendor;
 use crate::event_log::EventLog;
 use crate::intercept::{PORT_MAP_PAGES, PortMap};
 use crate::mem::addr::{Gpa, Gpfn, PAGE_SIZE, Spa, Spfn};
-use crate::mem::format::{LeafSize, MemoryType, Rights};
+use crate::mem::format::{LeafSize, MemoryType, Rights, SecondLevel};
 use crate::mem::frames::{ChildSource, FrameEntry, FrameTable, PartitionSlot, RootSource, Slot};
 use crate::mem::mtrr::Mtrrs;
 use crate::mem::page_box::{Frame, PageBox};
@@ -108,6 +108,11 @@ impl Machine {
         };
         machine.add_root();
         machine
+    }
+
+    /// The format of children's tables from now on, whatever the processor would need.
+    pub fn set_child_format(&mut self, format: SecondLevel) {
+        self.hypervisor.child_format = format;
     }
 
     fn add_root(&mut self) {

@@ -77,8 +77,10 @@ pub fn map(call: &mut Call<'_>) -> Result<(), HvStatus> {
     }
     let mut result = Ok(());
     for index in call.reps() {
-        result = map_element(call, &mut child, &input, access, index, pages);
-        if result.is_err() {
+        let time = || clock.has_time();
+        let complete = map_element(call, &mut child, &input, access, index, time);
+        result = complete.map(drop);
+        if complete != Ok(true) {
             break;
         }
         call.done += 1;
@@ -92,14 +94,17 @@ pub fn map(call: &mut Call<'_>) -> Result<(), HvStatus> {
     result
 }
 
+/// False if a part of it is left.
 fn map_element(
     call: &Call<'_>,
     child: &mut Partition,
     input: &HvInputMapGpaPages,
     access: Option<(Rights, MemoryType)>,
     index: usize,
-    pages: u64,
-) -> Result<(), HvStatus> {
+    time: impl Fn() -> bool,
+) -> Result<bool, HvStatus> {
+    let large = input.map_flags.contains(Flags::LARGE_PAGE);
+    let pages = step(large);
     let first = place(input.target_gpa_base, index, pages)?;
     let source: u64 = call.element(index);
     let mapping = match access {
@@ -120,7 +125,12 @@ fn map_element(
             memory_type: MemoryType::WriteBack,
         },
     };
-    call.hv().map_child(child, first, pages, &mapping)
+    if large {
+        call.hv().map_large(child, first, &mapping, time)
+    } else {
+        call.hv().map_child(child, first, pages, &mapping)?;
+        Ok(true)
+    }
 }
 
 /// HvCallUnmapGpaPages. Pages that are not mapped count as done.

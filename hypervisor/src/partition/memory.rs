@@ -1,7 +1,7 @@
 //! Memory of partitions: what the root maps into its children, and what the hypervisor takes from the root and gives
 //! back to it.
 
-use tlfs::HvStatus;
+use tlfs::{HV_LARGE_PAGE_PAGES, HvStatus};
 
 use super::Partition;
 use super::table::PartitionGuard;
@@ -61,6 +61,17 @@ impl Mapping {
     }
 }
 
+/// How far a large page is mapped, if that takes small leaves: more than a call may do at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartMapped {
+    first: Gpfn,
+    mapping: Mapping,
+    done: u64,
+}
+
+/// Pages of such a part.
+const PART: u64 = 128;
+
 impl Hypervisor {
     /// After translations of a partition were removed or narrowed: no processor uses them when this returns, and frames
     /// that waited for it have their next owner.
@@ -82,6 +93,56 @@ impl Hypervisor {
     /// # Errors
     /// As HvCallMapGpaPages. What was done before the error stays.
     pub fn map_child(
+        &self,
+        child: &mut Partition,
+        first: Gpfn,
+        pages: u64,
+        mapping: &Mapping,
+    ) -> Result<(), HvStatus> {
+        child.part_mapped = None;
+        self.map_part(child, first, pages, mapping)
+    }
+
+    /// As [`map_child`](Self::map_child) for a large page, or for a part of it if there has to be a leaf for each of its
+    /// pages and there is not `time` for more. False if it is not complete: the same again goes on with it, unless the
+    /// partition's memory has changed in the meantime.
+    ///
+    /// # Errors
+    /// As for `map_child`.
+    pub fn map_large(
+        &self,
+        child: &mut Partition,
+        first: Gpfn,
+        mapping: &Mapping,
+        time: impl Fn() -> bool,
+    ) -> Result<bool, HvStatus> {
+        let table = child.memory.as_ref();
+        if table.is_none_or(|table| table.has_large(mapping.leaf())) {
+            self.map_child(child, first, HV_LARGE_PAGE_PAGES, mapping)?;
+            return Ok(true);
+        }
+        let same = |part: &PartMapped| (part.first, part.mapping) == (first, *mapping);
+        let begun = child.part_mapped.take().filter(same);
+        let mut done = begun.map_or(0, |part| part.done);
+        loop {
+            let at = Gpfn(first.0 + done);
+            self.map_part(child, at, PART, &mapping.advanced(done))?;
+            done += PART;
+            if done >= HV_LARGE_PAGE_PAGES {
+                return Ok(true);
+            }
+            if !time() {
+                child.part_mapped = Some(PartMapped {
+                    first,
+                    mapping: *mapping,
+                    done,
+                });
+                return Ok(false);
+            }
+        }
+    }
+
+    fn map_part(
         &self,
         child: &mut Partition,
         first: Gpfn,
@@ -157,6 +218,7 @@ impl Hypervisor {
         first: Gpfn,
         pages: u64,
     ) -> Result<(), HvStatus> {
+        child.part_mapped = None;
         let Some(covered) = child.covered_in(first, pages) else {
             return self.unmap_uncovered(child, first, pages);
         };
@@ -267,5 +329,76 @@ impl GuestMemory for PartitionMemory<'_> {
         rights.set(Rights::WRITE, access.contains(TranslateFlags::WRITE));
         rights.set(Rights::EXECUTE, access.contains(TranslateFlags::EXECUTE));
         self.partition.resolve(at, rights).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hv::testing::Machine;
+    use crate::mem::format::{Ept, EptFeatures, SecondLevel};
+    use crate::partition::table::slot_of;
+
+    /// A machine on which children execute by small leaves alone.
+    fn small_code() -> Machine {
+        let features = EptFeatures {
+            max_leaf: LeafSize::Size2M,
+            execute_only: false,
+            access_bits: true,
+            large_code: false,
+            guest_pat: false,
+        };
+        let mut machine = Machine::new();
+        machine.set_child_format(SecondLevel::Ept(Ept::new(48, 40, features)));
+        machine
+    }
+
+    const AT: Gpfn = Gpfn(1024);
+
+    #[test]
+    fn a_large_page_of_code_is_mapped_in_parts_and_of_data_at_once() {
+        let mut machine = small_code();
+        let id = machine.child();
+        let first = Spfn(machine.root_pages_unused(1023).0.next_multiple_of(512));
+        let slot = slot_of(id).unwrap();
+        let child = &mut machine.partitions.lookup(id).unwrap();
+        let code = Mapping {
+            source: Some(first),
+            rights: Rights::RWX,
+            memory_type: MemoryType::WriteBack,
+        };
+        let go = |child: &mut Partition, mapping| machine.map_large(child, AT, mapping, || false);
+        let mapped = |child: &Partition| {
+            let is = |&page: &u64| child.translation(Gpfn(AT.0 + page)).is_some();
+            (0..512).filter(is).count()
+        };
+        assert_eq!((go(child, &code), mapped(child)), (Ok(false), 128));
+        assert_eq!((go(child, &code), mapped(child)), (Ok(false), 256));
+        // What comes between begins it anew.
+        machine.unmap_child(child, AT, 1).unwrap();
+        machine.shoot_down(slot);
+        assert_eq!((go(child, &code), mapped(child)), (Ok(false), 256));
+        assert!(child.translation(AT).is_some());
+        for (parts, done) in [(2, false), (3, false), (4, true)] {
+            let pages = (parts * 128).max(256);
+            assert_eq!((go(child, &code), mapped(child)), (Ok(done), pages));
+        }
+        let last = child.translation(Gpfn(AT.0 + 511)).unwrap();
+        assert_eq!(
+            (last.size, last.leaf.frame),
+            (LeafSize::Size4K, Some(Spfn(first.0 + 511)))
+        );
+        assert_eq!(child.part_mapped, None);
+        machine.shoot_down(slot);
+        machine.frames.lock().audit().unwrap();
+
+        let data = Mapping {
+            rights: Rights::RW,
+            ..code
+        };
+        assert_eq!(go(child, &data), Ok(true));
+        assert_eq!(child.translation(AT).unwrap().size, LeafSize::Size2M);
+        machine.shoot_down(slot);
+        machine.frames.lock().audit().unwrap();
     }
 }

@@ -73,6 +73,8 @@ pub struct Partition {
     pub features: HvPartitionSyntheticProcessorFeatures,
     /// Second-level translations, from initialization on.
     pub memory: Option<SecondLevelTable>,
+    /// The large page of which a part is mapped.
+    pub part_mapped: Option<memory::PartMapped>,
     /// What its parent wants to see.
     pub intercepts: Intercepts,
     /// Answers that its parent has registered.
@@ -113,6 +115,7 @@ impl Partition {
             privileges: properties::child_privileges(features),
             features: HvPartitionSyntheticProcessorFeatures(0),
             memory: None,
+            part_mapped: None,
             intercepts: Intercepts::new(),
             results: results::Results::new(),
             overlays: overlay::Overlays::default(),

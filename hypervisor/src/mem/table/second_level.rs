@@ -5,7 +5,7 @@
 
 use super::{Found, FrameSource, Leaf, LeafSize, PageTable, Stopped, TableError};
 use crate::mem::addr::{Gpfn, Spfn};
-use crate::mem::format::{Ept, Npt, Rights, SecondLevel};
+use crate::mem::format::{Ept, Format as _, Npt, Rights, SecondLevel};
 use crate::mem::mtrr::{Mtrrs, map_as_it_is};
 use crate::mem::phys::PhysMap;
 
@@ -47,6 +47,11 @@ impl SecondLevelTable {
     /// The root table, for nCR3 or an EPT pointer.
     pub const fn root(&self) -> Spfn {
         with!(self, table => table.root())
+    }
+
+    /// Whether a leaf for 2 MiB, with an aligned frame, can be one.
+    pub fn has_large(&self, leaf: Leaf) -> bool {
+        with!(self, table => table.format().leaf(leaf, LeafSize::Size2M as u8).is_some())
     }
 
     /// As [`PageTable::set_join`].
