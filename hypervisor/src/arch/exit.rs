@@ -67,11 +67,8 @@ pub struct CrExit {
 /// Why the VP left the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// A physical interrupt waits (SVM), or was taken (VMX, with its vector).
-    ExternalInterrupt {
-        /// Vector, if the processor acknowledged it on exit.
-        vector: Option<u8>,
-    },
+    /// A physical interrupt waits.
+    ExternalInterrupt,
     /// A physical NMI.
     Nmi,
     /// The guest can take an interrupt now, as asked by `set_interrupt_window`.

@@ -11,7 +11,7 @@ use super::snapshot::{Snapshot, snapshot};
 use super::state::{CodeAddress, Gprs, Segment, SegmentName, SystemRegister, TableRegister};
 use super::{Counters, CrIntercepts, Flush, Refusal, VcpuConfig, VcpuKind};
 use super::{svm, vmx};
-use crate::mem::addr::{Gpa, Spa};
+use crate::mem::addr::Gpa;
 use crate::mem::format::{Ept, LeafSize, Npt, Pat, SecondLevel};
 use crate::mem::tlb::TagKind;
 
@@ -401,10 +401,6 @@ impl VpHw {
         port_access(&self) -> IoExit;
         /// The second-level fault that ended the last run. Anything after another exit.
         nested_fault(&self) -> NestedFault;
-        /// Sets the second-level root.
-        set_nested_root(&(mut) self, root: Spa);
-        /// Sets the permission maps.
-        set_permission_maps(&(mut) self, port_map: Spa, msr_map: Spa);
         /// Exceptions (bit = vector) that end the run.
         set_exception_intercepts(&(mut) self, vectors: u32);
         /// Control register writes that end the run.

@@ -1,6 +1,6 @@
 //! The block of one processor, found through its GS base.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::GsBase;
@@ -21,8 +21,6 @@ pub struct Local {
     arrived: [AtomicU64; 4],
     /// An NMI arrived. Set by its stub.
     nmi: AtomicBool,
-    /// Whatever the run loop hangs on its processor.
-    context: AtomicUsize,
     /// Descriptor tables.
     pub(super) tables: Tables,
 }
@@ -46,7 +44,6 @@ impl Local {
             apic_id,
             arrived: [const { AtomicU64::new(0) }; 4],
             nmi: AtomicBool::new(false),
-            context: AtomicUsize::new(0),
             tables: Tables::new(),
         }
     }
@@ -95,16 +92,6 @@ impl Local {
     /// Takes note of the NMI that arrived since the last call, if one did.
     pub fn take_nmi(&self) -> bool {
         self.nmi.swap(false, Ordering::Relaxed)
-    }
-
-    /// What `set_context` left: 0 at first.
-    pub fn context(&self) -> usize {
-        self.context.load(Ordering::Relaxed)
-    }
-
-    /// Leaves a value (a pointer, say) with the processor.
-    pub fn set_context(&self, value: usize) {
-        self.context.store(value, Ordering::Relaxed);
     }
 
     /// Tells and forgets the vectors that arrived, the highest first.

@@ -104,11 +104,6 @@ pub enum Event {
         /// What the guest writes; 0 if that is in memory.
         value: u32,
     },
-    /// A physical interrupt that the processor took with the exit (IM).
-    ExternalInterrupt {
-        /// Vector.
-        vector: u8,
-    },
     /// The guest can take an interrupt (IM).
     InterruptPending {
         /// Guest RIP.
@@ -249,7 +244,6 @@ impl Event {
             Self::Cpuid { rip, eax, ecx } => Entry::new(Type::IM_CPUID_INSTRUCTION, &[rip, eax.into(), ecx.into()]),
             Self::IoPortRead { rip, port, value } => Entry::new(Type::IM_IO_PORT_READ, &[rip, port.into(), value.into()]),
             Self::IoPortWrite { rip, port, value } => Entry::new(Type::IM_IO_PORT_WRITE, &[rip, port.into(), value.into()]),
-            Self::ExternalInterrupt { vector } => Entry::new(Type::IM_EXTERNAL_INTERRUPT, &[vector.into()]),
             Self::InterruptPending { rip } => Entry::new(Type::IM_INTERRUPT_PENDING, &[rip]),
             Self::GuestShutdown { rip } => Entry::new(Type::IM_GUEST_SHUTDOWN, &[rip]),
             Self::Nmi { rip } => Entry::new(Type::IM_NMI_INTERRUPT, &[rip]),

@@ -1,7 +1,6 @@
 //! Kernel objects of one frame.
 
 use core::fmt;
-use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
@@ -90,13 +89,6 @@ impl<T> PageBox<T> {
         // SAFETY: the object is initialized since `new_in`, and self is consumed: it is moved out exactly once.
         let value = unsafe { self.object.read() };
         (value, self.frame)
-    }
-
-    /// Keeps the object for ever.
-    pub fn leak(self) -> &'static mut T {
-        let mut kept = ManuallyDrop::new(self);
-        // SAFETY: initialized since `new_in`; the frame is never given back, so the borrow is unique and eternal.
-        unsafe { kept.object.as_mut() }
     }
 }
 

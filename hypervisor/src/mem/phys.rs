@@ -122,15 +122,6 @@ impl PhysMap {
         }
     }
 
-    /// Sets bits of an 8-aligned word in one access and returns the word before.
-    ///
-    /// # Errors
-    ///
-    /// [`PhysError`]
-    pub fn fetch_or_u64(&self, at: Spa, bits: u64) -> Result<u64, PhysError> {
-        Ok(self.atomic(at)?.fetch_or(bits, Ordering::AcqRel))
-    }
-
     /// Copies machine memory into `to`. Bytes that another processor writes meanwhile arrive old or new.
     ///
     /// # Errors
@@ -315,8 +306,7 @@ mod tests {
         let phys = memory.phys();
         assert_eq!(phys.compare_exchange_u64(Spa(0), 0, 5), Ok(0));
         assert_eq!(phys.compare_exchange_u64(Spa(0), 0, 6), Ok(5));
-        assert_eq!(phys.fetch_or_u64(Spa(0), 8), Ok(5));
-        assert_eq!(phys.read_u64(Spa(0)), Ok(13));
+        assert_eq!(phys.read_u64(Spa(0)), Ok(5));
     }
 
     #[test]

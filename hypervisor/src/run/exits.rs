@@ -40,7 +40,7 @@ impl Cpu {
                 vp.stats.count(counter::IO_INSTRUCTIONS_COUNT);
                 self.io(vp, &vp.hw.port_access());
             }
-            Exit::ExternalInterrupt { .. } | Exit::Nmi => {
+            Exit::ExternalInterrupt | Exit::Nmi => {
                 vp.stats.count(counter::EXTERNAL_INTERRUPTS_COUNT);
                 self.take_interrupts(vp);
             }

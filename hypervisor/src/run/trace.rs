@@ -93,7 +93,6 @@ impl Traced {
                     Event::CrRead { rip, index, value }
                 }
             }
-            Exit::ExternalInterrupt { vector } => Event::ExternalInterrupt { vector: vector? },
             Exit::Nmi => Event::Nmi { rip },
             Exit::InterruptWindow => Event::InterruptPending { rip },
             Exit::Halt => Event::Halt { rip },
@@ -219,6 +218,6 @@ mod tests {
     fn what_has_an_entry_elsewhere_has_none_here() {
         assert_eq!(event(Exit::Hypercall), None);
         assert_eq!(event(Exit::Shutdown), None);
-        assert_eq!(event(Exit::ExternalInterrupt { vector: None }), None);
+        assert_eq!(event(Exit::ExternalInterrupt), None);
     }
 }

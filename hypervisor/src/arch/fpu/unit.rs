@@ -211,19 +211,4 @@ impl FpuUnit {
         }
         values
     }
-
-    /// Sets XMM0 to XMM5 in the processor: the output of such a hypercall.
-    ///
-    /// # Safety
-    /// The state in the processor must be the VP's that is meant.
-    pub unsafe fn set_live_xmm(&mut self, values: &[u128; 6]) {
-        // SAFETY: the unit is on; the registers hold no state of the hypervisor's (the caller, and the module's head).
-        unsafe {
-            core::arch::asm!(
-                "movups xmm0, [{0}]", "movups xmm1, [{0} + 16]", "movups xmm2, [{0} + 32]",
-                "movups xmm3, [{0} + 48]", "movups xmm4, [{0} + 64]", "movups xmm5, [{0} + 80]",
-                in(reg) values.as_ptr(), options(nostack, preserves_flags, readonly)
-            );
-        }
-    }
 }

@@ -35,8 +35,6 @@ pub struct Capabilities {
     pub pause_filter: bool,
     /// The pause filter has a threshold.
     pub pause_threshold: bool,
-    /// Virtual GIF.
-    pub vgif: bool,
     /// IA32_SPEC_CTRL exists.
     pub spec_ctrl: bool,
     /// TSC_AUX exists (RDTSCP or RDPID).
@@ -94,7 +92,6 @@ pub fn probe(cpu: &impl CpuidSource, msrs: &impl MsrSource) -> Result<Capabiliti
         decode_assists: has(7),
         pause_filter: has(10),
         pause_threshold: has(12),
-        vgif: has(16),
         // IBRS or STIBP or SSBD, by AMD's leaf or by Intel's.
         spec_ctrl: features.ebx & (1 << 14 | 1 << 15 | 1 << 24) != 0
             || cpu.cpuid_checked(7, 0).edx & (1 << 26 | 1 << 27 | 1 << 31) != 0,
@@ -195,7 +192,7 @@ mod tests {
     fn the_software_processor_has_nested_paging_and_little_else() {
         let caps = probe(&QEMU, &|_| 0).unwrap();
         assert_eq!(caps.asids, 16);
-        assert!(caps.vgif && caps.tsc_aux && caps.repeats_interrupts);
+        assert!(caps.tsc_aux && caps.repeats_interrupts);
         assert!(
             !caps.nrip_save && !caps.decode_assists && !caps.flush_by_asid && !caps.pause_filter
         );

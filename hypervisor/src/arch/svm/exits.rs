@@ -31,7 +31,7 @@ pub(super) fn common(control: &Control) -> Option<Exit> {
         exit_code::MSR => Exit::MsrRead,
         exit_code::VMMCALL => Exit::Hypercall,
         exit_code::IOIO => Exit::Io,
-        exit_code::INTR => Exit::ExternalInterrupt { vector: None },
+        exit_code::INTR => Exit::ExternalInterrupt,
         exit_code::HLT => Exit::Halt,
         exit_code::NPF => Exit::NestedFault,
         _ => return None,

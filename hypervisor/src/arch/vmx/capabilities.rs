@@ -47,8 +47,6 @@ pub struct Capabilities {
     pub controls: Controls,
     /// Controls of a VP of the root at first.
     pub root_controls: Controls,
-    /// Which control bits may be 1.
-    pub may_set: Controls,
     /// CR0.
     pub cr0_fixed: Fixed,
     /// CR4.
@@ -63,16 +61,6 @@ pub struct Capabilities {
     pub ept_execute_only: bool,
     /// INVEPT for one EPT pointer.
     pub invept_single: bool,
-    /// INVEPT for all. Always there.
-    pub invept_all: bool,
-    /// INVVPID for one address under one tag.
-    pub invvpid_address: bool,
-    /// INVVPID for one tag.
-    pub invvpid_single: bool,
-    /// INVVPID for all tags but 0. Always there.
-    pub invvpid_all: bool,
-    /// INVVPID for one tag without its global translations.
-    pub invvpid_single_retaining_globals: bool,
     /// The preemption timer counts down by one when this bit of the TSC changes. `None` if there is no such timer.
     pub preemption_timer_shift: Option<u8>,
     /// IA32_SPEC_CTRL exists.
@@ -85,14 +73,13 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// What the processor may have or not, as far as the hypervisor uses it.
-    pub(in crate::arch) const fn features(&self) -> [Feature; 7] {
+    pub(in crate::arch) const fn features(&self) -> [Feature; 6] {
         [
             ("2 MiB leaves", self.ept_2m),
             ("large leaves of code", self.large_code),
             ("1 GiB leaves", self.ept_1g),
             ("accessed and dirty bits", self.ept_access_dirty),
             ("flush by EPT pointer", self.invept_single),
-            ("flush by VPID", self.invvpid_single),
             ("preemption timer", self.preemption_timer_shift.is_some()),
         ]
     }
@@ -140,7 +127,6 @@ pub fn probe(cpu: &impl CpuidSource, msrs: &impl MsrSource) -> Result<Capabiliti
         vmcs_revision: basic as u32 & 0x7FFF_FFFF,
         controls: limits.controls(VcpuKind::Child)?,
         root_controls: limits.controls(VcpuKind::Root)?,
-        may_set: limits.may_set(),
         // What a guest needs to be 0 must be allowed to be: PE and PG are, in unrestricted guest mode.
         cr0_fixed: fixed(msrs, MSR_CR0_FIXED0, CR0_PE | CR0_NE | CR0_PG)?,
         cr4_fixed: fixed(msrs, MSR_CR4_FIXED0, CR4_VMXE)?,
@@ -149,11 +135,6 @@ pub fn probe(cpu: &impl CpuidSource, msrs: &impl MsrSource) -> Result<Capabiliti
         ept_1g: has(17),
         ept_access_dirty: has(21),
         invept_single: has(25),
-        invept_all: has(26),
-        invvpid_address: has(40),
-        invvpid_single: has(41),
-        invvpid_all: has(42),
-        invvpid_single_retaining_globals: has(43),
         preemption_timer_shift: preemption_timer.then(|| msrs.read(MSR_MISC) as u8 & 0x1F),
         // IBRS or STIBP or SSBD.
         spec_ctrl: leaf7.edx & (1 << 26 | 1 << 27 | 1 << 31) != 0,
@@ -178,9 +159,6 @@ fn check_basic(basic: u64) -> Result<(), Refusal> {
     }
     if memory_type != 6 {
         return Err(Lacks("VMCS in write-back memory"));
-    }
-    if basic & 1 << 54 == 0 {
-        return Err(Lacks("VM-exit instruction information of INS and OUTS"));
     }
     Ok(())
 }
@@ -253,16 +231,6 @@ impl Limits {
             exit: controls::EXIT.adjust(self.exit)?,
             entry: controls::ENTRY.adjust(self.entry)?,
         })
-    }
-
-    fn may_set(&self) -> Controls {
-        Controls {
-            pin: self.pin.may,
-            primary: self.primary.may,
-            secondary: self.secondary.may,
-            exit: self.exit.may,
-            entry: self.entry.may,
-        }
     }
 }
 

@@ -65,8 +65,6 @@ pub(super) mod reason {
     pub const EPT_MISCONFIGURATION: u32 = 49;
     /// INVEPT.
     pub const INVEPT: u32 = 50;
-    /// RDTSCP.
-    pub const RDTSCP: u32 = 51;
     /// Preemption timer.
     pub const PREEMPTION_TIMER: u32 = 52;
     /// INVVPID.
@@ -75,10 +73,6 @@ pub(super) mod reason {
     pub const WBINVD: u32 = 54;
     /// XSETBV.
     pub const XSETBV: u32 = 55;
-    /// INVPCID.
-    pub const INVPCID: u32 = 58;
-    /// VMFUNC.
-    pub const VMFUNC: u32 = 59;
     /// ENCLS.
     pub const ENCLS: u32 = 60;
     /// SEAMCALL.
@@ -106,7 +100,7 @@ pub(super) fn common(reason: u32) -> Option<Exit> {
         reason::WRMSR => Exit::MsrWrite,
         reason::VMCALL => Exit::Hypercall,
         reason::IO => Exit::Io,
-        reason::EXTERNAL_INTERRUPT => Exit::ExternalInterrupt { vector: None },
+        reason::EXTERNAL_INTERRUPT => Exit::ExternalInterrupt,
         reason::HLT => Exit::Halt,
         _ => return None,
     })
@@ -135,10 +129,7 @@ pub(super) fn rare(reason: u32, qualification: u64) -> Exit {
         | reason::MWAIT
         | reason::MONITOR
         | reason::INVEPT
-        | reason::RDTSCP
         | reason::INVVPID
-        | reason::INVPCID
-        | reason::VMFUNC
         | reason::ENCLS
         | reason::SEAMCALL
         | reason::TDCALL
@@ -164,7 +155,6 @@ pub(super) const fn tells_length(reason: u32) -> bool {
             | reason::MONITOR
             | reason::PAUSE
             | reason::INVEPT
-            | reason::RDTSCP
             | reason::INVVPID..=reason::ENCLS
     )
 }

@@ -117,7 +117,6 @@ bank! {
         TscOffset = 0x2010,
         VirtualApicAddress = 0x2012,
         EptPointer = 0x201A,
-        XssExitingBitmap = 0x202C,
         EnclsExitingBitmap = 0x202E,
         PinBased = 0x4000,
         Primary = 0x4002,

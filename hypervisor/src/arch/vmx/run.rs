@@ -141,19 +141,15 @@ impl Vcpu {
 
     #[cold]
     unsafe fn flush_translations(&mut self, processor: &mut Processor) {
-        let (ept, vpid) = (
-            self.control.get(Control::EptPointer),
-            self.control.get(Control::Vpid),
-        );
+        let ept = self.control.get(Control::EptPointer);
         // SAFETY: VMX is on; the types exist where the capabilities say so, those of all contexts everywhere.
         unsafe {
             match self.flush {
                 Flush::None => {}
-                Flush::Tag if self.caps.invvpid_single => hardware::invvpid(SINGLE_CONTEXT, vpid),
-                Flush::Tag => hardware::invvpid(ALL_CONTEXTS, 0),
                 Flush::Domain if self.caps.invept_single => hardware::invept(SINGLE_CONTEXT, ept),
                 Flush::Domain => hardware::invept(ALL_CONTEXTS, 0),
-                Flush::All => {
+                // A VPID alone is never flushed.
+                Flush::Tag | Flush::All => {
                     hardware::invept(ALL_CONTEXTS, 0);
                     hardware::invvpid(ALL_CONTEXTS, 0);
                 }

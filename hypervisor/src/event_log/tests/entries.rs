@@ -218,7 +218,6 @@ fn every_event_has_an_entry_in_a_log_that_can_be_enabled() {
             port: 1,
             value: 2,
         },
-        Event::ExternalInterrupt { vector },
         Event::InterruptPending { rip },
         Event::GuestShutdown { rip },
         Event::Nmi { rip },

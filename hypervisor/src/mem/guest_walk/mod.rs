@@ -168,16 +168,6 @@ impl WalkError {
             },
         }
     }
-
-    /// Error code of the #PF that the guest would get; None when it would not get one.
-    pub const fn page_fault(self) -> Option<u32> {
-        match self {
-            Self::NotPresent { error_code }
-            | Self::PrivilegeViolation { error_code }
-            | Self::InvalidPageTableFlags { error_code } => Some(error_code),
-            Self::NotCanonical | Self::Gpa { .. } => None,
-        }
-    }
 }
 
 impl PagingState {

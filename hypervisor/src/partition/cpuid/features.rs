@@ -69,7 +69,7 @@ pub const LEAF7_EBX_CHILD: u32 = 1
     | 1 << 30
     | 1 << 31;
 /// Leaf 7 ECX: AVX512VBMI, UMIP, PKU, OSPKE, AVX512VBMI2, GFNI, VAES, VPCLMULQDQ, AVX512VNNI, AVX512BITALG, VPOPCNTDQ. Not: LA57, RDPID
-/// (TSC_AUX is not switched for a child that has no RDTSCP), CET.
+/// (it goes with RDTSCP), CET.
 pub const LEAF7_ECX_CHILD: u32 = 1 << 1
     | 1 << 2
     | 1 << 3

@@ -20,7 +20,6 @@ const RYZEN_CAPS: Capabilities = Capabilities {
     flush_by_asid: true,
     pause_filter: true,
     pause_threshold: true,
-    vgif: false,
     ..BARE
 };
 const ASSISTED_CAPS: Capabilities = Capabilities {
@@ -126,7 +125,7 @@ fn expected(name: &str, assists: bool) -> (Exit, bool) {
         "out dx, al" | "out dx, ax" | "in eax, dx" | "out 0x80, eax" | "rep outsb" | "insw" => {
             (Exit::Io, true)
         }
-        "interrupt" => (Exit::ExternalInterrupt { vector: None }, false),
+        "interrupt" => (Exit::ExternalInterrupt, false),
         "interrupt window" => (Exit::InterruptWindow, false),
         "#UD" => (exception(6, None, 0), false),
         "#BP" => (exception(3, None, 0), true),
