@@ -34,6 +34,8 @@ pub struct Layout {
     pub writes_noted: &'static [u32],
     /// MSRs of this vendor's machines that the root does not touch directly.
     pub root_intercepted: &'static [MsrRange],
+    /// Those of them whose writes the root believes done.
+    pub root_ignored: &'static [u32],
 }
 
 /// MSRs of a VP alone, so that a child may use them directly. PAT is not among them: a guest must not set reserved types,
@@ -70,6 +72,18 @@ const ROOT_INTERCEPTED: [MsrRange; 16] = [
     (0xC000_0080, 0xC000_0080, MsrIntercept::Both), // EFER
     (0xC000_0103, 0xC000_0103, MsrIntercept::Both), // TSC_AUX: per VP
 ];
+
+/// MSRs of every machine whose writes the root believes done: the microcode is the firmware's affair. A kernel writes 0 into
+/// its revision before it reads it.
+const ROOT_IGNORED: [u32; 2] = [
+    0x79, // microcode update
+    0x8B, // microcode revision
+];
+
+/// Whether a write of the root's to an MSR has no effect.
+pub(super) fn root_ignores(capabilities: &Capabilities, msr: u32) -> bool {
+    ROOT_IGNORED.contains(&msr) || layout(capabilities).root_ignored.contains(&msr)
+}
 
 /// A port map and an MSR map in the processor's format.
 #[derive(Debug)]
@@ -285,6 +299,10 @@ pub(super) mod testing {
             }
             listed.sort();
             assert_eq!(root.msrs_with(intercept), listed, "each is covered, once");
+        }
+        for &msr in ROOT_IGNORED.iter().chain(layout.root_ignored) {
+            let seen = [MsrIntercept::Both, MsrIntercept::Write];
+            assert!(seen.contains(&root.intercepts_msr(msr)), "{msr:#x}");
         }
         let mut bits: Vec<usize> = every_msr().filter_map(layout.msr_bits).flatten().collect();
         let all = bits.len();

@@ -27,7 +27,8 @@ use crate::mem::addr::Spa;
 
 pub use crate::mem::tlb::Flush;
 pub use snapshot::Snapshot;
-pub use vp::{Capabilities, Processor, VpHw, probe, probe_here};
+pub(crate) use vp::with_backend;
+pub use vp::{Backend, Capabilities, Processor, VpHw, probe, probe_here};
 
 /// Why a machine cannot run the hypervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

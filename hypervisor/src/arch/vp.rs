@@ -5,6 +5,7 @@ use tlfs::HvProcessorVendor;
 use super::constants::{self, ConstantMsr};
 use super::cpuid::{CpuidSource, ThisProcessor};
 use super::exit::{Event, Exit, IoExit, NestedFault};
+use super::maps;
 use super::msr::{MsrSource, ThisProcessorMsrs};
 use super::page::HwPages;
 use super::snapshot::{Snapshot, snapshot};
@@ -49,6 +50,11 @@ impl Capabilities {
         };
         let found = all.iter().find(|entry| entry.number == msr);
         found.map(|entry| entry.value)
+    }
+
+    /// Whether a write of the root's to an MSR of the machine has no effect: what it means is the firmware's affair.
+    pub fn root_ignores(&self, msr: u32) -> bool {
+        maps::root_ignores(self, msr)
     }
 
     /// Number of TLB tags, tag 0 (the host's) included.
@@ -179,6 +185,43 @@ pub enum VpHw {
     Vmx(vmx::Vcpu),
 }
 
+/// A vendor's VPs, for code that is compiled once for each ([`with_backend`]).
+pub trait Backend {
+    /// Whether it is one of them.
+    fn is_of(hw: &VpHw) -> bool;
+}
+
+impl Backend for svm::Vcpu {
+    #[inline(always)]
+    fn is_of(hw: &VpHw) -> bool {
+        matches!(hw, VpHw::Svm(_))
+    }
+}
+
+impl Backend for vmx::Vcpu {
+    #[inline(always)]
+    fn is_of(hw: &VpHw) -> bool {
+        matches!(hw, VpHw::Vmx(_))
+    }
+}
+
+/// An expression in which a name stands for the [`Backend`] of a VP: it is compiled once for each.
+macro_rules! with_backend {
+    ($hw:expr, $backend:ident => $what:expr) => {
+        match $hw {
+            $crate::arch::VpHw::Svm(_) => {
+                type $backend = $crate::arch::svm::Vcpu;
+                $what
+            }
+            $crate::arch::VpHw::Vmx(_) => {
+                type $backend = $crate::arch::vmx::Vcpu;
+                $what
+            }
+        }
+    };
+}
+pub(crate) use with_backend;
+
 macro_rules! forward {
     ($($(#[$attr:meta])* $name:ident(&$(($mut:tt))? self $(, $arg:ident: $ty:ty)*) $(-> $ret:ty)?;)+) => {
         $(
@@ -239,17 +282,11 @@ impl VpHw {
         }
     }
 
-    /// Which vendor's it is.
-    #[inline(always)]
-    pub const fn is_svm(&self) -> bool {
-        matches!(self, Self::Svm(_))
-    }
-
     /// Makes sure whose it is, which every caller knows: what follows, as far as it is inlined, does not ask again for each
     /// register.
     #[inline(always)]
-    pub fn is_of<const SVM: bool>(&self) {
-        if self.is_svm() != SVM {
+    pub fn is_of<B: Backend>(&self) {
+        if !B::is_of(self) {
             other_vendor();
         }
     }

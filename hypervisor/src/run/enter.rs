@@ -1,6 +1,7 @@
 //! Into the guest and back: the only `unsafe` of the run loop.
 
 use super::Cpu;
+use crate::arch::Backend;
 use crate::arch::exit::Exit;
 use crate::mem::tlb;
 use crate::partition::Vp;
@@ -8,15 +9,15 @@ use crate::partition::Vp;
 impl Cpu {
     /// Runs the VP in hand until its next exit.
     #[inline(always)]
-    pub(super) fn enter<const SVM: bool>(&mut self, vp: &mut Vp) -> Exit {
-        vp.hw.is_of::<SVM>();
+    pub(super) fn enter<B: Backend>(&mut self, vp: &mut Vp) -> Exit {
+        vp.hw.is_of::<B>();
         let decision = tlb::enter(&mut self.tags, self.mark, &mut vp.tag, &vp.home.domain);
         // SAFETY: `Cpu` is made on its processor and stays there. A partition's tables map nothing but what the frame
         // table has bound to it (for the root: nothing of the hypervisor's), and are changed only with a shootdown behind;
         // permission maps are made at start and intercept what the hypervisor stands on.
         let exit = unsafe { vp.hw.run(&mut self.processor, decision.tag, decision.flush) };
         self.mark.leave();
-        vp.hw.is_of::<SVM>();
+        vp.hw.is_of::<B>();
         exit
     }
 

@@ -3,6 +3,7 @@
 use tlfs::stats::vp as counter;
 
 use super::Cpu;
+use crate::arch::Backend;
 use crate::arch::exit::{ExceptionExit, Exit, IoExit};
 use crate::arch::state::vector;
 use crate::event_log::Event as Trace;
@@ -16,7 +17,7 @@ use tlfs::HvX64UnsupportedFeatureCode as Unsupported;
 impl Cpu {
     /// Deals with an exit of the VP in hand.
     #[inline(always)]
-    pub(super) fn handle<const SVM: bool>(&mut self, vp: &mut Vp, exit: Exit) {
+    pub(super) fn handle<B: Backend>(&mut self, vp: &mut Vp, exit: Exit) {
         // MOV to CR8 does not exit.
         vp.apic.set_cr8(vp.hw.cr8());
         match exit {
@@ -30,11 +31,11 @@ impl Cpu {
             }
             Exit::MsrRead => {
                 vp.stats.count(counter::MSR_ACCESSES_COUNT);
-                self.rdmsr::<SVM>(vp);
+                self.rdmsr::<B>(vp);
             }
             Exit::MsrWrite => {
                 vp.stats.count(counter::MSR_ACCESSES_COUNT);
-                self.wrmsr::<SVM>(vp);
+                self.wrmsr::<B>(vp);
             }
             Exit::Io => {
                 vp.stats.count(counter::IO_INSTRUCTIONS_COUNT);

@@ -8,6 +8,7 @@ use tlfs::*;
 
 use super::Cpu;
 use crate::apic::{Effect, GeneralProtection, is_x2apic_msr};
+use crate::arch::Backend;
 use crate::arch::cpuid::ThisProcessor;
 use crate::arch::state::SystemRegister;
 use crate::insn::Instruction;
@@ -20,11 +21,7 @@ use crate::time::RefTime;
 const TSC: u32 = 0x10;
 const APIC_BASE: u32 = 0x1B;
 const FEATURE_CONTROL: u32 = 0x3A;
-const MICROCODE_UPDATE: u32 = 0x79;
-const MICROCODE_REVISION: u32 = 0x8B;
-const MISC_ENABLE: u32 = 0x1A0;
 const EFER: u32 = 0xC000_0080;
-const AMD_MICROCODE_LOADER: u32 = 0xC001_0020;
 /// FEATURE_CONTROL: locked, with nothing allowed. A kernel that finds it unlocked would write it.
 const LOCKED: u64 = 1;
 /// x2APIC registers whose value depends on the time: initial and current count, divide, timer LVT.
@@ -58,8 +55,8 @@ impl<T> From<Result<T, GeneralProtection>> for Outcome<T> {
 impl Cpu {
     /// RDMSR.
     #[inline(always)]
-    pub(super) fn rdmsr<const SVM: bool>(&mut self, vp: &mut Vp) {
-        vp.hw.is_of::<SVM>();
+    pub(super) fn rdmsr<B: Backend>(&mut self, vp: &mut Vp) {
+        vp.hw.is_of::<B>();
         let Some(length) = self.length(vp, Instruction::Rdmsr) else {
             return;
         };
@@ -81,8 +78,8 @@ impl Cpu {
     }
 
     /// WRMSR.
-    pub(super) fn wrmsr<const SVM: bool>(&mut self, vp: &mut Vp) {
-        vp.hw.is_of::<SVM>();
+    pub(super) fn wrmsr<B: Backend>(&mut self, vp: &mut Vp) {
+        vp.hw.is_of::<B>();
         let Some(length) = self.length(vp, Instruction::Wrmsr) else {
             return;
         };
@@ -176,10 +173,7 @@ impl Cpu {
             HV_X64_MSR_FIRST..=HV_X64_MSR_LAST => self.write_synthetic(vp, msr, value).into(),
             APIC_BASE => vp.apic.write_base(value).map(After::Apic).into(),
             EFER => self.write_efer(vp, value),
-            // A microcode update is the firmware's business, and so is what else the processor as a whole does.
-            MICROCODE_UPDATE | MICROCODE_REVISION | AMD_MICROCODE_LOADER | MISC_ENABLE if root => {
-                Outcome::Done(After::Nothing)
-            }
+            _ if root && self.hv.capabilities.root_ignores(msr) => Outcome::Done(After::Nothing),
             _ => match SystemRegister::from_msr(msr).filter(|_| has_register(vp, msr)) {
                 Some(register) if register_ok(register, value) => {
                     vp.hw.set_system_register(register, value);

@@ -5,6 +5,7 @@ use tlfs::stats::{logical_processor as lp, vp as counter};
 
 use super::Cpu;
 use super::trace::Traced;
+use crate::arch::{Backend, with_backend};
 use crate::mem::page_box::PageBox;
 use crate::partition::table::VpPlace;
 use crate::partition::{Vp, VpRef};
@@ -29,16 +30,16 @@ impl Cpu {
             return self.block(vp);
         }
         vp.halted = false;
-        if vp.hw.is_svm() {
-            self.run_on::<true>(vp);
-        } else if self.load_directory_pointers(vp) {
-            self.run_on::<false>(vp);
-        }
+        with_backend!(vp.hw, B => {
+            if self.load_directory_pointers(vp) {
+                self.run_on::<B>(vp);
+            }
+        });
     }
 
     /// As [`turn`](Self::turn), for the VPs of one vendor: the way of an exit does not ask again and again whose it is.
     #[inline(always)]
-    fn run_on<const SVM: bool>(&mut self, vp: &mut Vp) {
+    fn run_on<B: Backend>(&mut self, vp: &mut Vp) {
         loop {
             if vp.apic.wants_attention() {
                 self.deliver_events(vp);
@@ -47,10 +48,10 @@ impl Cpu {
                 }
             }
             self.apic.look_again();
-            let exit = self.enter::<SVM>(vp);
+            let exit = self.enter::<B>(vp);
             let traces = self.hv.event_log.traces(HvTraceGroups::IM);
             let traced = traces.then(|| Traced::begin(vp, exit));
-            self.handle::<SVM>(vp, exit);
+            self.handle::<B>(vp, exit);
             if let Some(traced) = traced {
                 self.trace_exit(vp, traced);
             }

@@ -11,6 +11,7 @@ pub static PERMISSIONS: Layout = Layout {
     msr_bits,
     writes_noted: &[],
     root_intercepted: &ROOT_INTERCEPTED,
+    root_ignored: &[0xC001_0020], // microcode patch loader
 };
 
 /// Two bits an MSR, read and write, for three ranges of 8192 MSRs.

@@ -16,6 +16,7 @@ pub static PERMISSIONS: Layout = Layout {
         0xC000_0084, // SFMASK
     ],
     root_intercepted: &ROOT_INTERCEPTED,
+    root_ignored: &[0x1A0], // MISC_ENABLE
 };
 
 /// One bit an access for two ranges of 8192 MSRs: reads of low and high ones, writes of low and high ones.
