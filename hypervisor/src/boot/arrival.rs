@@ -85,6 +85,8 @@ fn describe(mut handover: Handover) -> Machine {
         processors,
         capabilities: handover.capabilities,
         fpu_format: FpuFormat::probe(&cpu),
+        apic_mode: handover.apic_mode,
+        apic_registers: mapped,
         apic: Some(apic),
         local,
     }

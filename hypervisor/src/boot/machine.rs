@@ -1,12 +1,14 @@
 //! The machine, as the integrating code gets it.
 
+use core::ptr::NonNull;
+
 use super::acpi::Processors;
 use super::memory::MemoryMap;
 use super::paging::HostTables;
 use super::pool::Pool;
 use crate::arch::Capabilities;
 use crate::arch::fpu::FpuFormat;
-use crate::cpu::apic::LocalApic;
+use crate::cpu::apic::{LocalApic, Mode};
 use crate::cpu::local::Local;
 use crate::log::PixelOrder;
 use crate::mem::addr::Spa;
@@ -71,6 +73,10 @@ pub struct Machine {
     pub capabilities: Capabilities,
     /// Which floating point state there is.
     pub fpu_format: FpuFormat,
+    /// How local APICs are reached here.
+    pub apic_mode: Mode,
+    /// Their registers in memory, mapped, where that is how.
+    pub apic_registers: Option<NonNull<u32>>,
     /// The local APIC of the processor that booted, on; the run loop takes it.
     pub apic: Option<LocalApic>,
     /// The block of the processor that booted, installed.

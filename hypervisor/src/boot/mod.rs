@@ -12,6 +12,7 @@ pub mod memory;
 pub mod paging;
 mod plan;
 pub mod pool;
+pub mod secondary;
 mod stacks;
 
 use core::sync::atomic::{AtomicU64, Ordering};

@@ -24,6 +24,8 @@ const EOI: u32 = 0xB0;
 const SPURIOUS: u32 = 0xF0;
 const TMR: u32 = 0x180;
 const ESR: u32 = 0x280;
+const ICR_LOW: u32 = 0x300;
+const ICR_HIGH: u32 = 0x310;
 const LVT_TIMER: u32 = 0x320;
 const LVT_THERMAL: u32 = 0x330;
 const LVT_PERFORMANCE: u32 = 0x340;
@@ -39,6 +41,7 @@ const LVT_MASKED: u32 = 1 << 16;
 const LVT_NMI: u32 = 4 << 8;
 const LVT_PERIODIC: u32 = 1 << 17;
 const LVT_TSC_DEADLINE: u32 = 2 << 17;
+const ICR_PENDING: u32 = 1 << 12;
 const DIVIDE_BY_1: u32 = 0b1011;
 /// Shortest period of a timer that repeats, in its ticks: a shorter one would keep an emulator busy with itself.
 const SHORTEST_PERIOD: u32 = 10_000;
@@ -257,6 +260,28 @@ impl LocalApic {
     pub fn look_again(&mut self) {
         if self.forgetful {
             self.write(TPR, 0);
+        }
+    }
+
+    /// Sends a command to the processor with physical APIC id `target`: `low` are ICR bits 31:0.
+    pub fn command(&mut self, target: u32, low: u32) {
+        match self.access {
+            Access::Memory(_) => {
+                while self.read(ICR_LOW) & ICR_PENDING != 0 {
+                    core::hint::spin_loop();
+                }
+                self.write(ICR_HIGH, target << 24);
+                self.write(ICR_LOW, low);
+            }
+            Access::Msr => {
+                self.msr_writes += 1;
+                // SAFETY: x2APIC mode is on. Unlike memory, an MSR write does not wait for earlier stores.
+                unsafe {
+                    core::arch::asm!("mfence", "lfence", options(nostack, preserves_flags));
+                    Msr::new(MSR_X2APIC + (ICR_LOW >> 4))
+                        .write(u64::from(target) << 32 | u64::from(low));
+                }
+            }
         }
     }
 

@@ -25,7 +25,7 @@ impl Arrived {
     }
 
     /// All of them, the highest first.
-    fn drain(mut self) -> impl Iterator<Item = u8> {
+    pub(super) fn drain(mut self) -> impl Iterator<Item = u8> {
         core::iter::from_fn(move || {
             let word = (0..4).rev().find(|&word| self.0[word] != 0)?;
             let bit = 63 - self.0[word].leading_zeros();

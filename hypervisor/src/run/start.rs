@@ -1,5 +1,7 @@
 //! From the machine that the boot code describes to the root's first instruction.
 
+use core::mem::MaybeUninit;
+
 use boot_archive::start_info::{self, MemoryMapEntry, Module, kind};
 use spin::Mutex;
 use tlfs::stats::hypervisor as counter;
@@ -11,11 +13,15 @@ use crate::arch::cpuid::{CpuidSource, ThisProcessor};
 use crate::arch::fpu::FpuUnit;
 use crate::arch::maps::PermissionMaps;
 use crate::arch::msr::ThisProcessorMsrs;
+use crate::arch::page::HwPages;
 use crate::arch::state::{Segment, SegmentName, cr0, rflags};
 use crate::arch::{Capabilities, Processor, VcpuKind};
 use crate::boot::Machine;
 use crate::boot::memory::MemoryKind;
 use crate::boot::pool::Pool;
+use crate::boot::secondary::{self, Arrival};
+use crate::cpu::apic::LocalApic as PhysicalApic;
+use crate::cpu::local::Local;
 use crate::event_log::EventLog;
 use crate::hv::{Hypervisor, ROOT_ID, RootPages};
 use crate::hypercall::Buffers;
@@ -28,7 +34,7 @@ use crate::mem::phys::PhysMap;
 use crate::mem::table::SecondLevelTable;
 use crate::mem::tlb::{CpuMark, CpuTags};
 use crate::partition::overlay::hypercall_code;
-use crate::partition::table::{MAX_PARTITIONS, PartitionTable, VpPlace};
+use crate::partition::table::{MAX_PARTITIONS, MAX_VPS, PartitionTable, VpPlace};
 use crate::partition::vp::VpPages;
 use crate::partition::{Partition, PartitionState, Vp, VpRef};
 use crate::sched::RunQueue;
@@ -57,6 +63,9 @@ pub const ROOT_PRIVILEGES: P = P::from_bits_retain(
 /// The root's address space: what one table of 1 GiB leaves translates.
 const ROOT_SPACE: u64 = 512 << 30;
 
+/// Most processors that are started: the root has a VP for each.
+const MAX_PROCESSORS: usize = MAX_VPS;
+
 static PARTITIONS: PartitionTable = PartitionTable::new();
 
 /// Gives the machine to the root partition. Never returns.
@@ -83,7 +92,7 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
     let frames = end.0 / PAGE_SIZE;
     let entries = pool.array(frames as usize, |_| FrameEntry::default())?;
     let slots = pool.array(MAX_PARTITIONS, |_| Slot::default())?;
-    let marks = pool.array(1, |_| CpuMark::new())?;
+    let marks = pool.array(MAX_PROCESSORS, |_| CpuMark::new())?;
     let scale = TscScale::new(machine.tsc_hz)?;
     let clock = ReferenceClock::new(scale, crate::cpu::tsc(), RefTime::ZERO);
     let physical_bits = physical_bits();
@@ -122,10 +131,23 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
         event_log: EventLog::new(),
     };
     let hv: &'static Hypervisor = pool.place(hypervisor)?;
-    let cpu = new_cpu(hv, machine)?;
+    let parts = CpuParts::take(hv, &mut machine.pool, machine.local.index())?;
+    // SAFETY: ring 0 on the processor that booted, whose tables are installed; the boot code has probed it.
+    let cpu = unsafe { parts.make(machine.local, machine.apic.take()?)? };
+    start_others(hv, machine, &mut cpu.apic);
     own_frames(hv, machine);
     root_partition(hv, machine)?;
     Some(cpu)
+}
+
+fn start_others(hv: &'static Hypervisor, machine: &mut Machine, apic: &mut PhysicalApic) {
+    let parts = |machine: &mut Machine, index| CpuParts::take(hv, &mut machine.pool, index);
+    // SAFETY: ring 0 on the processor that booted, with interrupts off, on our own tables; the root, whose the low memory
+    // will be, does not run yet.
+    let running = unsafe { secondary::start_all(machine, apic, MAX_PROCESSORS, parts, rest) };
+    if running > 1 {
+        ::log::info!("{running} processors run");
+    }
 }
 
 fn physical_bits() -> u8 {
@@ -177,48 +199,82 @@ fn root_pages(
     })
 }
 
-#[expect(
-    clippy::mut_from_ref,
-    reason = "what is returned comes from the pool, and only names `hv`"
-)]
-fn new_cpu(hv: &'static Hypervisor, machine: &mut Machine) -> Option<&'static mut Cpu> {
-    let pool = &mut machine.pool;
-    let pages = [pool.hw_pages(1)?, pool.hw_pages(1)?];
-    let index = machine.local.index();
-    // SAFETY: ring 0 on the processor that booted, whose tables are installed; the boot code has probed it, and what is
-    // made here stays on it.
-    let (processor, fpu) = unsafe {
-        (
-            Processor::enable(index, pages, &hv.capabilities),
-            FpuUnit::enable(hv.fpu_format),
-        )
+/// Memory for what a processor has, taken from the pool before it starts.
+struct CpuParts {
+    hv: &'static Hypervisor,
+    pages: [HwPages; Processor::PAGES],
+    buffers: &'static mut Buffers,
+    mark: &'static CpuMark,
+    place: &'static mut MaybeUninit<Cpu>,
+}
+
+impl CpuParts {
+    fn take(hv: &'static Hypervisor, pool: &mut Pool, index: u32) -> Option<Self> {
+        Some(Self {
+            hv,
+            pages: [pool.hw_pages(1)?, pool.hw_pages(1)?],
+            buffers: pool.place(Buffers::new())?,
+            mark: hv.marks.get(index as usize)?,
+            place: pool.place(MaybeUninit::uninit())?,
+        })
+    }
+
+    /// Turns virtualization and floating point on for the processor that this runs on.
+    ///
+    /// # Safety
+    /// Ring 0 on the processor of `local` and `apic`, which the boot code has probed and whose tables are installed; what is
+    /// made stays on it.
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "what is returned lies in `place`, and only names `local`"
+    )]
+    unsafe fn make(self, local: &'static Local, apic: PhysicalApic) -> Option<&'static mut Cpu> {
+        let (hv, index) = (self.hv, local.index());
+        // SAFETY: the caller's obligations are the same.
+        let (processor, fpu) = unsafe {
+            (
+                Processor::enable(index, self.pages, &hv.capabilities),
+                FpuUnit::enable(hv.fpu_format),
+            )
+        };
+        let root = VpRef {
+            slot: PartitionSlot::ROOT,
+            index: index as u16,
+        };
+        Some(self.place.write(Cpu {
+            hv,
+            local,
+            apic,
+            processor,
+            fpu,
+            tags: CpuTags::new(
+                index,
+                hv.capabilities.tag_kind(),
+                hv.capabilities.tlb_tags(),
+            )?,
+            mark: self.mark,
+            queue: RunQueue::new(root),
+            timers: TimerHeap::new(),
+            notices: NoticeQueue::new(),
+            slice_end: RefTime::MAX,
+            armed: u64::MAX,
+            idle_time: RefTime::ZERO,
+            reschedule: false,
+            buffers: Some(self.buffers),
+        }))
+    }
+}
+
+/// Where the other processors go. They have no VPs yet.
+fn rest(arrival: Arrival<CpuParts>, ready: &dyn Fn()) -> ! {
+    let Arrival { local, apic, parts } = arrival;
+    // SAFETY: the arrival is this processor's, set up as the one that booted is.
+    let cpu = unsafe { parts.make(local, apic) };
+    let Some(cpu) = cpu else {
+        panic!("a processor without TLB tags, unlike the one that booted");
     };
-    let root = VpRef {
-        slot: PartitionSlot::ROOT,
-        index: index as u16,
-    };
-    let buffers = pool.place(Buffers::new())?;
-    pool.place(Cpu {
-        hv,
-        local: machine.local,
-        apic: machine.apic.take()?,
-        processor,
-        fpu,
-        tags: CpuTags::new(
-            index,
-            hv.capabilities.tag_kind(),
-            hv.capabilities.tlb_tags(),
-        )?,
-        mark: hv.marks.first()?,
-        queue: RunQueue::new(root),
-        timers: TimerHeap::new(),
-        notices: NoticeQueue::new(),
-        slice_end: RefTime::MAX,
-        armed: u64::MAX,
-        idle_time: RefTime::ZERO,
-        reschedule: false,
-        buffers: Some(buffers),
-    })
+    ready();
+    cpu.rest()
 }
 
 /// Tells the frame table who owns what. What is left of the pool becomes the reserve for the root's tables.

@@ -114,6 +114,14 @@ impl Cpu {
         to
     }
 
+    /// Halts for ever: there is nobody to run here. What arrives is for nobody.
+    pub(super) fn rest(&mut self) -> ! {
+        loop {
+            let arrived = self.halt();
+            arrived.drain().for_each(|_| self.apic.eoi());
+        }
+    }
+
     /// Nobody wants to run: halts until an interrupt comes.
     fn idle(&mut self, hand: &mut Vp) {
         self.arm_timer();
