@@ -13,6 +13,9 @@ pub struct CpuidResult {
     pub edx: u32,
 }
 
+/// CPUID.80000001:EDX: pages of 1 GiB.
+pub const GIB_PAGES: u32 = 1 << 26;
+
 /// A source of CPUID leaves.
 pub trait CpuidSource {
     /// The answer to CPUID with EAX = `leaf` and ECX = `subleaf`.

@@ -4,6 +4,10 @@ use super::Counters;
 
 /// IA32_SPEC_CTRL.
 const MSR_SPEC_CTRL: u32 = 0x48;
+/// IA32_PAT.
+pub const MSR_PAT: u32 = 0x277;
+/// EFER.
+pub const MSR_EFER: u32 = 0xC000_0080;
 /// TSC_AUX.
 const MSR_TSC_AUX: u32 = 0xC000_0103;
 

@@ -308,6 +308,10 @@ pub mod rflags {
     pub const IF: u64 = 1 << 9;
     /// Resume flag.
     pub const RF: u64 = 1 << 16;
+    /// Virtual-8086 mode.
+    pub const VM: u64 = 1 << 17;
+    /// Alignment check, or access to user pages.
+    pub const AC: u64 = 1 << 18;
 }
 
 /// CR0 bits used by the hypervisor.
@@ -332,6 +336,10 @@ pub mod cr4 {
     pub const PAE: u64 = 1 << 5;
     /// Process-context identifiers.
     pub const PCIDE: u64 = 1 << 17;
+    /// XSAVE is switched on.
+    pub const OSXSAVE: u64 = 1 << 18;
+    /// Protection keys of user pages.
+    pub const PKE: u64 = 1 << 22;
 }
 
 /// DR6 bits used by the hypervisor.

@@ -3,6 +3,7 @@
 use x86_64::registers::model_specific::Msr;
 
 use crate::arch::cpuid::CpuidSource;
+use crate::arch::msr::MSR_PAT;
 use crate::mem::format::Pat;
 
 /// CR4 bits to set, in addition to what long mode needs: what makes mistakes of ours faults, and machine checks exceptions
@@ -34,7 +35,6 @@ pub fn cr4_hardening(cpu: &impl CpuidSource) -> u64 {
 /// Ring 0; `cr4` must come from [`cr4_hardening`] on this processor; the running code must not write to read-only pages.
 pub unsafe fn harden(cr4: u64) {
     const CR0_WP: u64 = 1 << 16;
-    const MSR_PAT: u32 = 0x277;
     // SAFETY: bits that the processor has; the caller vouches for the pages.
     unsafe {
         core::arch::asm!(

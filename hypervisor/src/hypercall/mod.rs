@@ -32,7 +32,7 @@ use tlfs::stats::vp as counter;
 use tlfs::{HvHypercallInput, HvHypercallResult, HvStatus};
 
 use crate::arch::exit::{Access, NestedFault};
-use crate::arch::state::{Gprs, efer};
+use crate::arch::state::{Gprs, cr0, efer};
 use crate::event_log::Event;
 use crate::hv::Hypervisor;
 use crate::insn::Instruction;
@@ -92,8 +92,7 @@ impl From<HvStatus> for End {
 /// The hypercall instruction of the VP in hand. Where it is VMCALL, the processor always tells its length.
 #[inline]
 pub fn call(cpu: &mut Cpu, vp: &mut Vp) {
-    const CR0_PE: u64 = 1;
-    if vp.hw.cpl() != 0 || vp.hw.cr0() & CR0_PE == 0 {
+    if vp.hw.cpl() != 0 || vp.hw.cr0() & cr0::PE == 0 {
         return cpu.undefined(vp);
     }
     let Some(length) = cpu.length(vp, Instruction::Vmmcall) else {

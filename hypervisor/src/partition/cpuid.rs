@@ -9,6 +9,7 @@ use tlfs::{HvEnlightenmentFlags, HvFeatureFlags, HvPartitionPrivilegeMask};
 
 use super::{MAX_VPS, Partition, Vp};
 use crate::arch::cpuid::{CpuidResult, CpuidSource, ThisProcessor};
+use crate::arch::state::cr4;
 use crate::hv::Hypervisor;
 use features::*;
 
@@ -45,11 +46,6 @@ const SVM: u32 = 1 << 2;
 const SKINIT: u32 = 1 << 12;
 const APIC: u32 = 1 << 9;
 
-/// CR4.OSXSAVE.
-pub(super) const CR4_OSXSAVE: u64 = 1 << 18;
-/// CR4.PKE.
-pub(super) const CR4_PKE: u64 = 1 << 22;
-
 /// What a VP reads by the hypervisor's own policy, without what its parent has registered.
 pub fn own(
     hypervisor: &Hypervisor,
@@ -63,8 +59,8 @@ pub fn own(
         privileges: partition.privileges,
         apic_id: vp.apic.id(),
         processors: partition.vp_count.max(1),
-        osxsave: vp.hw.cr4() & CR4_OSXSAVE != 0,
-        pke: vp.hw.cr4() & CR4_PKE != 0,
+        osxsave: vp.hw.cr4() & cr4::OSXSAVE != 0,
+        pke: vp.hw.cr4() & cr4::PKE != 0,
         xcr0_allowed: hypervisor.fpu_format.components,
         max_vps: MAX_VPS as u32,
         max_lps: hypervisor.marks.len() as u32,

@@ -6,8 +6,8 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::Vp;
-use super::cpuid::{CR4_OSXSAVE, CR4_PKE};
 use crate::arch::cpuid::CpuidResult;
+use crate::arch::state::cr4;
 
 /// Says when something of a partition may have changed that an answer depends on.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ fn key(vp: &Vp, changes: u64, leaf: u32, subleaf: u32) -> Key {
         leaf,
         subleaf,
         changes,
-        cr4: vp.hw.cr4() & (CR4_OSXSAVE | CR4_PKE),
+        cr4: vp.hw.cr4() & (cr4::OSXSAVE | cr4::PKE),
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
             let (id, _) = machine.child_with_vp();
             machine.with_vp(id, 0, |_, vp| {
                 CpuidCache::keep(vp, 1, 1, 0, ANSWER);
-                vp.hw.set_cr4(vp.hw.cr4() | CR4_OSXSAVE);
+                vp.hw.set_cr4(vp.hw.cr4() | cr4::OSXSAVE);
                 assert_eq!(CpuidCache::find(vp, 1, 1, 0), None);
             });
         }

@@ -7,8 +7,8 @@ use tlfs::{
 
 use super::memory::PartitionMemory;
 use super::{Partition, Vp};
-use crate::arch::cpuid::{CpuidSource, ThisProcessor};
-use crate::arch::state::{SegmentName, SystemRegister, cr0};
+use crate::arch::cpuid::{CpuidSource, GIB_PAGES, ThisProcessor};
+use crate::arch::state::{SegmentName, SystemRegister, cr0, cr4, rflags};
 use crate::hv::Hypervisor;
 use crate::mem::addr::{Gpfn, Gva, PAGE_SHIFT};
 use crate::mem::format::{MemoryType, Pat};
@@ -16,24 +16,21 @@ use crate::mem::guest_walk::{
     GpaFault, PagingState, TranslateFlags, Translation, WalkError, fetch, translate as walk,
 };
 
-/// RFLAGS.AC.
-const RFLAGS_AC: u64 = 1 << 18;
-/// CR4.PKE.
-const CR4_PKE: u64 = 1 << 22;
-/// CPUID 0x8000_0001 EDX: 1 GiB pages.
-const GIB_PAGES: u32 = 1 << 26;
-
 /// How a VP translates now. With CR4.PKE its floating point state, which PKRU is part of, must be in memory.
 pub fn paging_state(hypervisor: &Hypervisor, partition: &Partition, vp: &Vp) -> PagingState {
-    let cr4 = vp.hw.cr4();
+    let control = vp.hw.cr4();
     PagingState {
         cr0: vp.hw.cr0(),
         cr3: vp.hw.cr3(),
-        cr4,
+        cr4: control,
         efer: vp.hw.efer(),
-        alignment_check: vp.hw.rflags() & RFLAGS_AC != 0,
+        alignment_check: vp.hw.rflags() & rflags::AC != 0,
         cpl: vp.hw.cpl() & 3,
-        pkru: if cr4 & CR4_PKE != 0 { vp.fpu.pkru() } else { 0 },
+        pkru: if control & cr4::PKE != 0 {
+            vp.fpu.pkru()
+        } else {
+            0
+        },
         physical_bits: partition.physical_bits(hypervisor),
         gib_pages: ThisProcessor.cpuid_checked(0x8000_0001, 0).edx & GIB_PAGES != 0,
     }

@@ -2,7 +2,7 @@
 
 use super::Cpu;
 use crate::arch::cpuid::CpuidResult;
-use crate::arch::state::{Segment, SegmentName, efer};
+use crate::arch::state::{Segment, SegmentName, efer, rflags};
 use crate::hv::Hypervisor;
 use crate::insn::{self, CodeMode, Instruction, MAX_LENGTH};
 use crate::intercept::message::{self, Code};
@@ -10,8 +10,6 @@ use crate::partition::code_cache::CodeCache;
 use crate::partition::cpuid_cache::CpuidCache;
 use crate::partition::table::PartitionGuard;
 use crate::partition::{Partition, Vp, cpuid, translate};
-
-const RFLAGS_VM: u64 = 1 << 17;
 
 impl Cpu {
     /// Calls `f` with the partition of the VP in hand. It cannot go away: whoever deletes it has to stop its VPs first.
@@ -164,7 +162,7 @@ pub(super) fn code_mode(vp: &Vp) -> CodeMode {
     if vp.hw.in_64_bit_code() {
         return CodeMode::Code64;
     }
-    let protected = vp.hw.cr0() & 1 != 0 && vp.hw.rflags() & RFLAGS_VM == 0;
+    let protected = vp.hw.cr0() & 1 != 0 && vp.hw.rflags() & rflags::VM == 0;
     let long = vp.hw.efer() & efer::LMA != 0;
     let big = vp.hw.segment(SegmentName::Cs).attributes & Segment::BIG != 0;
     if (protected || long) && big {

@@ -10,6 +10,7 @@ use super::Cpu;
 use crate::apic::{Effect, GeneralProtection, is_x2apic_msr};
 use crate::arch::Backend;
 use crate::arch::cpuid::ThisProcessor;
+use crate::arch::msr::MSR_EFER;
 use crate::arch::state::SystemRegister;
 use crate::insn::Instruction;
 use crate::intercept::message;
@@ -21,7 +22,6 @@ use crate::time::RefTime;
 const TSC: u32 = 0x10;
 const APIC_BASE: u32 = 0x1B;
 const FEATURE_CONTROL: u32 = 0x3A;
-const EFER: u32 = 0xC000_0080;
 /// FEATURE_CONTROL: locked, with nothing allowed. A kernel that finds it unlocked would write it.
 const LOCKED: u64 = 1;
 /// x2APIC registers whose value depends on the time: initial and current count, divide, timer LVT.
@@ -148,7 +148,7 @@ impl Cpu {
             HV_X64_MSR_FIRST..=HV_X64_MSR_LAST => self.read_synthetic(vp, msr).into(),
             APIC_BASE => Outcome::Done(vp.apic.base().value()),
             TSC => Outcome::Done(crate::cpu::tsc()),
-            EFER => Outcome::Done(vp.hw.efer()),
+            MSR_EFER => Outcome::Done(vp.hw.efer()),
             FEATURE_CONTROL if root => Outcome::Done(LOCKED),
             _ => match SystemRegister::from_msr(msr).filter(|_| has_register(vp, msr)) {
                 Some(register) => Outcome::Done(vp.hw.system_register(register)),
@@ -172,7 +172,7 @@ impl Cpu {
             }
             HV_X64_MSR_FIRST..=HV_X64_MSR_LAST => self.write_synthetic(vp, msr, value).into(),
             APIC_BASE => vp.apic.write_base(value).map(After::Apic).into(),
-            EFER => self.write_efer(vp, value),
+            MSR_EFER => self.write_efer(vp, value),
             _ if root && self.hv.capabilities.root_ignores(msr) => Outcome::Done(After::Nothing),
             _ => match SystemRegister::from_msr(msr).filter(|_| has_register(vp, msr)) {
                 Some(register) if register_ok(register, value) => {

@@ -9,7 +9,7 @@ use tlfs::{HvPartitionCreationFlags, HvPartitionPrivilegeMask as P};
 
 use super::Cpu;
 use super::timers::TimerHeap;
-use crate::arch::cpuid::{CpuidSource, ThisProcessor};
+use crate::arch::cpuid::{CpuidSource, GIB_PAGES, ThisProcessor};
 use crate::arch::fpu::FpuUnit;
 use crate::arch::maps::PermissionMaps;
 use crate::arch::msr::ThisProcessorMsrs;
@@ -337,7 +337,6 @@ fn root_partition(hv: &'static Hypervisor, machine: &mut Machine) -> Option<()> 
 /// The root's second-level translations: everything at its own address, but for the hypervisor's block and the local APIC.
 /// Memory types are those of the machine; what the root makes of them is its own affair.
 fn root_memory(hv: &Hypervisor, machine: &Machine) -> Option<SecondLevelTable> {
-    const GIB_PAGES: u32 = 1 << 26;
     let largest = if ThisProcessor.cpuid_checked(0x8000_0001, 0).edx & GIB_PAGES != 0 {
         LeafSize::Size1G
     } else {

@@ -3,7 +3,7 @@
 use crate::arch::Refusal;
 use crate::arch::cpuid::CpuidSource;
 use crate::arch::features::Feature;
-use crate::arch::msr::{MsrSource, SwitchedMsrs, rdmsr, wrmsr};
+use crate::arch::msr::{MSR_EFER, MsrSource, SwitchedMsrs, rdmsr, wrmsr};
 use crate::arch::page::HwPages;
 use crate::arch::state::efer;
 
@@ -13,8 +13,6 @@ use super::hardware;
 const MSR_VM_CR: u32 = 0xC001_0114;
 /// MSR with the address of the host save area.
 const MSR_VM_HSAVE_PA: u32 = 0xC001_0117;
-/// MSR EFER.
-const MSR_EFER: u32 = 0xC000_0080;
 /// VM_CR: SVM is disabled, EFER.SVME cannot be set.
 const VM_CR_SVMDIS: u64 = 1 << 4;
 

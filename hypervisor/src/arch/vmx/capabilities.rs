@@ -3,11 +3,13 @@
 use crate::arch::cpuid::CpuidSource;
 use crate::arch::features::Feature;
 use crate::arch::msr::MsrSource;
+use crate::arch::state::cr0;
 use crate::arch::{Refusal, VcpuKind};
 use crate::mem::format::{EptFeatures, LeafSize};
 
 use super::controls::{self, Allowed, Controls, pin, primary, secondary};
 use super::errata;
+use super::vcpu::{CR0_NE, CR4_VMXE};
 use Refusal::{Imposes, Lacks};
 
 /// IA32_FEATURE_CONTROL.
@@ -128,7 +130,7 @@ pub fn probe(cpu: &impl CpuidSource, msrs: &impl MsrSource) -> Result<Capabiliti
         controls: limits.controls(VcpuKind::Child)?,
         root_controls: limits.controls(VcpuKind::Root)?,
         // What a guest needs to be 0 must be allowed to be: PE and PG are, in unrestricted guest mode.
-        cr0_fixed: fixed(msrs, MSR_CR0_FIXED0, CR0_PE | CR0_NE | CR0_PG)?,
+        cr0_fixed: fixed(msrs, MSR_CR0_FIXED0, cr0::PE | CR0_NE | cr0::PG)?,
         cr4_fixed: fixed(msrs, MSR_CR4_FIXED0, CR4_VMXE)?,
         ept_execute_only: has(0),
         ept_2m: has(16),
@@ -143,11 +145,6 @@ pub fn probe(cpu: &impl CpuidSource, msrs: &impl MsrSource) -> Result<Capabiliti
         large_code: !errata::itlb_multihit(cpu, msrs),
     })
 }
-
-const CR0_PE: u64 = 1 << 0;
-const CR0_NE: u64 = 1 << 5;
-const CR0_PG: u64 = 1 << 31;
-const CR4_VMXE: u64 = 1 << 13;
 
 fn check_basic(basic: u64) -> Result<(), Refusal> {
     let (size, memory_type) = (basic >> 32 & 0x1FFF, basic >> 50 & 0xF);

@@ -3,7 +3,7 @@
 use x86_64::instructions::tables::{sgdt, sidt};
 
 use crate::arch::Counters;
-use crate::arch::msr::{SwitchedMsrs, rdmsr, wrmsr};
+use crate::arch::msr::{MSR_EFER, MSR_PAT, SwitchedMsrs, rdmsr, wrmsr};
 use crate::arch::page::HwPages;
 
 use super::capabilities::{
@@ -13,8 +13,6 @@ use super::fields::host;
 use super::hardware;
 use super::live::Held;
 
-const MSR_PAT: u32 = 0x277;
-const MSR_EFER: u32 = 0xC000_0080;
 const MSR_FS_BASE: u32 = 0xC000_0100;
 const MSR_GS_BASE: u32 = 0xC000_0101;
 /// VTPR in the virtual-APIC page.
