@@ -179,7 +179,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     }
 
     /// Changes a leaf that has a frame, and loses no bit that the processor sets meanwhile.
-    pub(super) fn edit_leaf(
+    fn edit_leaf(
         &self,
         slot: Spa,
         level: u8,

@@ -1,7 +1,7 @@
 //! The walker, case by case: memory, limits, rights, the end.
 
 use super::fake::{FakeMemory, FakeSource, Hardware, for_each_format};
-use super::tests::{GIB, at, leaf, size_of, table};
+use super::tests::{GIB, Table, at, leaf, size_of, table};
 use super::*;
 use crate::mem::addr::{Gpfn, Gvpn};
 use crate::mem::format::{Ept, EptFeatures, Host, MemoryType, Pat, Rights};
@@ -165,42 +165,26 @@ fn dirty_bits_survive_split_and_protect_and_are_never_lost_by_a_join<F: Hardware
     table
         .map(&mut source, at::<F>(0), 512, leaf(512), LeafSize::Size2M)
         .unwrap();
-    assert_eq!(
-        table.update_access(at::<F>(3), None, None),
-        Some(AccessBits::default())
-    );
+    let marks = |table: &Table<'_, F>, page| {
+        let found = table.query(at::<F>(page))?;
+        Some((found.leaf.accessed, found.leaf.dirty))
+    };
+    assert_eq!(marks(&table, 3), Some((false, false)));
     assert!(memory.touch::<F>(table.root(), 3, true));
     table
         .protect(&mut source, at::<F>(0), 1, Rights::READ)
         .unwrap();
-    let both = AccessBits {
-        accessed: true,
-        dirty: true,
-    };
-    assert_eq!(
-        table.update_access(at::<F>(9), None, Some(false)),
-        Some(both)
-    );
-    assert_eq!(
-        table.update_access(at::<F>(9), None, None),
-        Some(AccessBits {
-            accessed: true,
-            dirty: false
-        })
-    );
+    assert_eq!(marks(&table, 9), Some((true, true)));
+    table
+        .map(&mut source, at::<F>(9), 1, leaf(521), LeafSize::Size4K)
+        .unwrap();
+    assert_eq!(marks(&table, 9), Some((false, false)));
     table
         .protect(&mut source, at::<F>(0), 1, Rights::RWX)
         .unwrap();
     assert_eq!(size_of(&table, 9), Some(LeafSize::Size2M));
-    assert_eq!(
-        table.update_access(at::<F>(9), Some(false), Some(false)),
-        Some(both)
-    );
-    assert_eq!(
-        table.update_access(at::<F>(9), None, None),
-        Some(AccessBits::default())
-    );
-    assert_eq!(table.update_access(at::<F>(512), None, None), None);
+    assert_eq!(marks(&table, 9), Some((true, true)));
+    assert_eq!(marks(&table, 512), None);
 }
 
 fn leaves_can_be_split_for_tracking<F: Hardware>() {

@@ -32,7 +32,7 @@ mod tests;
 
 pub use super::format::{Leaf, LeafSize};
 pub use memory::TableMemory;
-pub use query::{AccessBits, Found, Leaves};
+pub use query::{Found, Leaves};
 pub use second_level::SecondLevelTable;
 
 use super::addr::{PageNumber, Spa, Spfn};

@@ -2,8 +2,8 @@
 
 use super::map::size_at;
 use super::{
-    Entry, Format, Leaf, LeafSize, PageTable, ROOT_LEVEL, TableError, TableMemory, level_pages,
-    next_entry, slot_of,
+    Entry, Format, Leaf, LeafSize, PageTable, ROOT_LEVEL, TableMemory, level_pages, next_entry,
+    slot_of,
 };
 use crate::mem::addr::{PageNumber, Spa, Spfn};
 
@@ -26,19 +26,13 @@ impl<P: PageNumber> Found<P> {
     }
 }
 
-/// What the processor noted about a page.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AccessBits {
-    /// Used.
-    pub accessed: bool,
-    /// Written.
-    pub dirty: bool,
-}
-
 impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// The leaf that translates a page. None: not mapped (a page without access is mapped, its leaf has no rights).
     pub fn query(&self, page: F::Page) -> Option<Found<F::Page>> {
-        let (_, level, leaf) = self.find(page)?;
+        self.end_of(page, 1).ok()?;
+        let (_, level, Entry::Leaf(leaf)) = self.descend(page.number()) else {
+            return None;
+        };
         let first = page.number() / level_pages(level) * level_pages(level);
         Some(Found {
             first: F::Page::from_number(first),
@@ -73,49 +67,6 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             table: self,
             page: first.number(),
             pages,
-        }
-    }
-
-    /// Sets or clears accessed and dirty bits of the leaf that translates a page (of all its pages, then), and returns
-    /// what they were; a `None` part stays as it is. After clearing, translations that are cached in TLBs must go before
-    /// the processor sets the bits again. None: not mapped.
-    pub fn update_access(
-        &mut self,
-        page: F::Page,
-        accessed: Option<bool>,
-        dirty: Option<bool>,
-    ) -> Option<AccessBits> {
-        let (slot, level, leaf) = self.find(page)?;
-        let before = core::cell::Cell::new(AccessBits {
-            accessed: leaf.accessed,
-            dirty: leaf.dirty,
-        });
-        if accessed.is_some() || dirty.is_some() {
-            let done = self.edit_leaf(slot, level, |leaf| {
-                before.set(AccessBits {
-                    accessed: leaf.accessed,
-                    dirty: leaf.dirty,
-                });
-                Leaf {
-                    accessed: accessed.unwrap_or(leaf.accessed),
-                    dirty: dirty.unwrap_or(leaf.dirty),
-                    ..leaf
-                }
-            });
-            debug_assert_ne!(
-                done,
-                Err(TableError::Unsupported),
-                "these bits are in every format"
-            );
-        }
-        Some(before.get())
-    }
-
-    fn find(&self, page: F::Page) -> Option<(Spa, u8, Leaf)> {
-        self.end_of(page, 1).ok()?;
-        match self.descend(page.number()) {
-            (slot, level, Entry::Leaf(leaf)) => Some((slot, level, leaf)),
-            _ => None,
         }
     }
 
