@@ -1,7 +1,7 @@
 //! From exit codes to [`Exit`].
 
 use crate::arch::exit::{Access, CrExit, ExceptionExit, Exit, IoExit, NestedFault};
-use crate::arch::state::vector;
+use crate::arch::state::{cr0, vector};
 use crate::mem::addr::Gpa;
 
 use super::bits::exit_code;
@@ -90,9 +90,11 @@ pub(super) fn decode(control: &Control, save: &Save, decode_assists: bool) -> Ex
 }
 
 fn exception(number: u8, info1: u64, info2: u64, save: &Save) -> Exit {
+    // In real mode there are none.
+    let has_code = matches!(number, 8 | 10..=14 | 17 | 21) && save.cr0 & cr0::PE != 0;
     Exit::Exception(ExceptionExit {
         vector: number,
-        error_code: matches!(number, 8 | 10..=14 | 17 | 21).then_some(info1 as u32),
+        error_code: has_code.then_some(info1 as u32),
         parameter: match number {
             vector::PF => info2,
             vector::DB => save.dr6,

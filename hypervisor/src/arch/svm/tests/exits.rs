@@ -79,6 +79,15 @@ fn exceptions_carry_their_parameters() {
         parameter: 0xFFFF_8000_0000_1234,
     };
     assert_eq!(decoded(&v), Exit::Exception(fault));
+    let mut v = exited(BARE, exit_code::EXCEPTION_0 + 13, 6, 0);
+    let code = |v: &Vcpu| match decoded(v) {
+        Exit::Exception(exception) => exception.error_code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(code(&v), Some(6));
+    v.set_efer(0);
+    v.set_cr0(0);
+    assert_eq!(code(&v), None, "there are none in real mode");
     let v = exited(BARE, exit_code::EXCEPTION_0 + 6, 0x55, 0);
     assert!(matches!(
         decoded(&v),

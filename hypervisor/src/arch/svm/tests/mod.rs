@@ -58,6 +58,7 @@ fn child() -> Vcpu {
 /// A VP that has just left the guest in 64-bit code at 0x1000 with this exit.
 fn exited(caps: Capabilities, code: u64, info1: u64, info2: u64) -> Vcpu {
     let mut v = vcpu(caps, VcpuKind::Child);
+    v.set_cr0(cr0::PG | cr0::PE);
     v.set_efer(0x500);
     v.set_segment(
         SegmentName::Cs,
