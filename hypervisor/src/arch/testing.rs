@@ -1,6 +1,7 @@
 //! Processors that tests on the host choose from.
 
 use super::{Capabilities, Processor, VpHw, svm, vmx};
+use crate::arch::exit::{ExceptionExit, Exit, IoExit, NestedFault};
 use crate::arch::page::HwPages;
 
 /// Whose processor a machine of tests has.
@@ -56,7 +57,55 @@ impl Processor {
     }
 }
 
+/// What ends a run, at the instruction that RIP is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// CPUID.
+    Cpuid,
+    /// RDMSR.
+    Rdmsr,
+    /// WRMSR.
+    Wrmsr,
+    /// The vendor's hypercall instruction.
+    Hypercall,
+    /// HLT.
+    Halt,
+    /// XSETBV.
+    Xsetbv,
+    /// WBINVD.
+    Wbinvd,
+    /// RDPMC.
+    Rdpmc,
+    /// MONITOR.
+    Monitor,
+    /// MOV to CR0, CR4 or CR8 from a general register.
+    MovToCr {
+        /// Which control register.
+        register: u8,
+        /// Number of the general register.
+        gpr: u8,
+    },
+    /// A port access.
+    Io(IoExit),
+    /// An exception. The parameter of #DB are the bits that it adds to DR6.
+    Exception(ExceptionExit),
+    /// A second-level fault. Not every processor tells all of it.
+    Nested(NestedFault),
+    /// A triple fault.
+    TripleFault,
+    /// A task switch.
+    TaskSwitch,
+}
+
 impl VpHw {
+    /// The VP after the end of a run, as the processor leaves it. `length` is the instruction's.
+    pub fn exit_over(&mut self, cause: Cause, length: u8) -> Exit {
+        match self {
+            Self::Svm(vcpu) => vcpu.exit_over(cause),
+            Self::Vmx(vcpu) => vcpu.exit_over(cause, length),
+        }
+    }
+
     /// The state after an exit over a hypercall instruction at RIP, which `is_there` or was there a moment ago. False if
     /// this processor has to say more of the instruction than that, so that there is no such exit without it.
     #[must_use]
@@ -65,7 +114,7 @@ impl VpHw {
             // It tells nothing, having no next RIP: the hypervisor looks itself.
             Self::Svm(_) => true,
             Self::Vmx(vcpu) => {
-                vcpu.exit_by_vmcall();
+                vcpu.exit_over(Cause::Hypercall, 3);
                 is_there
             }
         }

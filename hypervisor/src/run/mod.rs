@@ -30,6 +30,8 @@ mod pae;
 mod start;
 #[cfg(any(test, feature = "test-support"))]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 pub mod timers;
 mod trace;
 mod turn;

@@ -10,6 +10,8 @@ mod nmi;
 mod permissions;
 mod registers;
 mod run;
+#[cfg(any(test, feature = "test-support"))]
+mod testing;
 #[cfg(test)]
 mod tests;
 mod vcpu;

@@ -1,11 +1,14 @@
 //! What tests on the host need instead of a processor.
 
 use crate::arch::cpuid::{CpuidResult, CpuidSource};
+use crate::arch::exit::{Access, ExceptionExit, Exit};
 use crate::arch::msr::MsrSource;
+use crate::arch::testing::Cause;
 
 use super::capabilities::{self, Capabilities};
-use super::exits::reason;
-use super::fields::Info;
+use super::events::information;
+use super::exits::{self, reason};
+use super::fields::{Control, Info};
 use super::vcpu::Vcpu;
 
 /// A processor on which every control may be 1, and 0 unless it is one of those that never may.
@@ -69,10 +72,98 @@ impl Capabilities {
 }
 
 impl Vcpu {
-    /// The state after the exit of a VMCALL at RIP.
-    pub fn exit_by_vmcall(&mut self) {
-        self.reason = reason::VMCALL;
-        self.info.note(Info::Reason, reason::VMCALL.into());
-        self.info.note(Info::InstructionLength, 3);
+    /// The VP after an exit, as the processor leaves it.
+    pub fn exit_over(&mut self, cause: Cause, length: u8) -> Exit {
+        let mut told = Told {
+            length: length.into(),
+            ..Told::default()
+        };
+        self.reason = told.of(cause);
+        for (field, value) in [
+            (Info::Reason, self.reason.into()),
+            (Info::Qualification, told.qualification),
+            (Info::InstructionLength, told.length),
+            (Info::InterruptionInformation, told.interruption),
+            (Info::InterruptionErrorCode, told.error_code),
+            (Info::IdtVectoringInformation, 0),
+            (Info::GuestPhysicalAddress, told.gpa),
+            (Info::GuestLinearAddress, told.gva),
+        ] {
+            self.info.note(field, value);
+        }
+        self.control.assume(Control::EntryInterruption, 0);
+        match exits::common(self.reason) {
+            Some(exit) => exit,
+            None => self.rare_exit(),
+        }
+    }
+}
+
+/// Fields of an exit.
+#[derive(Default)]
+struct Told {
+    qualification: u64,
+    length: u64,
+    interruption: u64,
+    error_code: u64,
+    gpa: u64,
+    gva: u64,
+}
+
+impl Told {
+    /// Fills what belongs to the cause in, and says the reason.
+    fn of(&mut self, cause: Cause) -> u32 {
+        match cause {
+            Cause::Cpuid => reason::CPUID,
+            Cause::Rdmsr => reason::RDMSR,
+            Cause::Wrmsr => reason::WRMSR,
+            Cause::Hypercall => reason::VMCALL,
+            Cause::Halt => reason::HLT,
+            Cause::Xsetbv => reason::XSETBV,
+            Cause::Wbinvd => reason::WBINVD,
+            Cause::Rdpmc => reason::RDPMC,
+            Cause::Monitor => reason::MONITOR,
+            Cause::MovToCr { register, gpr } => {
+                self.qualification = u64::from(register) | u64::from(gpr) << 8;
+                reason::CONTROL_REGISTER
+            }
+            Cause::Io(io) => {
+                let bits = [(3, io.input), (4, io.string), (5, io.rep)];
+                let bits = bits.map(|(bit, on)| u64::from(on) << bit);
+                let access = u64::from(io.size - 1) | u64::from(io.port) << 16;
+                self.qualification = bits.into_iter().fold(access, |all, bit| all | bit);
+                reason::IO
+            }
+            Cause::Exception(exception) => {
+                self.exception(&exception);
+                reason::EXCEPTION_OR_NMI
+            }
+            Cause::Nested(fault) => {
+                let tried = match fault.access {
+                    Access::Read => 1,
+                    Access::Write => 1 << 1,
+                    Access::Execute => 1 << 2,
+                };
+                let linear = u64::from(fault.gva.is_some()) << 7;
+                self.qualification = tried | linear | u64::from(!fault.table_walk) << 8;
+                (self.gpa, self.gva) = (fault.gpa.0, fault.gva.map_or(0, |gva| gva.0));
+                reason::EPT_VIOLATION
+            }
+            Cause::TripleFault => reason::TRIPLE_FAULT,
+            Cause::TaskSwitch => reason::TASK_SWITCH,
+        }
+    }
+
+    fn exception(&mut self, exception: &ExceptionExit) {
+        let kind = match exception.vector {
+            3 | 4 => information::SOFTWARE_EXCEPTION,
+            _ => information::HARDWARE_EXCEPTION,
+        };
+        self.interruption = information::VALID | kind | u64::from(exception.vector);
+        if let Some(code) = exception.error_code {
+            self.interruption |= information::ERROR_CODE;
+            self.error_code = code.into();
+        }
+        self.qualification = exception.parameter;
     }
 }
