@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use tlfs::*;
 
-use super::{Bench, CALLER_PAGES, CHILD_BASE, DEVICE_PAGES, FULL_ACCESS, alloc};
+use super::{Bench, CALLER_PAGES, CHILD_BASE, DEVICE_PAGES, FULL_ACCESS, Outcome, alloc};
 use crate::arch::testing::Vendor;
 use crate::hypercall::CALLS;
 use crate::mem::addr::{Gpa, Gpfn};
@@ -109,17 +109,29 @@ impl Stage {
     /// # Panics
     /// When it does not.
     pub fn play(&mut self, bytes: &[u8]) {
-        let mut choices = Choices(bytes);
-        let first = choices.byte();
-        let which = usize::from(first >> 2) % Vendor::ALL.len();
+        let first = Choices(bytes).byte();
+        self.play_on(usize::from(first >> 2) % Vendor::ALL.len(), bytes);
+    }
+
+    /// Gives the same play on each vendor's machine.
+    ///
+    /// # Panics
+    /// Also when a call does not end alike.
+    pub fn play_on_each(&mut self, bytes: &[u8]) {
+        let [first, second] = [0, 1].map(|which| self.play_on(which, bytes));
+        assert_eq!(first, second, "how the calls end");
+    }
+
+    fn play_on(&mut self, which: usize, bytes: &[u8]) -> Vec<Outcome> {
         let bench = self.0[which].get_or_insert_with(|| Bench::of(Vendor::ALL[which]));
-        play(bench, first, choices);
+        play(bench, bytes)
     }
 }
 
-fn play(bench: &mut Bench, scene: u8, mut choices: Choices<'_>) {
+fn play(bench: &mut Bench, bytes: &[u8]) -> Vec<Outcome> {
+    let mut choices = Choices(bytes);
     bench.audited = false;
-    match scene % 4 {
+    match choices.byte() % 4 {
         0 => {}
         1 => {
             bench.child_with_vp();
@@ -136,18 +148,24 @@ fn play(bench: &mut Bench, scene: u8, mut choices: Choices<'_>) {
             bench.map(id, 512, FULL_ACCESS | HvMapGpaFlags::LARGE_PAGE, &[large]);
         }
     }
+    let mut outcomes = Vec::new();
     for number in 1..=MAX_CALLS {
         if choices.0.is_empty() {
             break;
         }
         // A check looks at every frame: too long to do it each time.
         bench.audited = number.is_multiple_of(16);
-        step(bench, &mut choices);
+        // In how many parts a long one is done is a matter of time.
+        outcomes.push(match step(bench, &mut choices) {
+            Outcome::Result(result, _) => Outcome::Result(result, 1),
+            other => other,
+        });
     }
     bench.audit();
     bench.switch_to_root();
     bench.tear_down();
     bench.audited = true;
+    outcomes
 }
 
 /// Who calls now: mostly the root.
@@ -179,7 +197,7 @@ fn choose_caller(bench: &mut Bench, choices: &mut Choices<'_>) {
     }
 }
 
-fn step(bench: &mut Bench, choices: &mut Choices<'_>) {
+fn step(bench: &mut Bench, choices: &mut Choices<'_>) -> Outcome {
     choose_caller(bench, choices);
     bench.restore();
     let (control, bytes) = compose(choices, bench);
@@ -211,7 +229,7 @@ fn step(bench: &mut Bench, choices: &mut Choices<'_>) {
         28..=31 => (control, input, output) = (choices.long(), choices.long(), choices.long()),
         _ => {}
     }
-    bench.run(control, input, output);
+    bench.run(control, input, output)
 }
 
 /// An address at which parameters may not be.
