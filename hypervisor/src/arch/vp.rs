@@ -185,7 +185,7 @@ pub enum VpHw {
     Vmx(vmx::Vcpu),
 }
 
-/// A vendor's VPs, for code that is compiled once for each ([`with_backend`]).
+/// A vendor's VPs, for code that is compiled once for each (`with_backend`).
 pub trait Backend {
     /// Whether it is one of them.
     fn is_of(hw: &VpHw) -> bool;

@@ -69,7 +69,7 @@ pub struct Capabilities {
     pub spec_ctrl: bool,
     /// TSC_AUX exists (RDTSCP or RDPID).
     pub tsc_aux: bool,
-    /// Children may execute by leaves larger than 4 KiB: not with [`errata::itlb_multihit`].
+    /// Children may execute by leaves larger than 4 KiB: not where the iTLB multihit erratum is (`errata.rs`).
     pub large_code: bool,
 }
 

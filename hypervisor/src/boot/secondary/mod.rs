@@ -1,7 +1,7 @@
 //! Starting the other processors, one after the other.
 //!
-//! A processor that is told to start does so in real mode, in a page below 1 MiB: the [`trampoline`]. That takes it to
-//! long mode on tables which map the trampoline itself and our upper half, and from there to [`arrive`], on its own stack.
+//! A processor that is told to start does so in real mode, in a page below 1 MiB: the `trampoline`. That takes it to
+//! long mode on tables which map the trampoline itself and our upper half, and from there to `arrive`, on its own stack.
 //! Whoever started it waits, so that one set of low pages does for all.
 
 mod place;
