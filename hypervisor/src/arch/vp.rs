@@ -330,6 +330,39 @@ impl VpHw {
         }
     }
 
+    /// Makes the VP readable for other processors.
+    ///
+    /// # Safety
+    /// On the processor where it ran last, if it ran.
+    pub unsafe fn settle(&mut self) {
+        match self {
+            // VMRUN and #VMEXIT leave nothing in the processor.
+            Self::Svm(_) => {}
+            // SAFETY: the caller's obligation is the same.
+            Self::Vmx(vcpu) => unsafe { vcpu.settle() },
+        }
+    }
+
+    /// The VP leaves the processor for good: any may run it next.
+    ///
+    /// # Safety
+    /// On the processor where it ran last, if it ran; it is not about to run there.
+    pub unsafe fn depart(&mut self) {
+        match self {
+            Self::Svm(_) => {}
+            // SAFETY: the caller's obligations are the same.
+            Self::Vmx(vcpu) => unsafe { vcpu.depart() },
+        }
+    }
+
+    /// Other processors may read the VP's registers.
+    pub fn is_settled(&self) -> bool {
+        match self {
+            Self::Svm(_) => true,
+            Self::Vmx(vcpu) => vcpu.is_settled(),
+        }
+    }
+
     forward! {
         /// The state after RESET, with the processor signature in EDX; intercepts and memory stay.
         reset(&(mut) self, cpu_signature: u32);

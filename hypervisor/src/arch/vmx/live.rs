@@ -170,6 +170,11 @@ impl Live {
         self.known.set(EVERY & !VOLATILE);
     }
 
+    /// Every value is here.
+    pub fn is_complete(&self) -> bool {
+        self.known.get() == EVERY
+    }
+
     /// The VP leaves the processor: its values come along.
     pub fn leave(&self) {
         for register in ALL {

@@ -319,6 +319,40 @@ impl Vcpu {
         self.guest.get(field)
     }
 
+    /// Reads whatever the processor alone knows of it: other processors may look at it then.
+    ///
+    /// # Safety
+    /// On the processor where it ran last.
+    pub unsafe fn settle(&mut self) {
+        for &field in Guest::ALL {
+            self.field(field);
+        }
+        for &field in Info::ALL {
+            self.told(field);
+        }
+        self.live.leave();
+    }
+
+    /// Leaves the processor for good: another one may run it.
+    ///
+    /// # Safety
+    /// On the processor where it ran last, which is not about to run it.
+    pub unsafe fn depart(&mut self) {
+        // SAFETY: the caller's obligation is the same.
+        unsafe { self.settle() };
+        if self.processor.take().is_some() {
+            // SAFETY: it ran here, so this is ring 0 in VMX operation; everything that the VMCS has is here too.
+            unsafe { super::hardware::vmclear(self.page.spa().0) };
+        }
+        self.current = false;
+        self.launched = false;
+    }
+
+    /// Nothing of it is known to the processor alone.
+    pub fn is_settled(&self) -> bool {
+        self.guest.is_complete() && self.info.is_complete() && self.live.is_complete()
+    }
+
     /// A guest-state field.
     #[inline(always)]
     pub(super) fn field(&self, field: Guest) -> u64 {

@@ -48,6 +48,11 @@ impl<const N: usize> Bank<N> {
         bank
     }
 
+    /// Every value is known.
+    pub fn is_complete(&self) -> bool {
+        self.valid.get() == all(N)
+    }
+
     /// Something has to be written before the next entry.
     #[inline(always)]
     pub const fn is_changed(&self) -> bool {
