@@ -12,6 +12,7 @@
 
 mod base;
 mod icr;
+mod inbox;
 mod local;
 mod lvt;
 mod msr;
@@ -29,6 +30,7 @@ mod tests;
 
 pub use base::ApicBase;
 pub use icr::{Delivery, Destination, InterruptMessage, Trigger};
+pub use inbox::Inbox;
 pub use local::LocalApic;
 pub use lvt::LvtEntry;
 pub use msr::is_x2apic_msr;
