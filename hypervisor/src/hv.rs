@@ -11,7 +11,10 @@ use tlfs::{HvPartitionId, HvStatus};
 use crate::arch::Capabilities;
 use crate::arch::fpu::FpuFormat;
 use crate::arch::maps::PermissionMaps;
+use crate::cpu::VECTOR_WAKE;
+use crate::cpu::apic::CommandPort;
 use crate::event_log::EventLog;
+use crate::lp::LogicalProcessor;
 use crate::mem::addr::{Gpfn, Spfn};
 use crate::mem::format::SecondLevel;
 use crate::mem::frames::{ChildSource, FrameTable, PartitionSlot};
@@ -21,20 +24,11 @@ use crate::mem::phys::PhysMap;
 use crate::mem::tlb::CpuMark;
 use crate::partition::table::{PartitionTable, partition_id};
 use crate::stats::StatsPage;
-use crate::synic::{MessagePage, Synic};
+use crate::synic::Synic;
 use crate::time::{RefTime, ReferenceClock, ReferenceTscPage};
 
-/// Pages that the hypervisor provides to the root's VP 0 and to the root (root sheet F.3). The root reaches them at the
-/// address that they have; its memory map says that they are reserved.
+/// Pages that the hypervisor provides to the root as a whole; see [`crate::lp::RootVpPages`] for those of its VPs.
 pub struct RootPages {
-    /// SIM page.
-    pub messages: PageBox<MessagePage>,
-    /// SIEF page.
-    pub event_flags: Frame,
-    /// Event ring page.
-    pub event_ring: Frame,
-    /// VP assist page.
-    pub assist: Frame,
     /// Hypercall page.
     pub hypercall: Frame,
     /// Reference TSC page.
@@ -77,10 +71,10 @@ pub struct Hypervisor {
     pub stats: PageBox<StatsPage>,
     /// The root has them mapped.
     pub stats_mapped: AtomicBool,
-    /// Counters of the processors.
-    pub lp_stats: PageBox<StatsPage>,
-    /// The root has them mapped.
-    pub lp_stats_mapped: AtomicBool,
+    /// The processors that run, by index.
+    pub lps: &'static [LogicalProcessor],
+    /// How they are kicked.
+    pub commands: CommandPort,
     /// Signature of the processors (CPUID 1 EAX): EDX of a VP after reset.
     pub signature: u32,
     /// Serial number of the next partition.
@@ -167,13 +161,27 @@ impl Hypervisor {
         assert_eq!(done, Ok(()), "a frame goes back to the pool it is from");
     }
 
-    /// The SynIC of the root's VP, over the pages that are provided to it.
-    pub fn root_synic(&self) -> Synic {
+    /// The processor with this index; the first one for an index that none has, to which there is no way.
+    pub fn lp(&self, index: u32) -> &LogicalProcessor {
+        self.lps.get(index as usize).unwrap_or(&self.lps[0])
+    }
+
+    /// Makes another processor leave its guest, or its sleep, and look at its mailbox. Nothing happens to one that does not
+    /// run.
+    pub fn kick(&self, processor: u32) {
+        if let Some(apic_id) = self.lp(processor).mailbox.apic_id() {
+            self.commands.interrupt(apic_id, VECTOR_WAKE);
+        }
+    }
+
+    /// The SynIC of one of the root's VPs, over the pages that are provided to it.
+    pub fn root_synic(&self, index: u16) -> Synic {
+        let pages = &self.lp(index.into()).root;
         let page = |frame: Spfn| Gpfn(frame.0);
         Synic::new_root(
-            page(self.root_pages.messages.spfn()),
-            page(self.root_pages.event_flags.spfn()),
-            page(self.root_pages.event_ring.spfn()),
+            page(pages.messages.spfn()),
+            page(pages.event_flags.spfn()),
+            page(pages.event_ring.spfn()),
         )
     }
 

@@ -11,6 +11,7 @@ pub mod hypercall;
 pub mod insn;
 pub mod intercept;
 pub mod log;
+pub mod lp;
 pub mod mem;
 pub mod partition;
 pub mod run;

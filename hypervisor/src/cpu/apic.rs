@@ -42,6 +42,7 @@ const LVT_NMI: u32 = 4 << 8;
 const LVT_PERIODIC: u32 = 1 << 17;
 const LVT_TSC_DEADLINE: u32 = 2 << 17;
 const ICR_PENDING: u32 = 1 << 12;
+const ICR_ASSERT: u32 = 1 << 14;
 const DIVIDE_BY_1: u32 = 0b1011;
 /// Shortest period of a timer that repeats, in its ticks: a shorter one would keep an emulator busy with itself.
 const SHORTEST_PERIOD: u32 = 10_000;
@@ -49,7 +50,7 @@ const SHORTEST_PERIOD: u32 = 10_000;
 const MEASURE_FRACTION: u64 = 100;
 
 /// How registers are reached.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Access {
     /// Memory, mapped uncached.
     Memory(NonNull<u32>),
@@ -263,26 +264,9 @@ impl LocalApic {
         }
     }
 
-    /// Sends a command to the processor with physical APIC id `target`: `low` are ICR bits 31:0.
-    pub fn command(&mut self, target: u32, low: u32) {
-        match self.access {
-            Access::Memory(_) => {
-                while self.read(ICR_LOW) & ICR_PENDING != 0 {
-                    core::hint::spin_loop();
-                }
-                self.write(ICR_HIGH, target << 24);
-                self.write(ICR_LOW, low);
-            }
-            Access::Msr => {
-                self.msr_writes += 1;
-                // SAFETY: x2APIC mode is on. Unlike memory, an MSR write does not wait for earlier stores.
-                unsafe {
-                    core::arch::asm!("mfence", "lfence", options(nostack, preserves_flags));
-                    Msr::new(MSR_X2APIC + (ICR_LOW >> 4))
-                        .write(u64::from(target) << 32 | u64::from(low));
-                }
-            }
-        }
+    /// How commands are sent, here and on every other processor whose local APIC is on.
+    pub const fn commands(&self) -> CommandPort {
+        CommandPort(self.access)
     }
 
     fn read(&self, register: u32) -> u32 {
@@ -305,6 +289,44 @@ impl LocalApic {
                 // SAFETY: as in `read`.
                 unsafe { Msr::new(MSR_X2APIC + (register >> 4)).write(u64::from(value)) }
             }
+        }
+    }
+}
+
+/// The way to send commands from the local APIC of the processor that uses it: the same on all.
+#[derive(Clone, Copy, Debug)]
+pub struct CommandPort(Access);
+
+// SAFETY: the registers are at the same address for every processor, and each one's are its own.
+unsafe impl Send for CommandPort {}
+// SAFETY: as above; nothing is kept here.
+unsafe impl Sync for CommandPort {}
+
+impl CommandPort {
+    /// Sends `vector` to the processor with physical APIC id `target`, as an edge.
+    pub fn interrupt(self, target: u32, vector: u8) {
+        self.send(target, ICR_ASSERT | u32::from(vector));
+    }
+
+    /// Sends a command to the processor with physical APIC id `target`: `low` are ICR bits 31:0. Interrupts are off, so
+    /// nobody else sends one in between.
+    pub fn send(self, target: u32, low: u32) {
+        match self.0 {
+            // SAFETY: the page of registers is mapped (`LocalApic::enable`); a command has no effect on memory.
+            Access::Memory(base) => unsafe {
+                let register = |offset: u32| base.byte_add(offset as usize);
+                while register(ICR_LOW).read_volatile() & ICR_PENDING != 0 {
+                    core::hint::spin_loop();
+                }
+                register(ICR_HIGH).write_volatile(target << 24);
+                register(ICR_LOW).write_volatile(low);
+            },
+            // SAFETY: x2APIC mode is on. Unlike memory, an MSR write does not wait for earlier stores.
+            Access::Msr => unsafe {
+                core::arch::asm!("mfence", "lfence", options(nostack, preserves_flags));
+                Msr::new(MSR_X2APIC + (ICR_LOW >> 4))
+                    .write(u64::from(target) << 32 | u64::from(low));
+            },
         }
     }
 }

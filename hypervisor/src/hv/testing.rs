@@ -20,8 +20,10 @@ use crate::arch::maps::PermissionMaps;
 use crate::arch::msr::MsrSource;
 use crate::arch::page::HwPages;
 use crate::arch::testing::Vendor;
+use crate::cpu::apic::LocalApic;
 use crate::event_log::EventLog;
 use crate::intercept::{PORT_MAP_PAGES, PortMap};
+use crate::lp::{LogicalProcessor, Mailbox, RootVpPages};
 use crate::mem::addr::{Gpa, Gpfn, PAGE_SIZE, Spa, Spfn};
 use crate::mem::format::{LeafSize, MemoryType, Rights, SecondLevel};
 use crate::mem::frames::{ChildSource, FrameEntry, FrameTable, PartitionSlot, RootSource, Slot};
@@ -391,15 +393,23 @@ fn hypervisor(memory: &TestMemory, vendor: Vendor) -> Hypervisor {
     let (root_ports, root_msrs) = maps(0x11_0000);
     let in_page = "in the direct map";
     let root_pages = RootPages {
-        messages: PageBox::new_in(phys, page(), MessagePage::new()).expect(in_page),
-        event_flags: page(),
-        event_ring: page(),
-        assist: page(),
         hypercall: page(),
         reference_tsc: PageBox::new_in(phys, page(), ReferenceTscPage::new()).expect(in_page),
     };
     let [stats, lp_stats] =
         [(); 2].map(|()| PageBox::new_in(phys, page(), StatsPage::new()).expect(in_page));
+    let lp = LogicalProcessor {
+        mailbox: Mailbox::new(),
+        stats: lp_stats,
+        stats_mapped: false.into(),
+        root: RootVpPages {
+            messages: PageBox::new_in(phys, page(), MessagePage::new()).expect(in_page),
+            event_flags: page(),
+            event_ring: page(),
+            assist: page(),
+        },
+    };
+    let registers = Box::leak(Box::new([0; 1024]));
     let scale = TscScale::new(TSC_HZ).expect("fast enough");
     Hypervisor {
         phys,
@@ -419,9 +429,9 @@ fn hypervisor(memory: &TestMemory, vendor: Vendor) -> Hypervisor {
         physical_bits: PHYSICAL_BITS,
         root_pages,
         stats,
-        lp_stats,
+        lps: Vec::leak(alloc::vec![lp]),
+        commands: LocalApic::for_test(registers).commands(),
         stats_mapped: false.into(),
-        lp_stats_mapped: false.into(),
         signature: 0x0080_0F12,
         next_serial: 2.into(),
         event_log: EventLog::new(),

@@ -77,6 +77,8 @@ pub struct Call<'a> {
     pub done: usize,
     /// A simple call that is not finished: it is executed again.
     pub again: bool,
+    /// Another processor has something that the call needs: it is executed again.
+    pub busy: bool,
 }
 
 impl<'a> Call<'a> {
@@ -98,6 +100,7 @@ impl<'a> Call<'a> {
             written: 0..0,
             done: request.reps.start,
             again: false,
+            busy: false,
         }
     }
 
@@ -254,7 +257,7 @@ impl<'a> Call<'a> {
         }
         match &*self.hv().partitions.vp(who).lock() {
             VpPlace::Absent => Err(HvStatus::INVALID_VP_INDEX),
-            VpPlace::Home(_) | VpPlace::Running(_) => Ok(who),
+            VpPlace::Home(_) | VpPlace::Running { .. } => Ok(who),
         }
     }
 
@@ -262,9 +265,33 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     /// INVALID_VP_INDEX if it does not.
+    ///
+    /// One of which only its own processor knows everything is asked for, and the call is executed again: `f` is not called,
+    /// and whatever the error says, nobody hears it.
     pub fn with_vp<R>(&mut self, who: VpRef, f: impl FnOnce(&mut Vp) -> R) -> Result<R, HvStatus> {
-        self.cpu
-            .with_vp(self.vp, who, f)
-            .ok_or(HvStatus::INVALID_VP_INDEX)
+        if who == self.vp.who {
+            return Ok(f(self.vp));
+        }
+        let hv = self.hv();
+        let mut place = hv.partitions.vp(who).lock();
+        match &mut *place {
+            VpPlace::Absent => return Err(HvStatus::INVALID_VP_INDEX),
+            VpPlace::Home(vp) => {
+                let turns = vp.turns();
+                if turns.processor == self.cpu.index() || vp.hw.is_settled() {
+                    return Ok(f(vp));
+                }
+                drop(place);
+                self.cpu.tell(turns);
+            }
+            VpPlace::Running { on, wanted } => {
+                *wanted = true;
+                let on = *on;
+                drop(place);
+                hv.kick(on);
+            }
+        }
+        self.busy = true;
+        Err(HvStatus::INVALID_VP_STATE)
     }
 }

@@ -203,7 +203,7 @@ fn perform(
     let mut call = Call::new(cpu, vp, request, caller, buffers);
     let result = (entry.handler)(&mut call);
     event_log::trace(&call, entry.code, result);
-    let (done, again) = (call.done, call.again);
+    let (done, again, busy) = (call.done, call.again, call.busy);
     let (written, output) = call.output();
     if let Some(to) = places.output
         && !written.is_empty()
@@ -212,6 +212,7 @@ fn perform(
     }
     let rep = matches!(entry.shape.kind, Kind::Rep { .. });
     match result {
+        _ if busy => End::Again(done),
         Ok(()) if again => End::Again(done),
         Ok(()) if rep && done < request.reps.end => End::Again(done),
         result => {

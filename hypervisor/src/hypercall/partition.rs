@@ -260,10 +260,10 @@ pub fn set_property(call: &mut Call<'_>) -> Result<(), HvStatus> {
         for who in VpRef::all(slot) {
             let found = call.with_vp(who, |vp| {
                 vp.suspend.partition = suspended;
-                vp.queue_slot
+                vp.turns()
             });
             match found {
-                Ok(place) if suspended => call.cpu.queue.block(place, hv.now()),
+                Ok(turns) if suspended => call.cpu.park(turns),
                 Ok(_) => call.cpu.wake(call.vp, who),
                 Err(_) => {}
             }

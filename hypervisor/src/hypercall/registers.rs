@@ -11,8 +11,8 @@ use super::call::List;
 use crate::hv::Hypervisor;
 use crate::partition::registers::{self, SetEffect};
 use crate::partition::table::PartitionGuard;
+use crate::partition::vp::Turns;
 use crate::partition::{PartitionState, Vp, VpRef, register_page};
-use crate::sched::Slot;
 use crate::synic::SynicEffect;
 
 /// Registers that one execution of a call does.
@@ -79,8 +79,8 @@ struct After {
     synic: Option<SynicEffect>,
     /// The VP does not run on.
     suspended: bool,
-    /// Its place in the queue, if it wants to run.
-    wanted: Option<Slot>,
+    /// Where it wants to run, if it does.
+    wanted: Option<Turns>,
 }
 
 /// HvCallSetVpRegisters: in the order of the list, up to the first that is refused. A VP that may run then goes on.
@@ -116,11 +116,11 @@ pub fn set(call: &mut Call<'_>) -> Result<(), HvStatus> {
     }
     if after.suspend {
         if after.suspended {
-            let place = call.with_vp(who, |vp| vp.queue_slot)?;
-            call.cpu.queue.block(place, hv.now());
+            let turns = call.with_vp(who, |vp| vp.turns())?;
+            call.cpu.park(turns);
             call.cpu.reschedule |= live;
         } else {
-            call.cpu.wake_slot(after.wanted);
+            call.cpu.wake_wanted(after.wanted);
         }
     }
     result
@@ -150,7 +150,7 @@ fn set_all(
     }
     after.suspended = vp.is_suspended();
     if !after.suspended {
-        after.wanted = vp.wanted_slot();
+        after.wanted = vp.wanted();
     } else if !vp.is_root() {
         register_page::publish_stored(hv, vp);
     }

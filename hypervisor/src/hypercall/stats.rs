@@ -40,10 +40,12 @@ fn change(call: &mut Call<'_>, mapped: bool) -> Result<Page, HvStatus> {
                 pool: None,
             })
         }
-        HvStatsObjectType::LOGICAL_PROCESSOR if identity.lp_index() == 0 => {
-            own(&hv.lp_stats_mapped, mapped)?;
+        HvStatsObjectType::LOGICAL_PROCESSOR => {
+            let lp = hv.lps.get(identity.lp_index() as usize);
+            let lp = lp.ok_or(HvStatus::INVALID_PARAMETER)?;
+            own(&lp.stats_mapped, mapped)?;
             Ok(Page {
-                frame: hv.lp_stats.spfn(),
+                frame: lp.stats.spfn(),
                 pool: None,
             })
         }

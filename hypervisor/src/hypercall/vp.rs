@@ -11,7 +11,7 @@ use super::stats::unshare;
 use crate::event_log::Event as Trace;
 use crate::log::events::{Event, record};
 use crate::partition::table::VpPlace;
-use crate::partition::vp::VpPages;
+use crate::partition::vp::{Turns, VpPages};
 use crate::partition::{
     MAX_VPS, Partition, PartitionState, Vp, VpRef, cpuid, translate as address,
 };
@@ -61,6 +61,7 @@ pub fn create(call: &mut Call<'_>) -> Result<(), HvStatus> {
             return Err(status);
         }
     };
+    vp.processor = call.cpu.index();
     vp.queue_slot = place;
     vp.suspend.partition = target.suspended;
     vp.hw.set_exception_intercepts(target.intercepts.exceptions);
@@ -86,23 +87,41 @@ pub fn delete(call: &mut Call<'_>) -> Result<(), HvStatus> {
     if !call.with_vp(who, |vp| vp.is_suspended())? {
         return Err(HvStatus::INVALID_VP_STATE);
     }
-    call.cpu.forget_notice(call.vp, who);
     remove_vp(call, &mut child, who);
     Ok(())
 }
 
-/// Ends a VP of a child, if it is there. The root has no notice of it any more.
+/// Ends a VP of a child, if it is there. If another processor has to let it go first, the call is executed again.
 pub(super) fn remove_vp(call: &mut Call<'_>, child: &mut Partition, who: VpRef) {
     let hv = call.hv();
-    let place = core::mem::take(&mut *hv.partitions.vp(who).lock());
-    let mut vp = match place {
+    let here = call.cpu.index();
+    let left = call.with_vp(who, |vp| {
+        let turns = vp.turns();
+        vp.leaving = turns.processor != here && turns.processor != Turns::NOWHERE;
+        (vp.leaving, turns)
+    });
+    match left {
+        Ok((false, turns)) if turns.processor == here => {
+            call.cpu.forget_notice(call.vp, who);
+            call.cpu.forget_vp(turns);
+        }
+        Ok((false, _)) => {}
+        Ok((true, turns)) => {
+            call.cpu.tell(turns);
+            call.busy = true;
+            return;
+        }
+        Err(_) => return,
+    }
+    let mut place = hv.partitions.vp(who).lock();
+    let mut vp = match core::mem::take(&mut *place) {
         VpPlace::Home(vp) => vp,
         other => {
-            *hv.partitions.vp(who).lock() = other;
+            *place = other;
             return;
         }
     };
-    call.cpu.forget_vp(&vp);
+    drop(place);
     let state = &mut *vp;
     for page in [&mut state.register_page, &mut state.intercept_page] {
         if core::mem::take(&mut page.mapped) {

@@ -16,7 +16,7 @@ use crate::mem::frames::PartitionSlot;
 use crate::partition::table::{PartitionGuard, VpPlace};
 use crate::partition::{Vp, VpRef, register_page};
 use crate::run::Cpu;
-use crate::synic::{Link, Message, NoticeLinks, Signal, Sint, Synic, post};
+use crate::synic::{Link, Message, MessagePage, NoticeLinks, Signal, Sint, Synic, post};
 
 /// The links of the notice queue: in the VPs.
 struct Links<'a> {
@@ -33,7 +33,7 @@ impl NoticeLinks for Links<'_> {
         }
         match &*self.hv.partitions.vp(id).lock() {
             VpPlace::Home(vp) => vp.link,
-            VpPlace::Absent | VpPlace::Running(_) => Link::Out,
+            VpPlace::Absent | VpPlace::Running { .. } => Link::Out,
         }
     }
 
@@ -115,10 +115,10 @@ impl Cpu {
             return;
         };
         let describe = |id: VpRef| describe(hv, id);
-        let messages = &*hv.root_pages.messages;
+        let messages = &*self.lp().root.messages;
         // The log's goes first, because a notice does not say that it waits. If it cannot, no notice can.
         let signal = if hv.event_log.pending() {
-            post_log(hv, &synic, !self.notices.is_empty())
+            post_log(hv, messages, &synic, !self.notices.is_empty())
         } else {
             let mut links = Links { hv, hand };
             self.notices.deliver(&mut links, &synic, messages, describe)
@@ -145,7 +145,12 @@ impl Cpu {
 }
 
 /// Tells the root of event log buffers; `followers` says that notices wait.
-fn post_log(hv: &Hypervisor, synic: &Synic, followers: bool) -> Option<Signal> {
+fn post_log(
+    hv: &Hypervisor,
+    slots: &MessagePage,
+    synic: &Synic,
+    followers: bool,
+) -> Option<Signal> {
     let mut signal = None;
     hv.event_log.post_message(hv, |payload, more| {
         let message = Message {
@@ -153,7 +158,6 @@ fn post_log(hv: &Hypervisor, synic: &Synic, followers: bool) -> Option<Signal> {
             sender: 0,
             payload: payload.as_bytes(),
         };
-        let slots = &*hv.root_pages.messages;
         signal = post(synic, slots, Sint::INTERCEPTS, &message, more || followers).ok();
         signal.is_some()
     });

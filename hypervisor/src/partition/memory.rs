@@ -78,8 +78,11 @@ impl Hypervisor {
     pub fn shoot_down(&self, slot: PartitionSlot) {
         let retired = self.frames.lock().detach_retired(slot);
         let shootdown = self.partitions.entry(slot).domain.shoot_down(self.marks);
-        while !shootdown.is_done() {
-            core::hint::spin_loop();
+        if !shootdown.is_done() {
+            shootdown.targets().for_each(|cpu| self.kick(cpu as u32));
+            while !shootdown.is_done() {
+                core::hint::spin_loop();
+            }
         }
         if let Ok(retired) = retired {
             let rest = self.frames.lock().reclaim(retired, usize::MAX);

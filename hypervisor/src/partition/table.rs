@@ -30,8 +30,20 @@ pub enum VpPlace {
     Absent,
     /// At rest.
     Home(PageBox<Vp>),
-    /// In the hands of this processor.
-    Running(u32),
+    /// In the hands of a processor.
+    Running {
+        /// Its index.
+        on: u32,
+        /// Another processor waits for the VP to come home.
+        wanted: bool,
+    },
+}
+
+impl VpPlace {
+    /// In the hands of a processor, where nobody waits for it.
+    pub const fn running(on: u32) -> Self {
+        Self::Running { on, wanted: false }
+    }
 }
 
 /// A partition's place.

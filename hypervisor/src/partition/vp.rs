@@ -56,6 +56,22 @@ impl VpRef {
     }
 }
 
+/// Where a VP has its turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turns {
+    /// The VP.
+    pub who: VpRef,
+    /// Index of its processor.
+    pub processor: u32,
+    /// Its place in that one's queue.
+    pub slot: Slot,
+}
+
+impl Turns {
+    /// No processor: of a VP that is about to end.
+    pub const NOWHERE: u32 = u32::MAX;
+}
+
 /// A page of a VP that the root can map: in use by the hypervisor from the VP's creation to its end.
 #[derive(Debug)]
 pub struct StatePage {
@@ -166,8 +182,14 @@ pub struct Vp {
     pub suspend: Suspend,
     /// HLT was executed, and nothing has woken it.
     pub halted: bool,
-    /// Place in its processor's run queue.
+    /// Index of the processor where it has its turns: of the root's, its own; of a child's, that of its creator.
+    pub processor: u32,
+    /// Place in that processor's run queue.
     pub queue_slot: Slot,
+    /// It is to leave its processor for good.
+    pub leaving: bool,
+    /// Until this TSC value its processor leaves it at home: another one looks at it.
+    pub visited_until: u64,
     /// In the queue of intercept notices.
     pub link: Link<VpRef>,
     /// Register page.
@@ -255,7 +277,7 @@ impl Vp {
             partition_id: partition.id,
             hw,
             apic: new_apic(partition, index),
-            synic: root.then(|| hypervisor.root_synic()),
+            synic: root.then(|| hypervisor.root_synic(index)),
             fpu: Fpu::new(hardware_page(hypervisor, pages.fpu), hypervisor.fpu_format),
             stats: in_page(hypervisor, pages.stats, StatsPage::new()),
             stats_mapped: false,
@@ -264,7 +286,10 @@ impl Vp {
                 ..Suspend::default()
             },
             halted: false,
+            processor: if root { index.into() } else { 0 },
             queue_slot: Slot::ROOT,
+            leaving: false,
+            visited_until: 0,
             link: Link::Out,
             register_page: StatePage::new(pages.registers),
             intercept_page: StatePage::new(pages.intercept),
@@ -332,9 +357,18 @@ impl Vp {
             || self.hw.pending_event().is_some()
     }
 
-    /// Its place in the queue, if it wants a processor.
-    pub fn wanted_slot(&self) -> Option<Slot> {
-        self.is_runnable().then_some(self.queue_slot)
+    /// Where it wants to run, if it does.
+    pub fn wanted(&self) -> Option<Turns> {
+        self.is_runnable().then_some(self.turns())
+    }
+
+    /// Where its turns are.
+    pub const fn turns(&self) -> Turns {
+        Turns {
+            who: self.who,
+            processor: self.processor,
+            slot: self.queue_slot,
+        }
     }
 
     /// Whether the VP wants a processor.

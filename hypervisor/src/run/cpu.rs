@@ -7,10 +7,12 @@ use crate::cpu::local::Local;
 use crate::event_log::Event;
 use crate::hv::Hypervisor;
 use crate::hypercall::Buffers;
+use crate::lp::LogicalProcessor;
 use crate::mem::tlb::{CpuMark, CpuTags};
 use crate::partition::table::{MAX_PARTITIONS, VpPlace};
+use crate::partition::vp::Turns;
 use crate::partition::{MAX_VPS, Vp, VpRef};
-use crate::sched::{RunQueue, Slot};
+use crate::sched::RunQueue;
 use crate::synic::NoticeQueue;
 use crate::time::RefTime;
 
@@ -54,36 +56,69 @@ pub struct Cpu {
     pub(super) idle_time: RefTime,
     /// Somebody else may have to run now.
     pub reschedule: bool,
+    /// Another processor waits for the VP in hand.
+    pub(super) release: bool,
     /// Copies of a hypercall's parameters, while none is under way.
     pub(crate) buffers: Option<&'static mut Buffers>,
 }
 
 impl Cpu {
-    /// Calls `f` with a VP. `None` if there is no such VP.
+    /// Index of the processor.
+    pub const fn index(&self) -> u32 {
+        self.local.index()
+    }
+
+    /// What others see of the processor.
+    pub fn lp(&self) -> &'static LogicalProcessor {
+        let hv: &'static Hypervisor = self.hv;
+        hv.lp(self.index())
+    }
+
+    /// Calls `f` with a VP. `None` if there is no such VP, or if another processor has it in hand.
     ///
-    /// With a single processor a VP that exists is in hand or at home.
+    /// What the processor of a VP alone knows of it ([`crate::arch::VpHw::is_settled`]) others must not ask for: hypercalls
+    /// go by [`crate::hypercall::Call::with_vp`].
     pub fn with_vp<R>(&self, hand: &mut Vp, who: VpRef, f: impl FnOnce(&mut Vp) -> R) -> Option<R> {
         if who == hand.who {
             return Some(f(hand));
         }
         match &mut *self.hv.partitions.vp(who).lock() {
             VpPlace::Home(vp) => Some(f(vp)),
-            VpPlace::Absent | VpPlace::Running(_) => None,
+            VpPlace::Absent | VpPlace::Running { .. } => None,
         }
     }
 
     /// The VP may run now: its turn comes, if it wants to.
     pub fn wake(&mut self, hand: &mut Vp, who: VpRef) {
-        if let Some(slot) = self.with_vp(hand, who, |vp| vp.wanted_slot()) {
-            self.wake_slot(slot);
+        if let Some(wanted) = self.with_vp(hand, who, |vp| vp.wanted()) {
+            self.wake_wanted(wanted);
         }
     }
 
-    /// The VP in this place of the queue runs, if there is one that wants to.
-    pub fn wake_slot(&mut self, wanted: Option<Slot>) {
-        if wanted.is_some_and(|slot| self.queue.wake(slot)) {
-            self.reschedule = true;
+    /// A VP gets its turn where it has them, if it wants to.
+    pub fn wake_wanted(&mut self, wanted: Option<Turns>) {
+        match wanted {
+            Some(turns) if turns.processor == self.index() => {
+                self.reschedule |= self.queue.wake(turns.slot);
+            }
+            Some(turns) => self.tell(turns),
+            None => {}
         }
+    }
+
+    /// A VP must not run now, wherever it has its turns. It is not in hand.
+    pub fn park(&mut self, turns: Turns) {
+        if turns.processor == self.index() {
+            self.queue.block(turns.slot, self.hv.now());
+        } else {
+            self.tell(turns);
+        }
+    }
+
+    /// The VP's processor is to look at it.
+    pub fn tell(&self, turns: Turns) {
+        self.hv.lp(turns.processor).mailbox.look_at(turns.who);
+        self.hv.kick(turns.processor);
     }
 
     /// The VP must not run now.

@@ -27,6 +27,18 @@ impl Cpu {
         unsafe { vp.hw.leave() }
     }
 
+    /// A VP that had its turns here has them elsewhere from now on.
+    pub(super) fn depart(vp: &mut Vp) {
+        // SAFETY: a VP that has its turns here ran here last, if it did; it is not in hand.
+        unsafe { vp.hw.depart() }
+    }
+
+    /// Makes a VP that has its turns here readable for other processors.
+    pub(super) fn settle(vp: &mut Vp) {
+        // SAFETY: a VP that has its turns here ran here last, if it did.
+        unsafe { vp.hw.settle() }
+    }
+
     /// Puts the floating point state of `to` into the processor in place of that of `from`.
     pub(super) fn switch_fpu(&mut self, from: Option<&mut Vp>, to: &Vp) {
         let from = from.map(|vp| &mut vp.fpu);

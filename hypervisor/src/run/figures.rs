@@ -14,7 +14,7 @@ impl Cpu {
     /// Brings the processor's page up to date.
     pub fn show_processor(&self, now: RefTime) {
         let counted = self.processor.counters();
-        let page = &self.hv.lp_stats;
+        let page = &self.lp().stats;
         for (index, value) in [
             (lp::GLOBAL_TIME, now.units()),
             (

@@ -7,7 +7,8 @@ use crate::apic::{Delivery, Effect, InterruptMessage, Trigger, lowest_priority};
 use crate::arch::section::AFTER_WINDOW;
 use crate::cpu::{self, VECTOR_TIMER, VECTOR_WAKE};
 use crate::log::events::{Event, record};
-use crate::partition::table::MAX_VPS;
+use crate::partition::table::{MAX_VPS, VpPlace};
+use crate::partition::vp::Turns;
 use crate::partition::{Vp, VpRef};
 use crate::time::RefTime;
 
@@ -77,17 +78,19 @@ impl Cpu {
 
     /// Deals with what arrived.
     pub(super) fn serve(&mut self, hand: &mut Vp, arrived: Arrived) {
+        let mut mail = false;
         for vector in arrived.drain() {
             match vector {
                 VECTOR_TIMER => {
                     self.apic.eoi();
                     self.apic.timer_fired();
                     self.armed = u64::MAX;
-                    self.hv.lp_stats.count(lp::TIMER_INTERRUPTS);
+                    self.lp().stats.count(lp::TIMER_INTERRUPTS);
                 }
                 VECTOR_WAKE => {
                     self.apic.eoi();
-                    self.hv.lp_stats.count(lp::INTER_PROCESSOR_INTERRUPTS);
+                    mail = true;
+                    self.lp().stats.count(lp::INTER_PROCESSOR_INTERRUPTS);
                 }
                 vector if OWN.contains(&vector) => {
                     self.apic.eoi();
@@ -99,6 +102,9 @@ impl Cpu {
         if self.local.take_nmi() {
             record(self.hv.now().units(), Event::MachineNmi);
             self.deliver(hand, self.root_vp(), Delivery::Nmi);
+        }
+        if mail {
+            self.read_mail(hand);
         }
         let now = self.hv.now();
         self.show_run_time(hand, now);
@@ -125,7 +131,7 @@ impl Cpu {
 
     /// A device's interrupt is the root's. An edge one is ended here, a level one when the root ends it.
     fn device_interrupt(&mut self, hand: &mut Vp, vector: u8) {
-        self.hv.lp_stats.count(lp::HARDWARE_INTERRUPTS);
+        self.lp().stats.count(lp::HARDWARE_INTERRUPTS);
         let level = self.apic.is_level(vector);
         let trigger = if level { Trigger::Level } else { Trigger::Edge };
         let taken = self.deliver(hand, self.root_vp(), Delivery::Fixed { vector, trigger });
@@ -137,17 +143,31 @@ impl Cpu {
     /// Gives a VP's APIC what arrives for it, and lets the VP run if that ends its waiting. False if the APIC did not
     /// take it, or had it already.
     pub fn deliver(&mut self, hand: &mut Vp, to: VpRef, delivery: Delivery) -> bool {
-        let taken = self.with_vp(hand, to, |vp| {
+        let accept = |vp: &mut Vp| {
             let new = vp.apic.accept(delivery);
             if new {
                 vp.stats.count(counter::SYNTHETIC_INTERRUPTS);
             }
-            new.then(|| vp.wanted_slot())
-        });
-        let Some(wanted) = taken.flatten() else {
+            new.then(|| vp.wanted())
+        };
+        let taken = if to == hand.who {
+            accept(hand)
+        } else {
+            match &mut *self.hv.partitions.vp(to).lock() {
+                VpPlace::Home(vp) => accept(vp),
+                VpPlace::Running { on, .. } => {
+                    // Under the lock of the place: see there.
+                    self.hv.lp(*on).mailbox.deliver(delivery);
+                    self.hv.kick(*on);
+                    return true;
+                }
+                VpPlace::Absent => None,
+            }
+        };
+        let Some(wanted) = taken else {
             return false;
         };
-        self.wake_slot(wanted);
+        self.wake_wanted(wanted);
         true
     }
 
@@ -166,27 +186,17 @@ impl Cpu {
                 && usize::from(index) < MAX_VPS
             {
                 let to = VpRef { slot, index };
-                let matches = self.with_vp(hand, to, |vp| {
-                    vp.apic.matches(message.destination, sender == Some(to))
-                });
-                if matches == Some(true) {
+                if self.apic_matches(hand, to, sender, &message).is_some() {
                     self.deliver(hand, to, message.delivery);
                 }
             }
             return;
         }
-        let priority = |cpu: &Self, hand: &mut Vp, to: VpRef| {
-            cpu.with_vp(hand, to, |vp| {
-                vp.apic
-                    .matches(message.destination, sender == Some(to))
-                    .then(|| vp.apic.arbitration_priority())
-            })
-            .flatten()
-        };
         if message.lowest_priority {
             let mut candidates = [None; MAX_VPS];
             for (to, place) in VpRef::all(slot).zip(&mut candidates) {
-                *place = priority(self, hand, to).flatten().map(|found| (to, found));
+                let found = self.apic_matches(hand, to, sender, &message);
+                *place = found.flatten().map(|found| (to, found));
             }
             if let Some(to) = lowest_priority(candidates.into_iter().flatten()) {
                 self.deliver(hand, to, message.delivery);
@@ -194,9 +204,37 @@ impl Cpu {
             return;
         }
         for to in VpRef::all(slot) {
-            if priority(self, hand, to).is_some() {
+            if self.apic_matches(hand, to, sender, &message).is_some() {
                 self.deliver(hand, to, message.delivery);
             }
+        }
+    }
+
+    /// The arbitration priority of a VP's APIC (`None` if it takes part in none), if a message is for it. One that another
+    /// processor has in hand counts as busy: it is known by its id only.
+    fn apic_matches(
+        &self,
+        hand: &mut Vp,
+        to: VpRef,
+        sender: Option<VpRef>,
+        message: &InterruptMessage,
+    ) -> Option<Option<u8>> {
+        let is_sender = sender == Some(to);
+        let ask = |vp: &Vp| {
+            vp.apic
+                .matches(message.destination, is_sender)
+                .then(|| vp.apic.arbitration_priority())
+        };
+        if to == hand.who {
+            return ask(hand);
+        }
+        match &*self.hv.partitions.vp(to).lock() {
+            VpPlace::Home(vp) => ask(vp),
+            VpPlace::Running { .. } => {
+                let included = message.destination.includes(to.index.into(), is_sender);
+                included.then_some(Some(u8::MAX))
+            }
+            VpPlace::Absent => None,
         }
     }
 
@@ -237,11 +275,17 @@ impl Cpu {
 
     /// The APIC timer of a VP, by name, has been set anew.
     pub fn set_timer_of(&mut self, hand: &mut Vp, who: VpRef) {
-        let deadline = self.with_vp(hand, who, |vp| vp.apic.next_deadline());
-        self.set_deadline(who, deadline.flatten());
+        let found = self.with_vp(hand, who, |vp| (vp.turns(), vp.apic.next_deadline()));
+        match found {
+            Some((turns, deadline)) if turns.processor == self.index() => {
+                self.set_deadline(who, deadline);
+            }
+            Some((turns, _)) => self.tell(turns),
+            None => self.set_deadline(who, None),
+        }
     }
 
-    fn set_deadline(&mut self, who: VpRef, deadline: Option<RefTime>) {
+    pub(super) fn set_deadline(&mut self, who: VpRef, deadline: Option<RefTime>) {
         // The heap and the physical timer count in TSC ticks.
         let deadline = deadline.map(|at| self.hv.clock.tsc_at(at));
         self.timers.set(who.key(), deadline);
@@ -249,9 +293,9 @@ impl Cpu {
     }
 
     /// A VP ends: its place in the queue and its timer go.
-    pub fn forget_vp(&mut self, vp: &Vp) {
-        self.queue.remove(vp.queue_slot, self.hv.now());
-        self.timers.set(vp.who.key(), None);
+    pub fn forget_vp(&mut self, turns: Turns) {
+        self.queue.remove(turns.slot, self.hv.now());
+        self.timers.set(turns.who.key(), None);
     }
 
     /// Brings all timers that are due to `now`.
@@ -265,7 +309,7 @@ impl Cpu {
                 // A deadline is rounded to a tick of the TSC; the timer goes by reference time.
                 let at = vp.apic.next_deadline().map_or(now, |due| due.max(now));
                 vp.apic.tick(at);
-                (vp.apic.next_deadline(), vp.wanted_slot())
+                (vp.apic.next_deadline(), vp.wanted())
             });
             let Some((next, wanted)) = ticked else {
                 self.timers.set(key, None);
@@ -276,7 +320,7 @@ impl Cpu {
             let soonest = tsc.saturating_add(self.hv.tsc_hz / MAX_TIMER_RATE);
             let next = next.map(|next| self.hv.clock.tsc_at(next).max(soonest));
             self.timers.set(key, next);
-            self.wake_slot(wanted);
+            self.wake_wanted(wanted);
         }
     }
 

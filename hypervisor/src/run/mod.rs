@@ -13,6 +13,7 @@
 //! | `msr` | RDMSR and WRMSR |
 //! | `fault` | second-level translation faults |
 //! | `pae` | page directory pointers of VPs whose control registers were set from outside |
+//! | `mail` | what other processors want |
 //! | `figures` | counters that are shown later than they are counted |
 //! | `trace` | exits as entries of the event log |
 
@@ -25,8 +26,10 @@ mod fault;
 mod figures;
 pub mod instruction;
 pub mod interrupts;
+mod mail;
 pub mod msr;
 mod pae;
+mod processors;
 mod start;
 #[cfg(any(test, feature = "test-support"))]
 pub mod testing;

@@ -284,7 +284,7 @@ impl Cpu {
                 return vp.apic.write_synthetic(msr, value).map(After::Apic);
             }
             HV_X64_MSR_VP_ASSIST_PAGE if vp.is_root() => {
-                let frame = self.hv.root_pages.assist.spfn();
+                let frame = self.lp().root.assist.spfn();
                 vp.assist_page = frame.address().0 | value & 1;
             }
             HV_X64_MSR_VP_ASSIST_PAGE => vp.assist_page = value,

@@ -1,30 +1,23 @@
 //! From the machine that the boot code describes to the root's first instruction.
 
-use core::mem::MaybeUninit;
-
+use arrayvec::ArrayVec;
 use boot_archive::start_info::{self, MemoryMapEntry, Module, kind};
 use spin::Mutex;
 use tlfs::stats::hypervisor as counter;
 use tlfs::{HvPartitionCreationFlags, HvPartitionPrivilegeMask as P};
 
 use super::Cpu;
-use super::timers::TimerHeap;
+use super::processors::{CpuParts, MAX_PROCESSORS, logical_processors, start_others};
 use crate::arch::cpuid::{CpuidSource, GIB_PAGES, ThisProcessor};
-use crate::arch::fpu::FpuUnit;
 use crate::arch::maps::PermissionMaps;
 use crate::arch::msr::ThisProcessorMsrs;
-use crate::arch::page::HwPages;
 use crate::arch::state::{Segment, SegmentName, cr0, rflags};
-use crate::arch::{Capabilities, Processor, VcpuKind};
+use crate::arch::{Capabilities, VcpuKind};
 use crate::boot::Machine;
 use crate::boot::memory::MemoryKind;
 use crate::boot::pool::Pool;
-use crate::boot::secondary::{self, Arrival};
-use crate::cpu::apic::LocalApic as PhysicalApic;
-use crate::cpu::local::Local;
 use crate::event_log::EventLog;
 use crate::hv::{Hypervisor, ROOT_ID, RootPages};
-use crate::hypercall::Buffers;
 use crate::mem::addr::{PAGE_SIZE, Spa, Spfn};
 use crate::mem::format::{LeafSize, Rights};
 use crate::mem::frames::{FrameEntry, FrameTable, PartitionSlot, RootSource, Slot};
@@ -32,14 +25,12 @@ use crate::mem::mtrr::Mtrrs;
 use crate::mem::page_box::{Frame, PageBox};
 use crate::mem::phys::PhysMap;
 use crate::mem::table::SecondLevelTable;
-use crate::mem::tlb::{CpuMark, CpuTags};
+use crate::mem::tlb::CpuMark;
 use crate::partition::overlay::hypercall_code;
-use crate::partition::table::{MAX_PARTITIONS, MAX_VPS, PartitionTable, VpPlace};
+use crate::partition::table::{MAX_PARTITIONS, PartitionTable, VpPlace};
 use crate::partition::vp::VpPages;
-use crate::partition::{Partition, PartitionState, Vp, VpRef};
-use crate::sched::RunQueue;
+use crate::partition::{Partition, PartitionState, Vp};
 use crate::stats::StatsPage;
-use crate::synic::{MessagePage, NoticeQueue};
 use crate::time::{RefTime, ReferenceClock, ReferenceTscPage, TscScale};
 
 /// The root's privileges (root sheet F.1): what a root needs, without what is not offered.
@@ -62,9 +53,6 @@ pub const ROOT_PRIVILEGES: P = P::from_bits_retain(
 
 /// The root's address space: what one table of 1 GiB leaves translates.
 const ROOT_SPACE: u64 = 512 << 30;
-
-/// Most processors that are started: the root has a VP for each.
-const MAX_PROCESSORS: usize = MAX_VPS;
 
 static PARTITIONS: PartitionTable = PartitionTable::new();
 
@@ -92,7 +80,9 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
     let frames = end.0 / PAGE_SIZE;
     let entries = pool.array(frames as usize, |_| FrameEntry::default())?;
     let slots = pool.array(MAX_PARTITIONS, |_| Slot::default())?;
-    let marks = pool.array(MAX_PROCESSORS, |_| CpuMark::new())?;
+    let processors = machine.processors.as_slice().len().clamp(1, MAX_PROCESSORS);
+    let marks = pool.array(processors, |_| CpuMark::new())?;
+    let lps = logical_processors(phys, pool, processors)?;
     let scale = TscScale::new(machine.tsc_hz)?;
     let clock = ReferenceClock::new(scale, crate::cpu::tsc(), RefTime::ZERO);
     let physical_bits = physical_bits();
@@ -123,9 +113,9 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
         physical_bits,
         root_pages: root_pages(phys, pool, &clock, &machine.capabilities)?,
         stats: boxed(phys, pool, StatsPage::new())?,
-        lp_stats: boxed(phys, pool, StatsPage::new())?,
+        lps,
+        commands: machine.apic.as_ref()?.commands(),
         stats_mapped: false.into(),
-        lp_stats_mapped: false.into(),
         signature: ThisProcessor.cpuid(1, 0).eax,
         next_serial: core::sync::atomic::AtomicU64::new(2),
         event_log: EventLog::new(),
@@ -134,20 +124,12 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
     let parts = CpuParts::take(hv, &mut machine.pool, machine.local.index())?;
     // SAFETY: ring 0 on the processor that booted, whose tables are installed; the boot code has probed it.
     let cpu = unsafe { parts.make(machine.local, machine.apic.take()?)? };
-    start_others(hv, machine, &mut cpu.apic);
-    own_frames(hv, machine);
-    root_partition(hv, machine)?;
+    let running = start_others(hv, machine);
+    own_frames(hv, machine, running);
+    root_partition(hv, machine, running)?;
+    // They wait for the root's VPs.
+    (1..running).for_each(|processor| hv.kick(processor));
     Some(cpu)
-}
-
-fn start_others(hv: &'static Hypervisor, machine: &mut Machine, apic: &mut PhysicalApic) {
-    let parts = |machine: &mut Machine, index| CpuParts::take(hv, &mut machine.pool, index);
-    // SAFETY: ring 0 on the processor that booted, with interrupts off, on our own tables; the root, whose the low memory
-    // will be, does not run yet.
-    let running = unsafe { secondary::start_all(machine, apic, MAX_PROCESSORS, parts, rest) };
-    if running > 1 {
-        ::log::info!("{running} processors run");
-    }
 }
 
 fn physical_bits() -> u8 {
@@ -167,12 +149,12 @@ fn maps(pool: &mut Pool, capabilities: Capabilities, root: bool) -> Option<Permi
     }
 }
 
-fn boxed<T>(phys: PhysMap, pool: &mut Pool, value: T) -> Option<PageBox<T>> {
+pub(super) fn boxed<T>(phys: PhysMap, pool: &mut Pool, value: T) -> Option<PageBox<T>> {
     let frame = pool.frame()?;
     PageBox::new_in(phys, frame, value).ok()
 }
 
-fn zeroed(phys: PhysMap, pool: &mut Pool) -> Option<Frame> {
+pub(super) fn zeroed(phys: PhysMap, pool: &mut Pool) -> Option<Frame> {
     let frame = pool.frame()?;
     phys.zero_page(frame.spfn()).ok()?;
     Some(frame)
@@ -190,95 +172,13 @@ fn root_pages(
     let reference_tsc = boxed(phys, pool, ReferenceTscPage::new())?;
     reference_tsc.publish(clock);
     Some(RootPages {
-        messages: boxed(phys, pool, MessagePage::new())?,
-        event_flags: zeroed(phys, pool)?,
-        event_ring: zeroed(phys, pool)?,
-        assist: zeroed(phys, pool)?,
         hypercall,
         reference_tsc,
     })
 }
 
-/// Memory for what a processor has, taken from the pool before it starts.
-struct CpuParts {
-    hv: &'static Hypervisor,
-    pages: [HwPages; Processor::PAGES],
-    buffers: &'static mut Buffers,
-    mark: &'static CpuMark,
-    place: &'static mut MaybeUninit<Cpu>,
-}
-
-impl CpuParts {
-    fn take(hv: &'static Hypervisor, pool: &mut Pool, index: u32) -> Option<Self> {
-        Some(Self {
-            hv,
-            pages: [pool.hw_pages(1)?, pool.hw_pages(1)?],
-            buffers: pool.place(Buffers::new())?,
-            mark: hv.marks.get(index as usize)?,
-            place: pool.place(MaybeUninit::uninit())?,
-        })
-    }
-
-    /// Turns virtualization and floating point on for the processor that this runs on.
-    ///
-    /// # Safety
-    /// Ring 0 on the processor of `local` and `apic`, which the boot code has probed and whose tables are installed; what is
-    /// made stays on it.
-    #[expect(
-        clippy::mut_from_ref,
-        reason = "what is returned lies in `place`, and only names `local`"
-    )]
-    unsafe fn make(self, local: &'static Local, apic: PhysicalApic) -> Option<&'static mut Cpu> {
-        let (hv, index) = (self.hv, local.index());
-        // SAFETY: the caller's obligations are the same.
-        let (processor, fpu) = unsafe {
-            (
-                Processor::enable(index, self.pages, &hv.capabilities),
-                FpuUnit::enable(hv.fpu_format),
-            )
-        };
-        let root = VpRef {
-            slot: PartitionSlot::ROOT,
-            index: index as u16,
-        };
-        Some(self.place.write(Cpu {
-            hv,
-            local,
-            apic,
-            processor,
-            fpu,
-            tags: CpuTags::new(
-                index,
-                hv.capabilities.tag_kind(),
-                hv.capabilities.tlb_tags(),
-            )?,
-            mark: self.mark,
-            queue: RunQueue::new(root),
-            timers: TimerHeap::new(),
-            notices: NoticeQueue::new(),
-            slice_end: RefTime::MAX,
-            armed: u64::MAX,
-            idle_time: RefTime::ZERO,
-            reschedule: false,
-            buffers: Some(self.buffers),
-        }))
-    }
-}
-
-/// Where the other processors go. They have no VPs yet.
-fn rest(arrival: Arrival<CpuParts>, ready: &dyn Fn()) -> ! {
-    let Arrival { local, apic, parts } = arrival;
-    // SAFETY: the arrival is this processor's, set up as the one that booted is.
-    let cpu = unsafe { parts.make(local, apic) };
-    let Some(cpu) = cpu else {
-        panic!("a processor without TLB tags, unlike the one that booted");
-    };
-    ready();
-    cpu.rest()
-}
-
 /// Tells the frame table who owns what. What is left of the pool becomes the reserve for the root's tables.
-fn own_frames(hv: &Hypervisor, machine: &Machine) {
+fn own_frames(hv: &Hypervisor, machine: &Machine, processors: u32) {
     let mut frames = hv.frames.lock();
     for range in machine.memory.ranges() {
         if range.kind == MemoryKind::Ram {
@@ -292,12 +192,13 @@ fn own_frames(hv: &Hypervisor, machine: &Machine) {
     let done = frames.mark_hypervisor(start.page(), pages);
     assert_eq!(done, Ok(()), "the block is in the machine's memory");
     hv.stats.set(counter::TOTAL_PAGES, pages);
-    hv.stats.set(counter::LOGICAL_PROCESSORS, 1);
+    hv.stats.set(counter::LOGICAL_PROCESSORS, processors.into());
     hv.stats.set(counter::PARTITIONS, 1);
-    hv.stats.set(counter::VIRTUAL_PROCESSORS, 1);
+    hv.stats.set(counter::VIRTUAL_PROCESSORS, processors.into());
 }
 
-fn root_partition(hv: &'static Hypervisor, machine: &mut Machine) -> Option<()> {
+/// The root, with a VP for each of `processors`; all but the first wait for a startup IPI.
+fn root_partition(hv: &'static Hypervisor, machine: &mut Machine, processors: u32) -> Option<()> {
     let phys = machine.phys;
     let pool = &mut machine.pool;
     let stats = boxed(phys, pool, StatsPage::new())?;
@@ -305,18 +206,14 @@ fn root_partition(hv: &'static Hypervisor, machine: &mut Machine) -> Option<()> 
     let mut root = Partition::new(ROOT_ID, PartitionSlot::ROOT, flags, stats, RefTime::ZERO);
     root.state = PartitionState::Active;
     root.privileges = ROOT_PRIVILEGES;
-    root.vp_count = 1;
+    root.vp_count = processors;
     root.msrs.hypercall = hv.root_pages.hypercall.spfn().address().0;
     root.msrs.reference_tsc = hv.root_pages.reference_tsc.spfn().address().0;
     let mut root = boxed(phys, pool, root)?;
-    let pages = VpPages {
-        control: zeroed(phys, pool)?,
-        fpu: zeroed(phys, pool)?,
-        registers: zeroed(phys, pool)?,
-        intercept: zeroed(phys, pool)?,
-        stats: zeroed(phys, pool)?,
-        object: zeroed(phys, pool)?,
-    };
+    let mut pages = ArrayVec::<VpPages, MAX_PROCESSORS>::new();
+    for _ in 0..processors {
+        pages.push(vp_pages(phys, pool)?);
+    }
     // The rest is for the root's tables.
     let (first, left) = pool.left();
     let taken = hv.frames.lock().add_reserve(first, left);
@@ -326,12 +223,30 @@ fn root_partition(hv: &'static Hypervisor, machine: &mut Machine) -> Option<()> 
         "what is left of the block is the hypervisor's"
     );
     root.memory = Some(root_memory(hv, machine)?);
-    let mut vp = Vp::new(hv, &root, 0, pages).ok()?;
-    // A read names the page before it is enabled (root sheet F.3).
-    vp.assist_page = hv.root_pages.assist.spfn().address().0;
-    PARTITIONS.entry(PartitionSlot::ROOT).put(root);
-    *PARTITIONS.entry(PartitionSlot::ROOT).vps.first()?.lock() = VpPlace::Home(vp);
+    let mut vps = ArrayVec::<_, MAX_PROCESSORS>::new();
+    for (index, pages) in (0..).zip(pages) {
+        let mut vp = Vp::new(hv, &root, index, pages).ok()?;
+        // A read names the page before it is enabled (root sheet F.3).
+        vp.assist_page = hv.lp(index.into()).root.assist.spfn().address().0;
+        vps.push(vp);
+    }
+    let entry = PARTITIONS.entry(PartitionSlot::ROOT);
+    entry.put(root);
+    for (place, vp) in entry.vps.iter().zip(vps) {
+        *place.lock() = VpPlace::Home(vp);
+    }
     Some(())
+}
+
+fn vp_pages(phys: PhysMap, pool: &mut Pool) -> Option<VpPages> {
+    Some(VpPages {
+        control: zeroed(phys, pool)?,
+        fpu: zeroed(phys, pool)?,
+        registers: zeroed(phys, pool)?,
+        intercept: zeroed(phys, pool)?,
+        stats: zeroed(phys, pool)?,
+        object: zeroed(phys, pool)?,
+    })
 }
 
 /// The root's second-level translations: everything at its own address, but for the hypervisor's block and the local APIC.
@@ -367,15 +282,21 @@ fn root_memory(hv: &Hypervisor, machine: &Machine) -> Option<SecondLevelTable> {
         from = end;
     }
     map(from, Spa(ROOT_SPACE.min(1 << bits)), Rights::RWX).ok()?;
+    let of_vps = hv.lps.iter().flat_map(|lp| {
+        let pages = &lp.root;
+        [
+            (pages.messages.spfn(), Rights::RW),
+            (pages.event_flags.spfn(), Rights::RW),
+            (pages.event_ring.spfn(), Rights::RW),
+            (pages.assist.spfn(), Rights::RW),
+        ]
+    });
     let pages = &hv.root_pages;
-    for (frame, rights) in [
-        (pages.messages.spfn(), Rights::RW),
-        (pages.event_flags.spfn(), Rights::RW),
-        (pages.event_ring.spfn(), Rights::RW),
-        (pages.assist.spfn(), Rights::RW),
+    let of_all = [
         (pages.hypercall.spfn(), Rights::RX),
         (pages.reference_tsc.spfn(), Rights::READ),
-    ] {
+    ];
+    for (frame, rights) in of_vps.chain(of_all) {
         let start = frame.address();
         map(start, Spa(start.0 + PAGE_SIZE), rights).ok()?;
     }
@@ -415,7 +336,7 @@ fn start_root(hv: &Hypervisor, machine: &Machine) -> Result<PageBox<Vp>, &'stati
     let text = buffer.get(..used).unwrap_or(&[]);
     hv.phys.copy_to(info, text).map_err(|_| outside)?;
     let mut slot = PARTITIONS.entry(PartitionSlot::ROOT).vps[0].lock();
-    let VpPlace::Home(mut vp) = core::mem::replace(&mut *slot, VpPlace::Running(0)) else {
+    let VpPlace::Home(mut vp) = core::mem::replace(&mut *slot, VpPlace::running(0)) else {
         return Err("the root partition has no processor");
     };
     enter_by_pvh(&mut vp, place.0, info.0);

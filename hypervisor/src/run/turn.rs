@@ -6,6 +6,7 @@ use tlfs::stats::{logical_processor as lp, vp as counter};
 use super::Cpu;
 use super::trace::Traced;
 use crate::arch::{Backend, with_backend};
+use crate::cpu;
 use crate::mem::page_box::PageBox;
 use crate::partition::table::VpPlace;
 use crate::partition::{Vp, VpRef};
@@ -19,6 +20,17 @@ impl Cpu {
         loop {
             hand = self.choose(hand);
             self.turn(&mut hand);
+        }
+    }
+
+    /// Waits to be kicked until there is a root VP for this processor, and runs VPs for ever.
+    pub(super) fn join(&mut self) -> ! {
+        loop {
+            let arrived = self.halt();
+            arrived.drain().for_each(|_| self.apic.eoi());
+            if let Some(first) = self.take(self.root_vp()) {
+                self.run(first);
+            }
         }
     }
 
@@ -67,6 +79,9 @@ impl Cpu {
     /// The VP whose turn it is, in hand. Idles until there is one.
     fn choose(&mut self, mut hand: PageBox<Vp>) -> PageBox<Vp> {
         loop {
+            if self.release {
+                hand = self.receive_visitor(hand);
+            }
             let now = self.hv.now();
             let Some(turn) = self.queue.pick(now) else {
                 self.slice_end = RefTime::MAX;
@@ -81,7 +96,10 @@ impl Cpu {
             match self.take(turn.vp) {
                 Some(next) => {
                     self.show_run_time(&hand, now);
-                    return self.switch(hand, next);
+                    hand = self.switch(hand, next);
+                    if !self.queue.should_preempt(now) {
+                        return hand;
+                    }
                 }
                 // It went away with its place in the queue: nobody takes one without the other.
                 None => self.queue.block(turn.slot, now),
@@ -92,9 +110,17 @@ impl Cpu {
     /// Takes a VP out of its place.
     pub(super) fn take(&self, who: VpRef) -> Option<PageBox<Vp>> {
         let mut place = self.hv.partitions.vp(who).lock();
+        while let VpPlace::Home(vp) = &*place
+            && cpu::tsc() < vp.visited_until
+        {
+            // Another processor looks at it: see `mail`.
+            drop(place);
+            core::hint::spin_loop();
+            place = self.hv.partitions.vp(who).lock();
+        }
         match core::mem::take(&mut *place) {
             VpPlace::Home(vp) => {
-                *place = VpPlace::Running(self.local.index());
+                *place = VpPlace::running(self.index());
                 Some(vp)
             }
             other => {
@@ -107,25 +133,25 @@ impl Cpu {
     pub(super) fn switch(&mut self, mut from: PageBox<Vp>, to: PageBox<Vp>) -> PageBox<Vp> {
         self.switch_fpu(Some(&mut from), &to);
         Self::leave(&mut from);
-        self.hv.lp_stats.count(lp::CONTEXT_SWITCHES);
+        self.lp().stats.count(lp::CONTEXT_SWITCHES);
         to.stats.count(counter::LOGICAL_PROCESSOR_DISPATCHES);
         let who = from.who;
-        *self.hv.partitions.vp(who).lock() = VpPlace::Home(from);
+        let taken = {
+            let mut place = self.hv.partitions.vp(who).lock();
+            let taken = self.lp().mailbox.take_deliveries(&mut from.apic);
+            from.stats.add(counter::SYNTHETIC_INTERRUPTS, taken);
+            let wanted = from.wanted().filter(|_| taken != 0);
+            *place = VpPlace::Home(from);
+            wanted
+        };
+        self.wake_wanted(taken);
         to
-    }
-
-    /// Halts for ever: there is nobody to run here. What arrives is for nobody.
-    pub(super) fn rest(&mut self) -> ! {
-        loop {
-            let arrived = self.halt();
-            arrived.drain().for_each(|_| self.apic.eoi());
-        }
     }
 
     /// Nobody wants to run: halts until an interrupt comes.
     fn idle(&mut self, hand: &mut Vp) {
         self.arm_timer();
-        self.hv.lp_stats.count(lp::PROCESSOR_HALTS);
+        self.lp().stats.count(lp::PROCESSOR_HALTS);
         let since = self.hv.now();
         self.show_run_time(hand, since);
         let arrived = self.halt();

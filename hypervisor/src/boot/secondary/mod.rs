@@ -16,7 +16,7 @@ use super::stacks;
 use crate::arch::cpuid::ThisProcessor;
 use crate::arch::fpu::FpuFormat;
 use crate::arch::{Capabilities, probe_here};
-use crate::cpu::apic::{LocalApic, Mode};
+use crate::cpu::apic::{CommandPort, LocalApic, Mode};
 use crate::cpu::features;
 use crate::cpu::local::Local;
 use crate::cpu::tables::ExceptionStacks;
@@ -72,10 +72,10 @@ struct Seed<P: 'static> {
 /// for. Returns how many run, this one included.
 ///
 /// # Safety
-/// Ring 0 on the processor that booted, which `apic` is of, interrupts off, on our own tables; no low memory is in use.
+/// Ring 0 on the processor that booted, whose local APIC `apic` is of and on, interrupts off, on our own tables; no low memory is in use.
 pub unsafe fn start_all<P: 'static>(
     machine: &mut Machine,
-    apic: &mut LocalApic,
+    apic: CommandPort,
     most: usize,
     mut parts: impl FnMut(&mut Machine, u32) -> Option<P>,
     go_on: fn(Arrival<P>, &dyn Fn()) -> !,
@@ -118,7 +118,7 @@ pub unsafe fn start_all<P: 'static>(
             ),
             _ if trampoline.withdraw() => {
                 // Should it come late after all, it waits again to be told.
-                apic.command(processor.apic_id, INIT);
+                apic.send(processor.apic_id, INIT);
                 log::warn!(
                     "the processor with APIC id {} does not start",
                     processor.apic_id
@@ -163,17 +163,11 @@ fn seed<P: 'static>(
 }
 
 /// INIT, and up to two startup messages; then waits for what comes of it.
-fn wake(
-    apic: &mut LocalApic,
-    apic_id: u32,
-    trampoline: &Trampoline,
-    tsc_hz: u64,
-    state: &AtomicU32,
-) {
-    apic.command(apic_id, INIT);
+fn wake(apic: CommandPort, apic_id: u32, trampoline: &Trampoline, tsc_hz: u64, state: &AtomicU32) {
+    apic.send(apic_id, INIT);
     wait(tsc_hz / AFTER_INIT, || false);
     for _ in 0..2 {
-        apic.command(apic_id, STARTUP | u32::from(trampoline.vector()));
+        apic.send(apic_id, STARTUP | u32::from(trampoline.vector()));
         if wait(tsc_hz / AFTER_STARTUP, || trampoline.is_taken()) {
             break;
         }

@@ -52,7 +52,7 @@ fn stop(bench: &mut Bench, id: HvPartitionId, index: u16) {
 
 /// What is in the slot of SINT0: whose VP, and whether there is more. The slot is empty afterwards, and EOM is written.
 fn taken(bench: &mut Bench) -> Option<(HvPartitionId, u32, bool)> {
-    let slot = bench.hv.root_pages.messages.spfn().address();
+    let slot = bench.hv.lp(0).root.messages.spfn().address();
     let message: HvMessage = bench.read_machine(slot);
     if message.header.message_type == HvMessageType::NONE {
         return None;

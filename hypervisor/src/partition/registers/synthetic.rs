@@ -75,7 +75,8 @@ pub(super) fn set(target: Target<'_>, name: Name, value: HvRegisterValue) -> Don
         Name::TPR => set_tpr(target, value),
         Name::VP_ASSIST_PAGE => {
             target.vp.assist_page = if target.vp.is_root() {
-                let page = target.hv.root_pages.assist.spfn();
+                let index = target.vp.who.index.into();
+                let page = target.hv.lp(index).root.assist.spfn();
                 provided(page.0, value)
             } else {
                 value

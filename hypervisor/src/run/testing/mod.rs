@@ -362,6 +362,7 @@ fn new_cpu(hv: &'static Hypervisor) -> Cpu {
         armed: u64::MAX,
         idle_time: RefTime::ZERO,
         reschedule: false,
+        release: false,
         buffers: Some(Box::leak(Box::new(Buffers::new()))),
     }
 }

@@ -1,0 +1,36 @@
+//! What there is once for each logical processor, and that others reach: counters, the pages of its root VP, its mailbox.
+
+mod mailbox;
+
+use core::sync::atomic::AtomicBool;
+
+pub use mailbox::{Mailbox, VpSet};
+
+use crate::mem::page_box::{Frame, PageBox};
+use crate::stats::StatsPage;
+use crate::synic::MessagePage;
+
+/// Pages that the hypervisor provides to one of the root's VPs (root sheet F.3). The root reaches them at the address that
+/// they have; its memory map says that they are reserved.
+pub struct RootVpPages {
+    /// SIM page.
+    pub messages: PageBox<MessagePage>,
+    /// SIEF page.
+    pub event_flags: Frame,
+    /// Event ring page.
+    pub event_ring: Frame,
+    /// VP assist page.
+    pub assist: Frame,
+}
+
+/// A logical processor, as all see it. The root's VP with its index runs there, and nowhere else.
+pub struct LogicalProcessor {
+    /// What others leave for it.
+    pub mailbox: Mailbox,
+    /// Its counters.
+    pub stats: PageBox<StatsPage>,
+    /// The root has them mapped.
+    pub stats_mapped: AtomicBool,
+    /// Of the root's VP.
+    pub root: RootVpPages,
+}

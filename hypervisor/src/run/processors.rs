@@ -1,0 +1,153 @@
+//! The processors: what each of them has, and how the others come to run.
+
+use core::mem::MaybeUninit;
+
+use arrayvec::ArrayVec;
+
+use super::Cpu;
+use super::start::{boxed, zeroed};
+use super::timers::TimerHeap;
+use crate::arch::Processor;
+use crate::arch::fpu::FpuUnit;
+use crate::arch::page::HwPages;
+use crate::boot::Machine;
+use crate::boot::pool::Pool;
+use crate::boot::secondary::{self, Arrival};
+use crate::cpu::apic::LocalApic as PhysicalApic;
+use crate::cpu::local::Local;
+use crate::hv::Hypervisor;
+use crate::hypercall::Buffers;
+use crate::lp::{LogicalProcessor, Mailbox, RootVpPages};
+use crate::mem::frames::PartitionSlot;
+use crate::mem::phys::PhysMap;
+use crate::mem::tlb::{CpuMark, CpuTags};
+use crate::partition::VpRef;
+use crate::partition::table::MAX_VPS;
+use crate::sched::RunQueue;
+use crate::stats::StatsPage;
+use crate::synic::{MessagePage, NoticeQueue};
+use crate::time::RefTime;
+
+/// Most processors that are started: the root has a VP for each.
+pub(super) const MAX_PROCESSORS: usize = MAX_VPS;
+
+/// What others see of `count` processors.
+pub(super) fn logical_processors(
+    phys: PhysMap,
+    pool: &mut Pool,
+    count: usize,
+) -> Option<&'static [LogicalProcessor]> {
+    let mut all = ArrayVec::<_, MAX_PROCESSORS>::new();
+    for _ in 0..count {
+        let root = RootVpPages {
+            messages: boxed(phys, pool, MessagePage::new())?,
+            event_flags: zeroed(phys, pool)?,
+            event_ring: zeroed(phys, pool)?,
+            assist: zeroed(phys, pool)?,
+        };
+        all.push(LogicalProcessor {
+            mailbox: Mailbox::new(),
+            stats: boxed(phys, pool, StatsPage::new())?,
+            stats_mapped: false.into(),
+            root,
+        });
+    }
+    Some(pool.place(all)?.as_slice())
+}
+
+/// Memory for what a processor has, taken from the pool before it starts.
+pub(super) struct CpuParts {
+    hv: &'static Hypervisor,
+    pages: [HwPages; Processor::PAGES],
+    buffers: &'static mut Buffers,
+    mark: &'static CpuMark,
+    place: &'static mut MaybeUninit<Cpu>,
+}
+
+impl CpuParts {
+    /// Takes it for the processor with this index.
+    pub(super) fn take(hv: &'static Hypervisor, pool: &mut Pool, index: u32) -> Option<Self> {
+        Some(Self {
+            hv,
+            pages: [pool.hw_pages(1)?, pool.hw_pages(1)?],
+            buffers: pool.place(Buffers::new())?,
+            mark: hv.marks.get(index as usize)?,
+            place: pool.place(MaybeUninit::uninit())?,
+        })
+    }
+
+    /// Turns virtualization and floating point on for the processor that this runs on.
+    ///
+    /// # Safety
+    /// Ring 0 on the processor of `local` and `apic`, which the boot code has probed and whose tables are installed; what is
+    /// made stays on it.
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "what is returned lies in `place`, and only names `local`"
+    )]
+    pub(super) unsafe fn make(
+        self,
+        local: &'static Local,
+        apic: PhysicalApic,
+    ) -> Option<&'static mut Cpu> {
+        let (hv, index) = (self.hv, local.index());
+        // SAFETY: the caller's obligations are the same.
+        let (processor, fpu) = unsafe {
+            (
+                Processor::enable(index, self.pages, &hv.capabilities),
+                FpuUnit::enable(hv.fpu_format),
+            )
+        };
+        let root = VpRef {
+            slot: PartitionSlot::ROOT,
+            index: index as u16,
+        };
+        hv.lp(index).mailbox.open(apic.id());
+        Some(self.place.write(Cpu {
+            hv,
+            local,
+            apic,
+            processor,
+            fpu,
+            tags: CpuTags::new(
+                index,
+                hv.capabilities.tag_kind(),
+                hv.capabilities.tlb_tags(),
+            )?,
+            mark: self.mark,
+            queue: RunQueue::new(root),
+            timers: TimerHeap::new(),
+            notices: NoticeQueue::new(),
+            slice_end: RefTime::MAX,
+            armed: u64::MAX,
+            idle_time: RefTime::ZERO,
+            reschedule: false,
+            release: false,
+            buffers: Some(self.buffers),
+        }))
+    }
+}
+
+/// Where the other processors go: each runs the root's VP of its index, as soon as there is one.
+fn join(arrival: Arrival<CpuParts>, ready: &dyn Fn()) -> ! {
+    let Arrival { local, apic, parts } = arrival;
+    // SAFETY: the arrival is this processor's, set up as the one that booted is.
+    let cpu = unsafe { parts.make(local, apic) };
+    let Some(cpu) = cpu else {
+        panic!("a processor without TLB tags, unlike the one that booted");
+    };
+    ready();
+    cpu.join()
+}
+
+/// Starts the other processors; says how many run then.
+pub(super) fn start_others(hv: &'static Hypervisor, machine: &mut Machine) -> u32 {
+    let parts = |machine: &mut Machine, index| CpuParts::take(hv, &mut machine.pool, index);
+    // SAFETY: ring 0 on the processor that booted, with interrupts off, on our own tables; the root, whose the low memory
+    // will be, does not run yet.
+    let running = unsafe { secondary::start_all(machine, hv.commands, hv.lps.len(), parts, join) };
+    if running > 1 {
+        ::log::info!("{running} processors run");
+    }
+    running as u32
+}
