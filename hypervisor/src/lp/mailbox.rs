@@ -4,7 +4,7 @@
 //! in hand is left under the lock of the VP's place, and the processor empties the box under it before it puts the VP
 //! home; so it reaches the VP that it is for.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use spin::Mutex;
 
@@ -72,6 +72,8 @@ pub struct Mailbox {
     apic_id: AtomicU32,
     vps: VpSet,
     inbox: Mutex<Inbox>,
+    /// There is something in the inbox.
+    delivered: AtomicBool,
 }
 
 impl Mailbox {
@@ -81,6 +83,7 @@ impl Mailbox {
             apic_id: AtomicU32::new(NOBODY),
             vps: VpSet::new(),
             inbox: Mutex::new(Inbox::new()),
+            delivered: AtomicBool::new(false),
         }
     }
 
@@ -105,6 +108,7 @@ impl Mailbox {
     /// Leaves a delivery for the VP in hand. The caller holds the lock of the VP's place.
     pub fn deliver(&self, delivery: Delivery) {
         self.inbox.lock().put(delivery);
+        self.delivered.store(true, Ordering::Release);
     }
 
     /// Takes the names of VPs, for this mailbox's processor.
@@ -114,8 +118,18 @@ impl Mailbox {
 
     /// Gives the deliveries to the VP in hand's APIC; says how many it took. For this mailbox's processor, before it puts
     /// the VP home under the lock of its place.
+    #[inline]
     pub fn take_deliveries(&self, apic: &mut LocalApic) -> u64 {
-        // Most of the time there is nothing: the copy is small, and the lock is short.
+        // Most of the time there is nothing. Under the lock of the VP's place nothing can come any more.
+        if !self.delivered.load(Ordering::Acquire) {
+            return 0;
+        }
+        self.empty_inbox(apic)
+    }
+
+    #[cold]
+    fn empty_inbox(&self, apic: &mut LocalApic) -> u64 {
+        self.delivered.store(false, Ordering::Relaxed);
         let inbox = core::mem::take(&mut *self.inbox.lock());
         inbox.empty_into(apic)
     }

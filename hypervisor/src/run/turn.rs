@@ -96,8 +96,9 @@ impl Cpu {
             match self.take(turn.vp) {
                 Some(next) => {
                     self.show_run_time(&hand, now);
-                    hand = self.switch(hand, next);
-                    if !self.queue.should_preempt(now) {
+                    let woken;
+                    (hand, woken) = self.switch(hand, next);
+                    if !woken {
                         return hand;
                     }
                 }
@@ -111,6 +112,7 @@ impl Cpu {
     pub(super) fn take(&self, who: VpRef) -> Option<PageBox<Vp>> {
         let mut place = self.hv.partitions.vp(who).lock();
         while let VpPlace::Home(vp) = &*place
+            && vp.visited_until != 0
             && cpu::tsc() < vp.visited_until
         {
             // Another processor looks at it: see `mail`.
@@ -130,7 +132,8 @@ impl Cpu {
         }
     }
 
-    pub(super) fn switch(&mut self, mut from: PageBox<Vp>, to: PageBox<Vp>) -> PageBox<Vp> {
+    /// Puts the VP in hand home and takes `to` in its place. True if what others had left for the first woke it.
+    pub(super) fn switch(&mut self, mut from: PageBox<Vp>, to: PageBox<Vp>) -> (PageBox<Vp>, bool) {
         self.switch_fpu(Some(&mut from), &to);
         Self::leave(&mut from);
         self.lp().stats.count(lp::CONTEXT_SWITCHES);
@@ -139,13 +142,20 @@ impl Cpu {
         let taken = {
             let mut place = self.hv.partitions.vp(who).lock();
             let taken = self.lp().mailbox.take_deliveries(&mut from.apic);
-            from.stats.add(counter::SYNTHETIC_INTERRUPTS, taken);
-            let wanted = from.wanted().filter(|_| taken != 0);
+            let wanted = if taken == 0 {
+                None
+            } else {
+                from.stats.add(counter::SYNTHETIC_INTERRUPTS, taken);
+                from.wanted()
+            };
             *place = VpPlace::Home(from);
             wanted
         };
-        self.wake_wanted(taken);
-        to
+        let woken = taken.is_some();
+        if woken {
+            self.wake_wanted(taken);
+        }
+        (to, woken)
     }
 
     /// Nobody wants to run: halts until an interrupt comes.

@@ -168,7 +168,7 @@ impl Bench {
             return;
         }
         let to = self.cpu.take(who).expect("at home");
-        self.hand = Some(self.cpu.switch(from, to));
+        self.hand = Some(self.cpu.switch(from, to).0);
         let root = slot == PartitionSlot::ROOT;
         self.base = if root { ROOT_BASE } else { CHILD_BASE };
     }
