@@ -106,22 +106,27 @@ pub fn finalize(call: &mut Call<'_>) -> Result<(), HvStatus> {
     match child.state {
         PartitionState::Active => {
             child.state = PartitionState::Finalizing;
-            call.cpu.forget_notices(call.vp, child.slot);
             // What is left in the tables then is the root's memory. Taking the page away needs none.
             call.hv().place_hypercall_page(&mut child, None)?;
-            for who in VpRef::all(child.slot) {
-                remove_vp(call, &mut child, who);
-            }
+            remove_vps(call, &mut child);
             call.again = true;
-            Ok(())
         }
-        PartitionState::Finalizing => {
-            call.again = !free_memory(call, &mut child);
-            Ok(())
+        // Another processor had to let some go first.
+        PartitionState::Finalizing if child.vp_count != 0 => {
+            remove_vps(call, &mut child);
+            call.again = true;
         }
+        PartitionState::Finalizing => call.again = !free_memory(call, &mut child),
         PartitionState::Uninitialized | PartitionState::Finalized => {
-            Err(HvStatus::INVALID_PARTITION_STATE)
+            return Err(HvStatus::INVALID_PARTITION_STATE);
         }
+    }
+    Ok(())
+}
+
+fn remove_vps(call: &mut Call<'_>, child: &mut Partition) {
+    for who in VpRef::all(child.slot) {
+        remove_vp(call, child, who);
     }
 }
 
@@ -170,7 +175,6 @@ pub fn delete(call: &mut Call<'_>) -> Result<(), HvStatus> {
     if counts.is_ok_and(|counts| counts.total() != 0) {
         return Err(HvStatus::OPERATION_DENIED);
     }
-    call.cpu.forget_notices(call.vp, child.slot);
     let id = child.id;
     if child.stats_mapped {
         super::stats::unshare(hv, Some(PartitionSlot::ROOT), child.stats.spfn());

@@ -12,7 +12,6 @@ use crate::arch::Snapshot;
 use crate::hv::Hypervisor;
 use crate::intercept::message::Intercept;
 use crate::mem::addr::Spa;
-use crate::mem::frames::PartitionSlot;
 use crate::partition::table::{PartitionGuard, VpPlace};
 use crate::partition::{Vp, VpRef, register_page};
 use crate::run::Cpu;
@@ -127,13 +126,6 @@ impl Cpu {
             let trigger = Trigger::Edge;
             self.deliver(hand, root, Delivery::Fixed { vector, trigger });
         }
-    }
-
-    /// Drops the notices of a partition: the root hears nothing of it any more.
-    pub fn forget_notices(&mut self, hand: &mut Vp, slot: PartitionSlot) {
-        let hv = self.hv;
-        self.notices
-            .remove_if(&mut Links { hv, hand }, |id| id.slot == slot);
     }
 
     /// Drops the notice of one VP.

@@ -2,10 +2,12 @@
 
 use tlfs::HvCallCode as C;
 use tlfs::*;
+use zerocopy::IntoBytes;
 
 use crate::hv::ROOT_ID;
 use crate::mem::frames::SlotCounts;
 use crate::partition::PartitionState;
+use crate::partition::vp::Turns;
 use crate::run::testing::{Bench, FULL_ACCESS, LINUX_FLAGS};
 
 fn partition(id: HvPartitionId) -> HvInputPartition {
@@ -80,6 +82,39 @@ fn each_step_of_a_life_has_its_time() {
         // Linux unmaps what is gone.
         let unmapped = bench.unmap_once(id, 0, HvUnmapGpaFlags::empty(), 512);
         assert_eq!(unmapped, (HvStatus::SUCCESS, 512));
+        bench.tear_down();
+    }
+}
+
+/// The other processor is this test.
+#[test]
+fn a_partition_keeps_its_memory_until_other_processors_have_let_its_vps_go() {
+    for mut bench in Bench::each() {
+        let id = bench.child_with_vp();
+        bench.add_vp(id, 1);
+        let move_to = |bench: &mut Bench, processor| {
+            let moved = bench.with_vp(id, 1, |vp| {
+                vp.leaving = false;
+                vp.processor = processor;
+            });
+            assert_eq!(moved, Some(()));
+        };
+        let turns = bench.with_vp(id, 1, |vp| vp.turns()).unwrap();
+        bench.parts().0.forget_vp(turns);
+        move_to(&mut bench, turns.processor + 1);
+        bench.write(bench.input(), partition(id).as_bytes());
+        let input = bench.input().0;
+        let gprs = bench.hand().hw.gprs_mut();
+        (gprs.rcx, gprs.rdx) = (C::FINALIZE_PARTITION.0.into(), input);
+        for _ in 0..5 {
+            assert_eq!(bench.execute(), None, "again");
+            assert_eq!(bench.with_vp(id, 1, |vp| vp.leaving), Some(true));
+            assert_eq!(bench.vps(id), [HvVpIndex(1)]);
+            assert_ne!(bench.pool(id).child_ram, 0);
+        }
+        move_to(&mut bench, Turns::NOWHERE);
+        assert_eq!(bench.finalize(id), HvStatus::SUCCESS);
+        assert_eq!((bench.vps(id).len(), bench.pool(id).child_ram), (0, 0));
         bench.tear_down();
     }
 }
