@@ -22,46 +22,44 @@ impl Cpu {
             self.wake_wanted(hand.wanted());
         }
         mailbox.take_vps(|who| self.look_at(hand, who));
-        let place = &*self.hv.partitions.vp(hand.who).lock();
-        if matches!(place, VpPlace::Running { wanted: true, .. }) {
-            self.release = true;
-            self.reschedule = true;
-        }
+        let wanted = match &*self.hv.partitions.vp(hand.who).lock() {
+            VpPlace::Running { wanted, .. } => *wanted,
+            VpPlace::Absent | VpPlace::Home(_) => false,
+        };
+        self.release |= wanted;
+        self.reschedule |= wanted;
     }
 
-    /// Something of a VP that has its turns here was changed by another processor, or one wants to look at it.
+    /// Something of a VP was changed by another processor, or one wants to look at it. A VP that has its turns elsewhere by
+    /// now is not this one's affair: it may be another one in the same place.
     fn look_at(&mut self, hand: &mut Vp, who: VpRef) {
-        let until = cpu::tsc().saturating_add(self.hv.tsc_hz / VISIT);
+        let (here, until) = (self.index(), self.end_of_visit());
         let found = self.with_vp(hand, who, |vp| {
+            if vp.processor != here {
+                return None;
+            }
             if !vp.hw.is_settled() {
                 Self::settle(vp);
                 vp.visited_until = until;
             }
-            (
-                vp.turns(),
-                vp.is_runnable(),
-                vp.apic.next_deadline(),
-                vp.leaving,
-            )
+            Some((vp.turns(), vp.wanted(), vp.apic.next_deadline(), vp.leaving))
         });
-        let found = match found {
-            // A VP in hand comes home first; whoever asked asks again.
-            Some((turns, _, _, true)) if turns.processor == self.index() && who != hand.who => {
-                return self.let_go(hand, turns);
-            }
-            found => found.map(|(turns, runnable, deadline, _)| (turns, runnable, deadline)),
+        let Some((turns, wanted, deadline, leaving)) = found.flatten() else {
+            return;
         };
-        match found {
-            Some((turns, runnable, deadline)) if turns.processor == self.index() => {
-                self.set_deadline(who, deadline);
-                if runnable {
-                    self.wake_wanted(Some(turns));
-                } else if who != hand.who {
-                    self.park(turns);
-                }
-            }
-            _ => {}
+        // A VP in hand comes home first; whoever asked asks again.
+        if leaving && who != hand.who {
+            return self.let_go(hand, turns);
         }
+        self.set_deadline(who, deadline);
+        if wanted.is_none() && who != hand.who {
+            return self.park(turns);
+        }
+        self.wake_wanted(wanted);
+    }
+
+    fn end_of_visit(&self) -> u64 {
+        cpu::tsc().saturating_add(self.hv.tsc_hz / VISIT)
     }
 
     /// A VP that lies at home here is never coming back.
@@ -82,13 +80,9 @@ impl Cpu {
         Self::settle(&mut hand);
         Self::leave(&mut hand);
         let who = hand.who;
-        let until = cpu::tsc().saturating_add(self.hv.tsc_hz / VISIT);
+        hand.visited_until = self.end_of_visit();
         *self.hv.partitions.vp(who).lock() = VpPlace::Home(hand);
-        while cpu::tsc() < until {
-            core::hint::spin_loop();
-        }
-        let hand = self.take(who);
-        let Some(hand) = hand else {
+        let Some(hand) = self.take(who) else {
             unreachable!("nobody else takes a VP that has its turns here");
         };
         self.reload_fpu(&hand);
