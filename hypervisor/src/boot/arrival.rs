@@ -23,10 +23,9 @@ pub(super) unsafe extern "sysv64" fn arrive(handover: *mut Handover) -> ! {
 }
 
 fn describe(mut handover: Handover) -> Machine {
-    const CR4_PGE: u64 = 1 << 7;
     let cpu = ThisProcessor;
-    // SAFETY: ring 0; the image's writable pages are mapped writable, and PGE exists on every 64-bit processor.
-    unsafe { features::harden(features::cr4_hardening(&cpu) | CR4_PGE) };
+    // SAFETY: ring 0, on our own tables.
+    unsafe { harden(&cpu) };
     if let Some(buffer) = &handover.frame_buffer {
         // SAFETY: our tables are active.
         crate::log::set_screen(unsafe { buffer.screen() });
@@ -90,6 +89,16 @@ fn describe(mut handover: Handover) -> Machine {
         apic: Some(apic),
         local,
     }
+}
+
+/// Control registers as the hypervisor runs with them, on any processor.
+///
+/// # Safety
+/// Ring 0, with our own tables active.
+pub(super) unsafe fn harden(cpu: &ThisProcessor) {
+    const CR4_PGE: u64 = 1 << 7;
+    // SAFETY: ring 0; the image's writable pages are mapped writable, and PGE exists on every 64-bit processor.
+    unsafe { features::harden(features::cr4_hardening(cpu) | CR4_PGE) };
 }
 
 /// The best source there is.

@@ -18,9 +18,9 @@ pub const DEVICES: u64 = 0xFFFF_C800_0000_0000;
 pub const IMAGE: u64 = 0xFFFF_FFFF_8000_0000;
 
 /// Page table entry: it leads somewhere.
-const PRESENT: u64 = 1 << 0;
+pub(super) const PRESENT: u64 = 1 << 0;
 /// It is a leaf though not of the last level.
-const LARGE: u64 = 1 << 7;
+pub(super) const LARGE: u64 = 1 << 7;
 /// Its address.
 const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 

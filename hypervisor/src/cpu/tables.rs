@@ -13,9 +13,9 @@ const CODE: u16 = 0x08;
 const DATA: u16 = 0x10;
 const TSS: u16 = 0x18;
 /// Present 64-bit code segment, ring 0, accessed.
-const CODE_DESCRIPTOR: u64 = 0x00AF_9B00_0000_FFFF;
+pub const CODE_DESCRIPTOR: u64 = 0x00AF_9B00_0000_FFFF;
 /// Present data segment, ring 0, accessed.
-const DATA_DESCRIPTOR: u64 = 0x00CF_9300_0000_FFFF;
+pub const DATA_DESCRIPTOR: u64 = 0x00CF_9300_0000_FFFF;
 /// Present interrupt gate, ring 0.
 const INTERRUPT_GATE: u64 = 0x8E;
 

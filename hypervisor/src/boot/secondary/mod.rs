@@ -12,16 +12,15 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::Machine;
 use super::acpi::ProcessorInfo;
+use super::arrival::harden;
 use super::stacks;
 use crate::arch::cpuid::ThisProcessor;
 use crate::arch::fpu::FpuFormat;
 use crate::arch::{Capabilities, probe_here};
 use crate::cpu::apic::{CommandPort, LocalApic, Mode};
-use crate::cpu::features;
 use crate::cpu::local::Local;
 use crate::cpu::tables::ExceptionStacks;
 use crate::cpu::{halt_forever, tsc};
-use crate::mem::addr::Spa;
 use trampoline::Trampoline;
 
 /// Fractions of a second: between INIT and startup, between two startups, and until a processor counts as dead.
@@ -82,10 +81,11 @@ pub unsafe fn start_all<P: 'static>(
 ) -> usize {
     let found = machine.processors;
     let others = found.as_slice().get(1..).unwrap_or(&[]);
+    if others.is_empty() {
+        return 1;
+    }
     let Some(pages) = place::low_pages(&machine.memory, machine.archive) else {
-        if !others.is_empty() {
-            log::warn!("there is no free memory below 1 MiB: the other processors stay asleep");
-        }
+        log::warn!("there is no free memory below 1 MiB: the other processors stay asleep");
         return 1;
     };
     let root = machine.tables.root().address();
@@ -98,11 +98,9 @@ pub unsafe fn start_all<P: 'static>(
             break;
         }
         let index = running as u32;
-        let Some(parts) = parts(machine, index) else {
-            log::warn!("no memory of the hypervisor's is left for processor {index}");
-            break;
-        };
-        let Some((seed, stack)) = seed(machine, processor, index, parts, go_on) else {
+        let parts = parts(machine, index);
+        let seed = parts.and_then(|parts| seed(machine, processor, index, parts, go_on));
+        let Some((seed, stack)) = seed else {
             log::warn!("no memory of the hypervisor's is left for processor {index}");
             break;
         };
@@ -191,12 +189,11 @@ fn wait(ticks: u64, done: impl Fn() -> bool) -> bool {
 
 /// Where the trampoline leads, on our tables and the processor's own stack.
 unsafe extern "sysv64" fn arrive<P>(seed: *mut Seed<P>) -> ! {
-    const CR4_PGE: u64 = 1 << 7;
     // SAFETY: the starter laid it by for this processor alone, and looks at its state only.
     let seed = unsafe { &mut *seed };
     let cpu = ThisProcessor;
-    // SAFETY: ring 0, and bits that this processor has.
-    unsafe { features::harden(features::cr4_hardening(&cpu) | CR4_PGE) };
+    // SAFETY: ring 0, on our own tables.
+    unsafe { harden(&cpu) };
     // SAFETY: ring 0.
     let same = unsafe { probe_here() } == Ok(seed.capabilities)
         && FpuFormat::probe(&cpu) == seed.fpu_format;
@@ -212,9 +209,4 @@ unsafe extern "sysv64" fn arrive<P>(seed: *mut Seed<P>) -> ! {
     (seed.go_on)(arrival, &|| {
         seed.state.store(state::READY, Ordering::Release);
     })
-}
-
-/// Where a page is, for a processor that starts: its number.
-const fn startup_vector(page: Spa) -> u8 {
-    (page.0 >> 12) as u8
 }

@@ -3,7 +3,9 @@
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::mem::addr::{PAGE_SIZE, Spa};
+use crate::boot::paging::{LARGE, PRESENT};
+use crate::cpu::tables::{CODE_DESCRIPTOR, DATA_DESCRIPTOR};
+use crate::mem::addr::{PAGE_SHIFT, PAGE_SIZE, Spa};
 use crate::mem::phys::PhysMap;
 
 /// Pages: the code with its parameters, and three levels of page tables.
@@ -11,19 +13,12 @@ pub(super) const PAGES: usize = 4;
 /// Where in the first page the parameters are.
 const PARAMETERS: usize = 0xF00;
 
-const PRESENT: u64 = 1 << 0;
 const WRITABLE: u64 = 1 << 1;
-const LARGE: u64 = 1 << 7;
 /// Entries of a table that are for the upper half.
 const UPPER_HALF: core::ops::Range<u64> = 256..512;
 
 /// 32-bit code, data, 64-bit code; from 0 to 4 GiB.
-const GDT: [u64; 4] = [
-    0,
-    0x00CF_9B00_0000_FFFF,
-    0x00CF_9300_0000_FFFF,
-    0x00AF_9B00_0000_FFFF,
-];
+const GDT: [u64; 4] = [0, 0x00CF_9B00_0000_FFFF, DATA_DESCRIPTOR, CODE_DESCRIPTOR];
 /// PE, ET, NE, WP, PG.
 const CR0: u32 = 0x8001_0031;
 /// PAE.
@@ -140,7 +135,7 @@ impl Trampoline {
 
     /// What a startup message names.
     pub(super) const fn vector(&self) -> u8 {
-        super::startup_vector(self.page)
+        (self.page.0 >> PAGE_SHIFT) as u8
     }
 
     /// Ends it. A processor that comes after all finds code that puts it to sleep.
