@@ -111,13 +111,16 @@ impl Cpu {
     /// Takes a VP out of its place.
     pub(super) fn take(&self, who: VpRef) -> Option<PageBox<Vp>> {
         let mut place = self.hv.partitions.vp(who).lock();
-        while let VpPlace::Home(vp) = &*place
-            && vp.visited_until != 0
-            && cpu::tsc() < vp.visited_until
-        {
-            // Another processor looks at it: see `mail`.
+        let visited_until = match &*place {
+            VpPlace::Home(vp) => vp.visited_until,
+            VpPlace::Absent | VpPlace::Running { .. } => 0,
+        };
+        if visited_until != 0 && cpu::tsc() < visited_until {
+            // Another processor looks at it (see `mail`), for which it needs the lock.
             drop(place);
-            core::hint::spin_loop();
+            while cpu::tsc() < visited_until {
+                core::hint::spin_loop();
+            }
             place = self.hv.partitions.vp(who).lock();
         }
         match core::mem::take(&mut *place) {
