@@ -8,6 +8,7 @@ use crate::event_log::Event;
 use crate::hv::Hypervisor;
 use crate::hypercall::Buffers;
 use crate::lp::LogicalProcessor;
+use crate::mem::frames::PartitionSlot;
 use crate::mem::tlb::{CpuMark, CpuTags};
 use crate::partition::table::{MAX_PARTITIONS, VpPlace};
 use crate::partition::vp::Turns;
@@ -63,6 +64,44 @@ pub struct Cpu {
 }
 
 impl Cpu {
+    /// The processor of `local`, without a VP in hand yet. `None` if there is no mark for it, or no TLB tag for guests.
+    ///
+    /// Some 50 KiB: inline, so that it is made where it stays rather than copied over the stack.
+    #[inline(always)]
+    pub(super) fn new(
+        hv: &'static Hypervisor,
+        local: &'static Local,
+        apic: PhysicalApic,
+        processor: Processor,
+        fpu: FpuUnit,
+        buffers: &'static mut Buffers,
+    ) -> Option<Self> {
+        let index = local.index();
+        let kind = hv.capabilities.tag_kind();
+        let root = VpRef {
+            slot: PartitionSlot::ROOT,
+            index: index as u16,
+        };
+        Some(Self {
+            hv,
+            local,
+            apic,
+            processor,
+            fpu,
+            tags: CpuTags::new(index, kind, hv.capabilities.tlb_tags())?,
+            mark: hv.marks.get(index as usize)?,
+            queue: RunQueue::new(root),
+            timers: TimerHeap::new(),
+            notices: NoticeQueue::new(),
+            slice_end: RefTime::MAX,
+            armed: u64::MAX,
+            idle_time: RefTime::ZERO,
+            reschedule: false,
+            release: false,
+            buffers: Some(buffers),
+        })
+    }
+
     /// Index of the processor.
     pub const fn index(&self) -> u32 {
         self.local.index()

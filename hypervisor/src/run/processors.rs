@@ -6,7 +6,6 @@ use arrayvec::ArrayVec;
 
 use super::Cpu;
 use super::start::{boxed, zeroed};
-use super::timers::TimerHeap;
 use crate::arch::Processor;
 use crate::arch::fpu::FpuUnit;
 use crate::arch::page::HwPages;
@@ -18,15 +17,10 @@ use crate::cpu::local::Local;
 use crate::hv::Hypervisor;
 use crate::hypercall::Buffers;
 use crate::lp::{LogicalProcessor, Mailbox, RootVpPages};
-use crate::mem::frames::PartitionSlot;
 use crate::mem::phys::PhysMap;
-use crate::mem::tlb::{CpuMark, CpuTags};
-use crate::partition::VpRef;
 use crate::partition::table::MAX_VPS;
-use crate::sched::RunQueue;
 use crate::stats::StatsPage;
-use crate::synic::{MessagePage, NoticeQueue};
-use crate::time::RefTime;
+use crate::synic::MessagePage;
 
 /// Most processors that are started: the root has a VP for each.
 pub(super) const MAX_PROCESSORS: usize = MAX_VPS;
@@ -60,18 +54,16 @@ pub(super) struct CpuParts {
     hv: &'static Hypervisor,
     pages: [HwPages; Processor::PAGES],
     buffers: &'static mut Buffers,
-    mark: &'static CpuMark,
     place: &'static mut MaybeUninit<Cpu>,
 }
 
 impl CpuParts {
-    /// Takes it for the processor with this index.
-    pub(super) fn take(hv: &'static Hypervisor, pool: &mut Pool, index: u32) -> Option<Self> {
+    /// Takes it.
+    pub(super) fn take(hv: &'static Hypervisor, pool: &mut Pool) -> Option<Self> {
         Some(Self {
             hv,
             pages: [pool.hw_pages(1)?, pool.hw_pages(1)?],
             buffers: pool.place(Buffers::new())?,
-            mark: hv.marks.get(index as usize)?,
             place: pool.place(MaybeUninit::uninit())?,
         })
     }
@@ -98,33 +90,9 @@ impl CpuParts {
                 FpuUnit::enable(hv.fpu_format),
             )
         };
-        let root = VpRef {
-            slot: PartitionSlot::ROOT,
-            index: index as u16,
-        };
         hv.lp(index).mailbox.open(apic.id());
-        Some(self.place.write(Cpu {
-            hv,
-            local,
-            apic,
-            processor,
-            fpu,
-            tags: CpuTags::new(
-                index,
-                hv.capabilities.tag_kind(),
-                hv.capabilities.tlb_tags(),
-            )?,
-            mark: self.mark,
-            queue: RunQueue::new(root),
-            timers: TimerHeap::new(),
-            notices: NoticeQueue::new(),
-            slice_end: RefTime::MAX,
-            armed: u64::MAX,
-            idle_time: RefTime::ZERO,
-            reschedule: false,
-            release: false,
-            buffers: Some(self.buffers),
-        }))
+        let cpu = Cpu::new(hv, local, apic, processor, fpu, self.buffers)?;
+        Some(self.place.write(cpu))
     }
 }
 
@@ -142,7 +110,7 @@ fn join(arrival: Arrival<CpuParts>, ready: &dyn Fn()) -> ! {
 
 /// Starts the other processors; says how many run then.
 pub(super) fn start_others(hv: &'static Hypervisor, machine: &mut Machine) -> u32 {
-    let parts = |machine: &mut Machine, index| CpuParts::take(hv, &mut machine.pool, index);
+    let parts = |machine: &mut Machine| CpuParts::take(hv, &mut machine.pool);
     // SAFETY: ring 0 on the processor that booted, with interrupts off, on our own tables; the root, whose the low memory
     // will be, does not run yet.
     let running = unsafe { secondary::start_all(machine, hv.commands, hv.lps.len(), parts, join) };

@@ -121,7 +121,7 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
         event_log: EventLog::new(),
     };
     let hv: &'static Hypervisor = pool.place(hypervisor)?;
-    let parts = CpuParts::take(hv, &mut machine.pool, machine.local.index())?;
+    let parts = CpuParts::take(hv, &mut machine.pool)?;
     // SAFETY: ring 0 on the processor that booted, whose tables are installed; the boot code has probed it.
     let cpu = unsafe { parts.make(machine.local, machine.apic.take()?)? };
     let running = start_others(hv, machine);

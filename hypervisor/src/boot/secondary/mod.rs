@@ -66,8 +66,8 @@ struct Seed<P: 'static> {
     go_on: fn(Arrival<P>, &dyn Fn()) -> !,
 }
 
-/// Starts all processors of the machine but the one that this runs on, up to index `most`. `parts` lays by what the one with
-/// this index will need, `go_on` is where it goes with that; it calls what it is given when it no longer needs to be waited
+/// Starts all processors of the machine but the one that this runs on, up to index `most`. `parts` lays by what one of them
+/// will need, `go_on` is where it goes with that; it calls what it is given when it no longer needs to be waited
 /// for. Returns how many run, this one included.
 ///
 /// # Safety
@@ -76,7 +76,7 @@ pub unsafe fn start_all<P: 'static>(
     machine: &mut Machine,
     apic: CommandPort,
     most: usize,
-    mut parts: impl FnMut(&mut Machine, u32) -> Option<P>,
+    mut parts: impl FnMut(&mut Machine) -> Option<P>,
     go_on: fn(Arrival<P>, &dyn Fn()) -> !,
 ) -> usize {
     let found = machine.processors;
@@ -98,7 +98,7 @@ pub unsafe fn start_all<P: 'static>(
             break;
         }
         let index = running as u32;
-        let parts = parts(machine, index);
+        let parts = parts(machine);
         let seed = parts.and_then(|parts| seed(machine, processor, index, parts, go_on));
         let Some((seed, stack)) = seed else {
             log::warn!("no memory of the hypervisor's is left for processor {index}");

@@ -21,7 +21,6 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::Cpu;
 use super::start::ROOT_PRIVILEGES;
-use super::timers::TimerHeap;
 use crate::arch::Processor;
 use crate::arch::exit::Event;
 use crate::arch::fpu::FpuUnit;
@@ -37,13 +36,10 @@ use crate::mem::addr::{Gpa, Gpfn, Spa, Spfn};
 use crate::mem::format::Rights;
 use crate::mem::frames::{GlobalCounts, PartitionSlot};
 use crate::mem::page_box::PageBox;
-use crate::mem::tlb::CpuTags;
 use crate::partition::overlay::hypercall_code;
 use crate::partition::table::{PartitionGuard, VpPlace, slot_of};
 use crate::partition::{MAX_PARTITIONS, MAX_VPS, Partition, Vp, VpRef};
-use crate::sched::{RunQueue, Slot};
-use crate::synic::NoticeQueue;
-use crate::time::RefTime;
+use crate::sched::Slot;
 
 /// The root's first page for its code, page tables and parameters. They are the hypervisor's, as the pages are that it
 /// provides to the root: so whatever the root gives away, it can go on calling.
@@ -341,28 +337,14 @@ impl Bench {
 
 fn new_cpu(hv: &'static Hypervisor) -> Cpu {
     let leak_page = || Box::leak(Box::new([0_u8; 4096]));
-    let kind = hv.capabilities.tag_kind();
-    let root = VpRef {
-        slot: PartitionSlot::ROOT,
-        index: 0,
-    };
     let pages = [HwPages::for_test(0, 1), HwPages::for_test(0x1000, 1)];
-    Cpu {
+    Cpu::new(
         hv,
-        local: Box::leak(Box::new(Local::new(0, 0))),
-        apic: PhysicalApic::for_test(Box::leak(Box::new([0; 1024]))),
-        processor: Processor::for_test(0, pages, &hv.capabilities),
-        fpu: FpuUnit::for_test(hv.fpu_format, leak_page()),
-        tags: CpuTags::new(0, kind, hv.capabilities.tlb_tags()).expect("more than one tag"),
-        mark: hv.marks.first().expect("one processor"),
-        queue: RunQueue::new(root),
-        timers: TimerHeap::new(),
-        notices: NoticeQueue::new(),
-        slice_end: RefTime::MAX,
-        armed: u64::MAX,
-        idle_time: RefTime::ZERO,
-        reschedule: false,
-        release: false,
-        buffers: Some(Box::leak(Box::new(Buffers::new()))),
-    }
+        Box::leak(Box::new(Local::new(0, 0))),
+        PhysicalApic::for_test(Box::leak(Box::new([0; 1024]))),
+        Processor::for_test(0, pages, &hv.capabilities),
+        FpuUnit::for_test(hv.fpu_format, leak_page()),
+        Box::leak(Box::new(Buffers::new())),
+    )
+    .expect("one processor, and more than one tag")
 }
