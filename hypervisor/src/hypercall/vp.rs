@@ -15,7 +15,7 @@ use crate::partition::vp::{Turns, VpPages};
 use crate::partition::{
     MAX_VPS, Partition, PartitionState, Vp, VpRef, cpuid, translate as address,
 };
-use crate::time::RefTime;
+use crate::sched::Account;
 
 /// HvCallCreateVp. Linux leaves garbage in padding and subnode, which mean nothing here (root sheet A.1).
 pub fn create(call: &mut Call<'_>) -> Result<(), HvStatus> {
@@ -46,7 +46,8 @@ pub fn create(call: &mut Call<'_>) -> Result<(), HvStatus> {
         return Err(HvStatus::INVALID_PARTITION_STATE);
     }
     let pages = VpPages::allocate(hv, who.slot)?;
-    let place = match call.cpu.queue.add(who, RefTime::ZERO) {
+    let shares = &hv.partitions.entry(who.slot).shares;
+    let place = match call.cpu.queue.add(who, Account::new(shares)) {
         Ok(place) => place,
         Err(_) => {
             pages.release(hv, who.slot);

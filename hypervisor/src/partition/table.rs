@@ -13,6 +13,7 @@ use super::{Partition, Vp, VpRef};
 use crate::mem::frames::PartitionSlot;
 use crate::mem::page_box::PageBox;
 use crate::mem::tlb::Domain;
+use crate::sched::{Shares, SharesCell};
 
 pub use super::vp::MAX_VPS;
 
@@ -54,6 +55,8 @@ pub struct PartitionEntry {
     pub domain: Domain,
     /// Counts what may have changed of it: each mutable look through a [`PartitionGuard`].
     pub changes: Changes,
+    /// How much of a processor each of its VPs gets; their processors read it, hence outside the lock.
+    pub shares: SharesCell,
     /// Its VPs.
     pub vps: [Mutex<VpPlace>; MAX_VPS],
 }
@@ -65,6 +68,7 @@ impl PartitionEntry {
             partition: Mutex::new(None),
             domain: Domain::new(slot),
             changes: Changes::new(),
+            shares: SharesCell::new(),
             vps: [const { Mutex::new(VpPlace::Absent) }; MAX_VPS],
         }
     }
@@ -72,6 +76,7 @@ impl PartitionEntry {
     /// Puts a new partition into its place, which is empty.
     pub fn put(&self, partition: PageBox<Partition>) {
         self.changes.note();
+        self.shares.set(Shares::NEW);
         *self.partition.lock() = Some(partition);
     }
 }

@@ -66,7 +66,7 @@ pub struct Cpu {
 impl Cpu {
     /// The processor of `local`, without a VP in hand yet. `None` if there is no mark for it, or no TLB tag for guests.
     ///
-    /// Some 50 KiB: inline, so that it is made where it stays rather than copied over the stack.
+    /// Some 60 KiB: inline, so that it is made where it stays rather than copied over the stack.
     #[inline(always)]
     pub(super) fn new(
         hv: &'static Hypervisor,

@@ -10,7 +10,6 @@ use crate::cpu;
 use crate::mem::page_box::PageBox;
 use crate::partition::table::VpPlace;
 use crate::partition::{Vp, VpRef};
-use crate::time::RefTime;
 
 impl Cpu {
     /// Runs VPs for ever, `first` at first.
@@ -84,7 +83,7 @@ impl Cpu {
             }
             let now = self.hv.now();
             let Some(turn) = self.queue.pick(now) else {
-                self.slice_end = RefTime::MAX;
+                self.slice_end = self.queue.next_release();
                 self.idle(&mut hand);
                 continue;
             };

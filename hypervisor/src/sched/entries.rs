@@ -1,6 +1,7 @@
 //! The VPs of a processor and the list of those that want to run: arrays linked by index.
 
 use super::SLICE;
+use super::shares::{Account, Shares, Standing};
 use crate::time::RefTime;
 
 /// The end of a list.
@@ -23,9 +24,55 @@ pub struct QueueFull;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
+    /// It does not want to run.
     Blocked,
+    /// It waits for its turn.
     Ready,
-    Running,
+    /// It wants to run, and has used up its cap in this period.
+    Throttled,
+    /// It is its turn, even if the root runs meanwhile.
+    Chosen,
+}
+
+/// Virtual time: what VPs have run, divided by their weight. It goes round, so two of them are compared by their
+/// difference, which is small for all that want to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct VirtualTime(u64);
+
+impl VirtualTime {
+    pub(super) const ZERO: Self = Self(0);
+    /// Of weight 1 in a unit of time: enough for small differences, and 162 days until they are taken for large ones.
+    const SCALE: u32 = 16;
+
+    /// What a time counts for a VP of this weight.
+    pub(super) const fn of(time: RefTime, weight: u16) -> u64 {
+        const LONGEST: u64 = 1 << 46;
+        let units = if time.units() < LONGEST {
+            time.units()
+        } else {
+            LONGEST
+        };
+        (units << Self::SCALE) / if weight == 0 { 1 } else { weight as u64 }
+    }
+
+    #[inline]
+    pub(super) const fn is_before(self, other: Self) -> bool {
+        (self.0.wrapping_sub(other.0) as i64) < 0
+    }
+
+    /// The later of the two.
+    pub(super) const fn max(self, other: Self) -> Self {
+        if self.is_before(other) { other } else { self }
+    }
+
+    const fn moved(self, by: u64) -> Self {
+        Self(self.0.wrapping_add(by))
+    }
+
+    /// The last moment before this one.
+    const fn just_before(self) -> Self {
+        Self(self.0.wrapping_sub(1))
+    }
 }
 
 /// A VP.
@@ -33,22 +80,99 @@ pub(super) enum State {
 pub(super) struct Entry<V> {
     pub(super) vp: V,
     pub(super) state: State,
-    pub(super) run_time: RefTime,
+    pub(super) account: Account,
     /// What is left of its slice.
     pub(super) left: RefTime,
+    /// Who has least of it is next.
+    pub(super) time: VirtualTime,
+    /// It was ahead by its reserve when it was chosen.
+    pub(super) ahead: bool,
     next: u16,
     previous: u16,
 }
 
 impl<V> Entry<V> {
-    pub(super) const fn new(vp: V, run_time: RefTime) -> Self {
+    const fn new(vp: V, account: Account, floor: VirtualTime) -> Self {
+        let time = floor.moved(account.lag);
         Self {
             vp,
             state: State::Blocked,
-            run_time,
+            account,
             left: SLICE,
+            time,
+            ahead: false,
             next: NONE,
             previous: NONE,
+        }
+    }
+
+    /// It ran from one time to the other.
+    pub(super) fn charge(&mut self, from: RefTime, to: RefTime, floor: VirtualTime) {
+        let shares = self.account.shares.get();
+        self.reweigh(shares, floor);
+        self.account.charge(from, to, shares);
+        let ran = to.saturating_sub(from);
+        self.left = self.left.saturating_sub(ran);
+        self.time = self.time.moved(VirtualTime::of(ran, shares.weight));
+        if shares.has_limits() {
+            self.bound(floor);
+        }
+    }
+
+    /// What a VP has had by its reserve puts it no more than two slices behind the others: it would have to wait for
+    /// them when the reserve is taken away.
+    fn bound(&mut self, floor: VirtualTime) {
+        let two = RefTime::from_units(2 * SLICE.units());
+        let last = floor.moved(VirtualTime::of(two, self.account.weight));
+        if last.is_before(self.time) {
+            self.time = last;
+        }
+    }
+
+    /// A new weight counts for what the VP has had too much, too.
+    #[inline]
+    fn reweigh(&mut self, shares: Shares, floor: VirtualTime) {
+        if shares.weight != self.account.weight {
+            self.take_weight(shares.weight.max(1), floor);
+        }
+    }
+
+    #[cold]
+    fn take_weight(&mut self, weight: u16, floor: VirtualTime) {
+        if floor.is_before(self.time) {
+            let lag = u128::from(self.time.0.wrapping_sub(floor.0));
+            let lag = lag * u128::from(self.account.weight) / u128::from(weight);
+            self.time = floor.moved(lag as u64);
+        }
+        self.account.weight = weight;
+    }
+
+    /// Where it stands, by what its partition has now.
+    #[inline]
+    pub(super) fn standing(&mut self, period: u64, floor: VirtualTime) -> Standing {
+        let shares = self.account.shares.get();
+        self.reweigh(shares, floor);
+        self.account.standing(period, shares)
+    }
+
+    /// What goes with it to another processor.
+    pub(super) const fn leave(&self, floor: VirtualTime) -> Account {
+        let mut account = self.account;
+        account.lag = if floor.is_before(self.time) {
+            self.time.0.wrapping_sub(floor.0)
+        } else {
+            0
+        };
+        account
+    }
+
+    /// It wants to run after it did not: ahead of all that have had as much, but with nothing saved up, and nothing to make
+    /// up for that it did not use.
+    pub(super) fn join(&mut self, floor: VirtualTime) {
+        if floor.is_before(self.time) {
+            self.bound(floor);
+        } else {
+            self.time = floor.just_before();
         }
     }
 }
@@ -59,7 +183,7 @@ enum Place<V> {
     Free { next: u16 },
 }
 
-/// Up to `N` VPs; those that are ready are in a list, oldest first.
+/// Up to `N` VPs; those that are ready are in a list, in the order in which they became so.
 ///
 /// Indexes that are not in use are answered with `None`: a stale [`Slot`] does nothing.
 #[derive(Debug)]
@@ -89,14 +213,19 @@ impl<V: Copy, const N: usize> Entries<V, N> {
         }
     }
 
-    pub(super) fn add(&mut self, vp: V, run_time: RefTime) -> Result<u16, QueueFull> {
+    pub(super) fn add(
+        &mut self,
+        vp: V,
+        account: Account,
+        floor: VirtualTime,
+    ) -> Result<u16, QueueFull> {
         let index = self.free;
         let place = self.places.get_mut(usize::from(index)).ok_or(QueueFull)?;
         let Place::Free { next } = *place else {
             return Err(QueueFull);
         };
         self.free = next;
-        *place = Place::Used(Entry::new(vp, run_time));
+        *place = Place::Used(Entry::new(vp, account, floor));
         Ok(index)
     }
 
@@ -126,21 +255,31 @@ impl<V: Copy, const N: usize> Entries<V, N> {
         self.first != NONE
     }
 
+    /// The ready ones, oldest first.
+    pub(super) fn ready(&self) -> impl Iterator<Item = &Entry<V>> {
+        let mut next = self.first;
+        core::iter::from_fn(move || {
+            let entry = self.get(next)?;
+            next = entry.next;
+            Some(entry)
+        })
+    }
+
+    /// The first ready entry, or the one after `index`.
+    pub(super) fn next_ready(&mut self, index: Option<u16>) -> Option<(u16, &mut Entry<V>)> {
+        let next = match index {
+            None => self.first,
+            Some(index) => self.get(index)?.next,
+        };
+        Some((next, self.get_mut(next)?))
+    }
+
     /// Makes an entry that is not ready so, behind all others.
     pub(super) fn push_last(&mut self, index: u16) {
         if let Some(entry) = self.get_mut(index) {
             entry.state = State::Ready;
             self.join(self.last, index);
             self.join(index, NONE);
-        }
-    }
-
-    /// Makes an entry that is not ready so, ahead of all others.
-    pub(super) fn push_first(&mut self, index: u16) {
-        if let Some(entry) = self.get_mut(index) {
-            entry.state = State::Ready;
-            self.join(index, self.first);
-            self.join(NONE, index);
         }
     }
 
@@ -156,21 +295,26 @@ impl<V: Copy, const N: usize> Entries<V, N> {
         }
     }
 
-    /// Takes a ready entry out of the list; the caller gives it its new state.
-    pub(super) fn unlink(&mut self, index: u16) {
-        if let Some(entry) = self.get(index)
-            && entry.state == State::Ready
-        {
-            self.join(entry.previous, entry.next);
+    /// Takes a ready entry out of the list, and gives it its new state.
+    pub(super) fn unlink(&mut self, index: u16, state: State) {
+        if let Some(entry) = self.get_mut(index) {
+            let was = core::mem::replace(&mut entry.state, state);
+            if was == State::Ready {
+                let (previous, next) = (entry.previous, entry.next);
+                self.join(previous, next);
+            }
         }
     }
 
-    /// Takes the first ready entry out of the list and lets it run.
-    pub(super) fn pop_first(&mut self) -> Option<(u16, &mut Entry<V>)> {
-        let index = self.first;
-        self.unlink(index);
-        let entry = self.get_mut(index)?;
-        entry.state = State::Running;
-        Some((index, entry))
+    /// Makes those that were throttled ready.
+    pub(super) fn release_throttled(&mut self, floor: VirtualTime) {
+        for index in 0..N as u16 {
+            if let Some(entry) = self.get_mut(index)
+                && entry.state == State::Throttled
+            {
+                entry.join(floor);
+                self.push_last(index);
+            }
+        }
     }
 }

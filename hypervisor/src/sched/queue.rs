@@ -1,7 +1,8 @@
 //! The run queue.
 
-use super::SLICE;
-use super::entries::{Entries, Entry, QueueFull, Slot, State};
+use super::entries::{Entries, QueueFull, Slot, State, VirtualTime};
+use super::shares::{PERIOD, Standing, period_of};
+use super::{Account, SHORTEST, SLICE};
 use crate::time::RefTime;
 
 /// Whose turn it is.
@@ -17,58 +18,131 @@ pub struct Turn<V> {
 
 /// The VPs of one processor: the root's and up to `N` of children.
 ///
-/// A VP is blocked, ready or running; at most one is running, the one that [`pick`](Self::pick) returned last. Slices
-/// count the time that a VP runs, so one that the root interrupts goes on with the rest of its slice, ahead of the
-/// others. A child that is ready waits for at most a slice of each other child (and for the root).
+/// Of the children that want to run, those that have had less than their reserve in this period go first, and of these,
+/// as of the others, the one that has least virtual time. A child that has used up its cap waits for the next period. Slices
+/// count the time that a VP runs, so one that the root interrupts goes on with the rest of its slice.
+///
+/// A child that wants to run waits, for each other child of its own weight, at most two slices, and for one that is `n`
+/// times as heavy, `n + 1`: the root's time and reserves come on top. Picking takes time in proportion to the number of
+/// children that are ready, and once in a period, to `N`; all else takes constant time.
 #[derive(Debug)]
 pub struct RunQueue<V, const N: usize> {
-    root: Entry<V>,
+    root: Root<V>,
     children: Entries<V, N>,
     running: Option<Slot>,
+    /// The child whose turn it is, also while the root runs.
+    chosen: Option<u16>,
     /// Up to when the running VP's time is accounted.
     since: RefTime,
+    /// For how long anybody has run.
+    busy: RefTime,
+    /// The least virtual time of those that want to run, when it was last looked for. It never goes back.
+    floor: VirtualTime,
+    /// How many are throttled, until when.
+    throttled: u16,
+    released_at: RefTime,
+    /// How many children are ready or chosen.
+    wanting: u16,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Root<V> {
+    vp: V,
+    wants: bool,
+    run_time: RefTime,
+}
+
+/// What a look at the ready children found.
+#[derive(Clone, Copy)]
+struct Best {
+    index: u16,
+    standing: Standing,
+    time: VirtualTime,
 }
 
 impl<V: Copy, const N: usize> RunQueue<V, N> {
     /// A queue with the processor's root VP, which is blocked.
+    ///
+    /// Some 20 KiB: inline and from a constant, so that it is made where it stays rather than copied over the stack.
+    #[inline(always)]
     pub const fn new(root: V) -> Self {
         Self {
-            root: Entry::new(root, RefTime::ZERO),
-            children: Entries::new(),
+            root: Root {
+                vp: root,
+                wants: false,
+                run_time: RefTime::ZERO,
+            },
+            children: const { Entries::new() },
             running: None,
+            chosen: None,
             since: RefTime::ZERO,
+            busy: RefTime::ZERO,
+            floor: VirtualTime::ZERO,
+            throttled: 0,
+            released_at: RefTime::MAX,
+            wanting: 0,
         }
     }
 
-    /// Brings a child's VP here, blocked, with the time that it has run elsewhere.
-    pub fn add(&mut self, vp: V, run_time: RefTime) -> Result<Slot, QueueFull> {
-        self.children.add(vp, run_time).map(Slot)
+    /// Brings a child's VP here, blocked, with what it has run elsewhere.
+    ///
+    /// # Errors
+    /// [`QueueFull`].
+    pub fn add(&mut self, vp: V, account: Account) -> Result<Slot, QueueFull> {
+        self.children.add(vp, account, self.floor).map(Slot)
     }
 
-    /// Takes a child's VP away, whatever its state, and returns it with the time that it has run. The root stays.
-    pub fn remove(&mut self, slot: Slot, now: RefTime) -> Option<(V, RefTime)> {
+    /// Takes a child's VP away, whatever its state, and returns it with what it has run. The root stays.
+    pub fn remove(&mut self, slot: Slot, now: RefTime) -> Option<(V, Account)> {
         if slot == Slot::ROOT {
             return None;
         }
         self.block(slot, now);
         let entry = self.children.release(slot.0)?;
-        Some((entry.vp, entry.run_time))
+        Some((entry.vp, entry.leave(self.floor)))
     }
 
-    /// The VP wants to run. `true` if it should run now, ahead of whatever the processor does: then pick again. Nothing
+    /// How many children want to run, the one whose turn it is included, and those that have used up their cap not.
+    pub const fn load(&self) -> usize {
+        self.wanting as usize
+    }
+
+    /// The VP wants to run. `true` if somebody else than now may have to run, at once or soon: then pick again. Nothing
     /// happens to one that is not blocked.
     pub fn wake(&mut self, slot: Slot) -> bool {
-        let idle = self.running.is_none();
-        match self.entry(slot) {
-            Some(entry) if entry.state == State::Blocked => {}
-            _ => return false,
-        }
         if slot == Slot::ROOT {
-            self.root.state = State::Ready;
-            return true;
+            return !core::mem::replace(&mut self.root.wants, true);
         }
+        let floor = self.floor;
+        let Some(entry) = self.children.get_mut(slot.0) else {
+            return false;
+        };
+        if entry.state != State::Blocked {
+            return false;
+        }
+        entry.join(floor);
+        let time = entry.time;
         self.children.push_last(slot.0);
-        idle
+        self.wanting += 1;
+        match self.running {
+            None => true,
+            Some(Slot::ROOT) => {
+                self.shorten(time);
+                false
+            }
+            Some(_) => self.shorten(time),
+        }
+    }
+
+    /// Somebody woke with this virtual time. If the child whose turn it is has had as much, its turn ends soon.
+    fn shorten(&mut self, time: VirtualTime) -> bool {
+        let chosen = self.chosen.and_then(|index| self.children.get_mut(index));
+        let Some(entry) = chosen.filter(|entry| !entry.ahead && !entry.time.is_before(time)) else {
+            return false;
+        };
+        let had = SLICE.saturating_sub(entry.left);
+        entry.left = entry.left.min(SHORTEST.saturating_sub(had));
+        true
     }
 
     /// The VP no longer wants to run. It gets a fresh slice when it does again.
@@ -77,142 +151,218 @@ impl<V: Copy, const N: usize> RunQueue<V, N> {
         if self.running == Some(slot) {
             self.running = None;
         }
-        self.children.unlink(slot.0);
-        if let Some(entry) = self.entry_mut(slot) {
-            entry.state = State::Blocked;
-            entry.left = SLICE;
+        if slot == Slot::ROOT {
+            self.root.wants = false;
+            return;
         }
+        if self.chosen == Some(slot.0) {
+            self.chosen = None;
+        }
+        let Some(entry) = self.children.get_mut(slot.0) else {
+            return;
+        };
+        entry.left = SLICE;
+        match entry.state {
+            State::Blocked => {}
+            State::Throttled => self.throttled -= 1,
+            State::Ready | State::Chosen => self.wanting -= 1,
+        }
+        self.children.unlink(slot.0, State::Blocked);
     }
 
-    /// The running child lets the others go first and forfeits its slice. The root has no others to let go first.
+    /// The running child lets the next one go first, even if that has had more, and forfeits its slice. The root has nobody
+    /// to let go first.
     pub fn yield_turn(&mut self, now: RefTime) {
         self.account(now);
-        if let Some(slot) = self.running
-            && slot != Slot::ROOT
+        if let Some(Slot(index)) = self.running
+            && index != Slot::ROOT.0
         {
             self.running = None;
-            self.send_back(slot);
+            let times = self.children.ready().map(|entry| entry.time);
+            let next = times.reduce(|a, b| if b.is_before(a) { b } else { a });
+            if let (Some(entry), Some(next)) = (self.children.get_mut(index), next) {
+                entry.time = entry.time.max(next);
+            }
+            self.send_back(index);
         }
     }
 
-    fn send_back(&mut self, slot: Slot) {
-        if let Some(entry) = self.entry_mut(slot) {
+    /// The turn of the chosen child is over.
+    fn send_back(&mut self, index: u16) {
+        self.chosen = None;
+        if let Some(entry) = self.children.get_mut(index) {
             entry.left = SLICE;
         }
-        self.children.push_last(slot.0);
+        self.children.push_last(index);
     }
 
-    /// Whether [`pick`](Self::pick) would choose another VP than the running one.
+    /// Whether a turn is over, or the root wants to run. Who has only used up a cap or a reserve learns it by the end of its
+    /// slice.
     pub fn should_preempt(&self, now: RefTime) -> bool {
         match self.running {
             Some(Slot::ROOT) => false,
-            Some(slot) => {
+            Some(Slot(index)) => {
                 let ran = now.saturating_sub(self.since);
-                let expired = self.entry(slot).is_none_or(|entry| entry.left <= ran);
-                self.root.state == State::Ready || (expired && self.children.is_any_ready())
+                let expired = self.children.get(index).is_none_or(|e| e.left <= ran);
+                self.root.wants || (expired && self.children.is_any_ready())
             }
-            None => self.root.state == State::Ready || self.children.is_any_ready(),
+            None => self.root.wants || self.children.is_any_ready(),
         }
     }
 
-    /// Whose turn it is; `None` if nobody wants to run. Called at the end of a slice, after a wake-up that asks for it,
-    /// when the running VP blocks, and at any other time: a turn that is not over goes on.
+    /// Whose turn it is; `None` if nobody may run before [`next_release`](Self::next_release). Called at the end of a slice,
+    /// after a wake-up that asks for it, when the running VP blocks, and at any other time: a turn that is not over goes on.
     pub fn pick(&mut self, now: RefTime) -> Option<Turn<V>> {
         self.account(now);
-        if self.root.state != State::Blocked {
-            self.interrupt_child();
-            return Some(self.run_root());
+        if self.root.wants {
+            self.running = Some(Slot::ROOT);
+            return Some(Turn {
+                vp: self.root.vp,
+                slot: Slot::ROOT,
+                slice_end: RefTime::MAX,
+            });
         }
-        if let Some(turn) = self.go_on(now) {
-            return Some(turn);
+        if now >= self.released_at {
+            self.release();
         }
-        let (index, entry) = self.children.pop_first()?;
+        let period = period_of(now);
+        let standing = self.keep_chosen(period);
+        let best = self.survey(period);
+        let best = match (standing, best) {
+            (Some(standing), Some(best)) if best.standing.ahead && !standing.ahead => {
+                self.chosen.into_iter().for_each(|c| self.send_back(c));
+                Some(best)
+            }
+            (None, best) => best,
+            (Some(_), _) => None,
+        };
+        if let Some(best) = best {
+            self.children.unlink(best.index, State::Chosen);
+            self.chosen = Some(best.index);
+        }
+        let index = self.chosen?;
+        let standing = best.map(|best| best.standing).or(standing)?;
+        let entry = self.children.get_mut(index)?;
+        entry.ahead = standing.ahead;
         self.running = Some(Slot(index));
         Some(Turn {
             vp: entry.vp,
             slot: Slot(index),
-            slice_end: now.saturating_add(entry.left),
+            slice_end: now.saturating_add(entry.left.min(standing.left)),
         })
     }
 
-    /// The running child goes on if something is left of its slice, else to the end of the list.
-    fn go_on(&mut self, now: RefTime) -> Option<Turn<V>> {
-        let slot = self.running?;
-        let entry = self.entry(slot)?;
-        if entry.left == RefTime::ZERO {
-            self.running = None;
-            self.send_back(slot);
+    /// When to pick again though nobody wants to run: [`RefTime::MAX`] unless somebody has used up a cap.
+    pub const fn next_release(&self) -> RefTime {
+        self.released_at
+    }
+
+    /// A period is over: those who had used up their caps may have their turn again.
+    fn release(&mut self) {
+        self.children.release_throttled(self.floor);
+        self.wanting += self.throttled;
+        self.throttled = 0;
+        self.released_at = RefTime::MAX;
+    }
+
+    /// Where the chosen child stands, if its turn is not over. Otherwise it goes back to the others.
+    fn keep_chosen(&mut self, period: u64) -> Option<Standing> {
+        self.running = None;
+        let index = self.chosen?;
+        let entry = self.children.get_mut(index)?;
+        let standing = entry.standing(period, self.floor);
+        if entry.left == RefTime::ZERO || standing.left == RefTime::ZERO {
+            self.send_back(index);
             return None;
         }
-        Some(Turn {
-            vp: entry.vp,
-            slot,
-            slice_end: now.saturating_add(entry.left),
-        })
+        Some(standing)
     }
 
-    /// The root comes: a running child goes back to the head of the list, or to the end if its slice is over.
-    fn interrupt_child(&mut self) {
-        match self.running {
-            None | Some(Slot::ROOT) => {}
-            Some(slot) => {
-                self.running = None;
-                if self.entry(slot).is_some_and(|e| e.left == RefTime::ZERO) {
-                    self.send_back(slot);
-                } else {
-                    self.children.push_first(slot.0);
-                }
+    /// The ready child that is next. Those that have used up their caps drop out on the way.
+    fn survey(&mut self, period: u64) -> Option<Best> {
+        let mut best: Option<Best> = None;
+        let chosen = self.chosen.and_then(|index| self.children.get(index));
+        let mut least = chosen.map(|entry| entry.time);
+        let (mut last, floor) = (None, self.floor);
+        while let Some((index, entry)) = self.children.next_ready(last) {
+            let (standing, time) = (entry.standing(period, floor), entry.time);
+            if standing.left == RefTime::ZERO {
+                self.throttle(index, period);
+                continue;
+            }
+            last = Some(index);
+            if least.is_none_or(|least| time.is_before(least)) {
+                least = Some(time);
+            }
+            let better = best.is_none_or(|best| match (standing.ahead, best.standing.ahead) {
+                (true, false) => true,
+                (false, true) => false,
+                _ => time.is_before(best.time),
+            });
+            if better {
+                best = Some(Best {
+                    index,
+                    standing,
+                    time,
+                });
             }
         }
+        if let Some(least) = least {
+            self.floor = self.floor.max(least);
+        }
+        best
     }
 
-    fn run_root(&mut self) -> Turn<V> {
-        self.root.state = State::Running;
-        self.running = Some(Slot::ROOT);
-        Turn {
-            vp: self.root.vp,
-            slot: Slot::ROOT,
-            slice_end: RefTime::MAX,
-        }
+    /// A ready child has used up its cap until the period ends.
+    fn throttle(&mut self, index: u16, period: u64) {
+        self.children.unlink(index, State::Throttled);
+        self.wanting -= 1;
+        self.throttled += 1;
+        let end = (period + 1).saturating_mul(PERIOD.units());
+        self.released_at = RefTime::from_units(end);
     }
 
     /// Charges the running VP with the time since it was last done.
     fn account(&mut self, now: RefTime) {
-        let ran = now.saturating_sub(self.since);
-        self.since = self.since.max(now);
-        if let Some(slot) = self.running
-            && let Some(entry) = self.entry_mut(slot)
-        {
-            entry.run_time = entry.run_time.saturating_add(ran);
-            entry.left = entry.left.saturating_sub(ran);
+        let since = self.since;
+        self.since = since.max(now);
+        let Some(slot) = self.running else {
+            return;
+        };
+        let ran = now.saturating_sub(since);
+        self.busy = self.busy.saturating_add(ran);
+        if slot == Slot::ROOT {
+            self.root.run_time = self.root.run_time.saturating_add(ran);
+        } else if let Some(entry) = self.children.get_mut(slot.0) {
+            entry.charge(since, self.since, self.floor);
         }
     }
 
     /// How long the VP has run up to `now`; `None` if there is none.
     pub fn run_time(&self, slot: Slot, now: RefTime) -> Option<RefTime> {
-        let accounted = self.entry(slot)?.run_time;
-        if self.running == Some(slot) {
-            return Some(accounted.saturating_add(now.saturating_sub(self.since)));
+        let accounted = match slot {
+            Slot::ROOT => self.root.run_time,
+            Slot(index) => self.children.get(index)?.account.run_time,
+        };
+        Some(accounted.saturating_add(self.unaccounted(self.running == Some(slot), now)))
+    }
+
+    /// For how long VPs have run here up to `now`, all together.
+    pub fn busy(&self, now: RefTime) -> RefTime {
+        let unaccounted = self.unaccounted(self.running.is_some(), now);
+        self.busy.saturating_add(unaccounted)
+    }
+
+    fn unaccounted(&self, runs: bool, now: RefTime) -> RefTime {
+        if runs {
+            now.saturating_sub(self.since)
+        } else {
+            RefTime::ZERO
         }
-        Some(accounted)
     }
 
     /// The VP that is running.
     pub const fn running(&self) -> Option<Slot> {
         self.running
-    }
-
-    fn entry(&self, slot: Slot) -> Option<&Entry<V>> {
-        match slot {
-            Slot::ROOT => Some(&self.root),
-            Slot(index) => self.children.get(index),
-        }
-    }
-
-    fn entry_mut(&mut self, slot: Slot) -> Option<&mut Entry<V>> {
-        match slot {
-            Slot::ROOT => Some(&mut self.root),
-            Slot(index) => self.children.get_mut(index),
-        }
     }
 }
