@@ -4,9 +4,13 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use crate::console::{Command, HELP, Table, VmAction, parse};
+use crate::counters::Whose;
 use crate::events::printable;
 use crate::host::{Host, VmId};
-use crate::manager::{Ending, Manager, write_text};
+use crate::input::write_text;
+use crate::life::SECOND;
+use crate::manager::{Ending, Manager};
+use crate::rates::run_time;
 use crate::report;
 
 impl Manager {
@@ -23,7 +27,11 @@ impl Manager {
     fn command(&mut self, host: &mut impl Host, command: &Command<'_>) -> Result<String, String> {
         match *command {
             Command::None => Ok(String::new()),
-            Command::List => Ok(self.list(host.now())),
+            Command::List => Ok(self.list(host)),
+            Command::StartAll => self.command_start_all(host),
+            Command::StopAll => self.command_stop_all(host),
+            Command::Define(name) => self.command_define(name),
+            Command::Reload => Ok(self.command_reload()),
             Command::Vm(action, name) => {
                 let id = self.find(name)?;
                 self.act(host, action, id)
@@ -31,9 +39,22 @@ impl Manager {
             Command::Memory => Ok(report::memory(&host.memory(), |id| {
                 self.name(id).unwrap_or("?").to_string()
             })),
-            Command::Counters(name) => {
-                let id = name.map(|name| self.find(name)).transpose()?;
-                Ok(report::counters(&host.counters(id)))
+            Command::Counters(None) => Ok(report::counters(
+                |look| {
+                    host.counters(Whose::Machine, look);
+                    host.counters(Whose::Root, look);
+                },
+                "",
+                &host.own_counters(),
+            )),
+            Command::Counters(Some(name)) => {
+                let id = self.find(name)?;
+                let show = |look: &mut dyn FnMut(_, &_)| host.counters(Whose::Vm(id), look);
+                Ok(report::counters(show, name, &[]))
+            }
+            Command::Top => {
+                self.enter_top(host);
+                Ok(String::new())
             }
             Command::Events => Ok(report::events(&self.events.merged(host.events()))),
             Command::Help => Ok(HELP.into()),
@@ -42,14 +63,10 @@ impl Manager {
         }
     }
 
-    fn find(&self, name: &str) -> Result<VmId, String> {
-        let found = self.ids().find(|id| self.name(*id) == Some(name));
-        found.ok_or_else(|| {
-            let names = self
-                .ids()
-                .filter_map(|id| self.name(id))
-                .collect::<alloc::vec::Vec<_>>()
-                .join(", ");
+    pub(crate) fn find(&self, name: &str) -> Result<VmId, String> {
+        let found = self.vms.iter().find(|(_, vm)| vm.name == name);
+        found.map(|(id, _)| *id).ok_or_else(|| {
+            let names = self.names().join(", ");
             let known = if names.is_empty() {
                 "no VM is defined".into()
             } else {
@@ -68,18 +85,7 @@ impl Manager {
             return self.command_start(host, id, &name);
         }
         if !self.has_worker(id) {
-            let written = self.vm(id).is_some_and(|vm| vm.output.len() > 0);
-            let state = self.state(id).map_or("off", |state| state.word());
-            // What a VM wrote before it ended can still be read.
-            if let (VmAction::Attach, true, Some(vm)) = (action, written, self.vm(id)) {
-                host.console_write(&vm.output.replay());
-                return Ok(format!(
-                    "\n[{name} is {state}; this is what it wrote last]\n"
-                ));
-            }
-            return Err(format!(
-                "{name} is {state}; start it with \"vm start {name}\""
-            ));
+            return self.act_without_worker(host, action, id, &name);
         }
         match action {
             VmAction::Stop => Ok(self.command_stop(host, id, &name, false)),
@@ -104,7 +110,34 @@ impl Manager {
         }
     }
 
-    fn command_start(
+    fn act_without_worker(
+        &mut self,
+        host: &mut impl Host,
+        action: VmAction,
+        id: VmId,
+        name: &str,
+    ) -> Result<String, String> {
+        if matches!(action, VmAction::Stop | VmAction::Kill)
+            && self.vm_mut(id).is_some_and(|vm| vm.life.stay())
+        {
+            self.event(host, id, "will not be started again");
+            return Ok(format!("{name} will not be started again\n"));
+        }
+        let state = self.state(id).map_or("off", |state| state.word());
+        let written = self.vm(id).filter(|vm| vm.output.len() > 0);
+        // What a VM wrote before it ended can still be read.
+        if let (VmAction::Attach, Some(vm)) = (action, written) {
+            host.console_write(&vm.output.replay());
+            return Ok(format!(
+                "\n[{name} is {state}; this is what it wrote last]\n"
+            ));
+        }
+        Err(format!(
+            "{name} is {state}; start it with \"vm start {name}\""
+        ))
+    }
+
+    pub(crate) fn command_start(
         &mut self,
         host: &mut impl Host,
         id: VmId,
@@ -117,9 +150,7 @@ impl Manager {
             let state = self.state(id).map_or("running", |state| state.word());
             return Err(format!("{name} is {state} already; see \"vm list\""));
         }
-        if let Some(vm) = self.vm_mut(id) {
-            vm.new_life();
-        }
+        self.begin_life(id);
         self.start(host, id)
             .map_err(|problem| format!("{name} cannot be started: {problem}"))?;
         Ok(format!(
@@ -136,46 +167,35 @@ impl Manager {
         format!("{name} is stopping\n")
     }
 
-    /// Stops everything; the machine ends when the last worker has.
-    fn end(&mut self, host: &mut impl Host, ending: Ending) -> String {
-        // Said twice, it is meant now.
-        let impatient = self.ending.is_some();
-        self.ending = Some(ending);
+    fn list(&mut self, host: &impl Host) -> String {
+        let now = host.now();
+        let headings = [
+            "NAME", "STATE", ">VPS", ">CPU%", ">MIB", ">UPTIME", "REASON",
+        ];
+        let mut table = Table::new(headings);
         for id in self.ids() {
-            let now = host.now();
-            if self.vm_mut(id).is_some_and(|vm| vm.life.stop(now, false)) {
-                host.stop_worker(id);
-            } else if impatient && self.has_worker(id) {
-                host.kill_worker(id);
-            }
-        }
-        self.finish(host);
-        if self.ending.is_some() {
-            "waiting for the VMs to stop\n".into()
-        } else {
-            String::new()
-        }
-    }
-
-    fn list(&self, now: u64) -> String {
-        let mut table = Table::new(["NAME", "STATE", ">VPS", ">MIB", ">UPTIME", "REASON"]);
-        for vm in &self.vms {
-            let (vps, memory) = match &vm.definition {
-                Ok(definition) => (
-                    definition.processors.to_string(),
-                    (definition.memory >> 20).to_string(),
-                ),
-                Err(_) => ("-".into(), "-".into()),
-            };
-            let uptime = vm.life.uptime(now).map_or("-".into(), report::duration);
+            let Some(vm) = self.vm_mut(id) else { continue };
+            let definition = vm.definition();
+            let (vps, memory) = definition.map_or(("-".into(), "-".into()), |definition| {
+                let mib = definition.memory >> 20;
+                (definition.processors.to_string(), mib.to_string())
+            });
+            let uptime = vm.life.uptime(now);
+            let cpu = uptime.and_then(|_| vm.cpu.look(now, run_time(host, Whose::Vm(id))));
             let state = vm.life.state();
+            let mut reason = printable(state.reason());
+            if let Some(wake) = vm.life.deadline().filter(|_| vm.life.is_resting()) {
+                let rest = wake.saturating_sub(now).div_ceil(SECOND);
+                reason = format!("starts again in {rest} s: {reason}");
+            }
             table.row([
                 vm.name.clone(),
                 state.word().into(),
                 vps,
+                cpu.map_or("-".into(), report::percent),
                 memory,
-                uptime,
-                printable(state.reason()),
+                uptime.map_or("-".into(), report::duration),
+                reason,
             ]);
         }
         table.text()

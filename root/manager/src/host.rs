@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use root_abi::ExitReason;
 
+use crate::counters::{Object, Page, Whose};
 use crate::definition::Definition;
 
 /// A VM's place in the manager's list. Stable while the root runs; there is at most one worker for each.
@@ -47,8 +48,12 @@ pub trait Host {
     /// Who owns the machine's memory at this moment.
     fn memory(&self) -> MemoryReport;
 
-    /// Counters of a VM, or of the machine (hypervisor, processors, root).
-    fn counters(&self, vm: Option<VmId>) -> Vec<Counter>;
+    /// Shows the stats pages of `whose`, as they are now: objects in their order, a partition before its VPs. What is not
+    /// there is left out.
+    fn counters(&self, whose: Whose, look: &mut dyn FnMut(Object, &Page));
+
+    /// Counters of the root's own kernel, for `counters`.
+    fn own_counters(&self) -> Vec<Counter>;
 
     /// Events that others than the manager keep (the hypervisor's log, the kernel's), oldest first.
     fn events(&self) -> Vec<Event>;
@@ -116,10 +121,10 @@ pub struct PartitionMemory {
     pub deposited_in_use: u64,
 }
 
-/// A counter's value.
+/// A counter of the root's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counter {
-    /// Name as the TLFS or its users give it.
+    /// Name.
     pub name: String,
     /// Value.
     pub value: u64,

@@ -9,15 +9,22 @@ extern crate alloc;
 
 mod commands;
 mod console;
+pub mod counters;
+mod define;
 pub mod definition;
 mod events;
 mod host;
+mod input;
 mod life;
 mod manager;
+mod rates;
 mod report;
 mod ring;
+mod stop_all;
+pub mod stream;
 #[cfg(test)]
 mod tests;
+mod top;
 mod vm;
 
 pub use definition::{Boot, Definition, DefinitionError};

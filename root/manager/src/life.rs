@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 
 use root_abi::ExitReason;
 
+use crate::definition::Restart;
 use crate::host::WorkerEnd;
 
 /// One second in reference time, 100 ns units.
@@ -16,6 +17,12 @@ pub const STORM_RESETS: usize = 5;
 pub const STORM_TIME: u64 = 10 * SECOND;
 /// How long a worker may take to stop before it is killed.
 pub const STOP_TIME: u64 = 10 * SECOND;
+/// How long a VM with a restart policy rests after its first end.
+pub const FIRST_REST: u64 = SECOND;
+/// Each rest is twice as long as the one before, up to this.
+pub const LONGEST_REST: u64 = 60 * SECOND;
+/// A run as long as this makes the next rest a first one again.
+pub const GOOD_RUN: u64 = 60 * SECOND;
 
 /// What state a VM is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +37,8 @@ pub enum State {
     Stopping,
     /// No worker, and something is wrong: the text says what.
     Failed(String),
+    /// No worker, but it will be started again soon. The text says how the last run ended.
+    Resting(String),
 }
 
 impl State {
@@ -41,13 +50,14 @@ impl State {
             State::Running => "running",
             State::Stopping => "stopping",
             State::Failed(_) => "failed",
+            State::Resting(_) => "resting",
         }
     }
 
     /// How the last run ended, if there is something to say.
     pub fn reason(&self) -> &str {
         match self {
-            State::Off(reason) | State::Failed(reason) => reason,
+            State::Off(reason) | State::Failed(reason) | State::Resting(reason) => reason,
             _ => "",
         }
     }
@@ -60,6 +70,8 @@ pub enum Next {
     Rest,
     /// Start the VM again.
     Start,
+    /// Start it again after this rest, 100 ns.
+    StartAfter(u64),
 }
 
 /// A VM's state and what it remembers.
@@ -72,8 +84,14 @@ pub struct Life {
     asked: u64,
     /// Whether it is to start again once it has stopped.
     again: bool,
+    /// Whether a person wants it to end.
+    commanded: bool,
     /// Times of the last resets, at most [`STORM_RESETS`] + 1.
     resets: VecDeque<u64>,
+    /// The last rest, 0 if there was none that counts.
+    rest: u64,
+    /// When the rest is over.
+    wake: u64,
 }
 
 impl Default for Life {
@@ -83,7 +101,10 @@ impl Default for Life {
             since: 0,
             asked: 0,
             again: false,
+            commanded: false,
             resets: VecDeque::new(),
+            rest: 0,
+            wake: 0,
         }
     }
 }
@@ -107,9 +128,35 @@ impl Life {
         self.has_worker().then(|| now.saturating_sub(self.since))
     }
 
-    /// When a worker that is stopping will be killed.
+    /// When a worker that is stopping will be killed, or a VM that rests will be started.
     pub fn deadline(&self) -> Option<u64> {
-        (self.state == State::Stopping).then(|| self.asked.saturating_add(STOP_TIME))
+        match self.state {
+            State::Stopping => Some(self.asked.saturating_add(STOP_TIME)),
+            State::Resting(_) => Some(self.wake),
+            _ => None,
+        }
+    }
+
+    /// Whether it waits for being started again.
+    pub fn is_resting(&self) -> bool {
+        matches!(self.state, State::Resting(_))
+    }
+
+    /// A person does not want it to be started again. Returns whether it would have been.
+    pub fn stay(&mut self) -> bool {
+        let State::Resting(reason) = &mut self.state else {
+            return false;
+        };
+        let reason = core::mem::take(reason);
+        self.state = State::Off(reason);
+        true
+    }
+
+    /// What was wrong is so no more: it has another definition.
+    pub fn mended(&mut self) {
+        if matches!(self.state, State::Failed(_)) {
+            self.state = State::Off(String::new());
+        }
     }
 
     /// A worker has been started.
@@ -117,17 +164,25 @@ impl Life {
         self.state = State::Starting;
         self.since = now;
         self.again = false;
+        self.commanded = false;
     }
 
-    /// A person asked for the start: earlier resets do not count any more.
-    pub fn forget_resets(&mut self) {
+    /// A person asked for the start: earlier resets and rests do not count any more.
+    pub fn forget(&mut self) {
         self.resets.clear();
+        self.rest = 0;
     }
 
     /// It could not be started.
     pub fn failed(&mut self, reason: String) {
         self.state = State::Failed(reason);
         self.again = false;
+    }
+
+    /// It could not be started again after a rest: there will be another.
+    pub fn failed_again(&mut self, now: u64, reason: String) -> u64 {
+        self.failed(reason);
+        self.rest(now)
     }
 
     /// The guest runs. Returns whether that is news.
@@ -146,6 +201,7 @@ impl Life {
             return false;
         }
         self.again = again;
+        self.commanded = true;
         let first = self.state != State::Stopping;
         if first {
             self.state = State::Stopping;
@@ -157,6 +213,7 @@ impl Life {
     /// Notes that the worker is being killed: it will not start again.
     pub fn kill(&mut self) {
         self.again = false;
+        self.commanded = true;
     }
 
     /// The time to stop is over: a kill is under way, and a restart that was wanted still is. The next deadline is as far
@@ -165,11 +222,38 @@ impl Life {
         self.asked = now;
     }
 
-    /// The worker has ended.
-    pub fn ended(&mut self, now: u64, end: &WorkerEnd) -> Next {
+    /// The worker has ended; `policy` says what follows if nobody wanted that.
+    pub fn ended(&mut self, now: u64, end: &WorkerEnd, policy: Restart) -> Next {
         if !self.has_worker() {
             return Next::Rest;
         }
+        if now.saturating_sub(self.since) >= GOOD_RUN {
+            self.rest = 0;
+        }
+        let next = self.end_of_run(now, end);
+        let unwanted = match self.state {
+            State::Failed(_) => policy != Restart::Never,
+            State::Off(_) => policy == Restart::Always,
+            _ => false,
+        };
+        if next == Next::Rest && unwanted && !self.commanded {
+            return Next::StartAfter(self.rest(now));
+        }
+        next
+    }
+
+    /// Lets it rest before the next start. Returns for how long.
+    fn rest(&mut self, now: u64) -> u64 {
+        self.rest = match self.rest {
+            0 => FIRST_REST,
+            last => last.saturating_mul(2).min(LONGEST_REST),
+        };
+        self.wake = now.saturating_add(self.rest);
+        self.state = State::Resting(self.state.reason().to_string());
+        self.rest
+    }
+
+    fn end_of_run(&mut self, now: u64, end: &WorkerEnd) -> Next {
         let asked = self.state == State::Stopping;
         let again = core::mem::take(&mut self.again);
         self.state = match end {

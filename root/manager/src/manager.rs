@@ -1,24 +1,18 @@
 //! The manager: events in.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::console::{Editor, Escape, Input, PROMPT, Typed};
+use crate::console::Editor;
 use crate::definition::DEFAULT_ORDER;
 use crate::events::{Events, printable};
 use crate::host::{Host, VmId, WorkerEnd};
-use crate::life::{Next, State};
+use crate::input::{Mode, write_text};
+use crate::life::{Next, SECOND, State};
+use crate::rates::CpuLook;
 use crate::vm::Vm;
-
-/// Who gets what is typed.
-#[derive(Clone, Copy, Debug)]
-enum Mode {
-    /// The command line.
-    Commands,
-    /// A guest.
-    Attached(VmId, Escape),
-}
 
 /// What the machine does once all VMs have stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +26,15 @@ pub(crate) enum Ending {
 /// All VMs and the console.
 #[derive(Debug)]
 pub struct Manager {
-    pub(crate) vms: Vec<Vm>,
+    pub(crate) vms: BTreeMap<VmId, Vm>,
     pub(crate) events: Events,
     pub(crate) ending: Option<Ending>,
-    editor: Editor,
-    mode: Mode,
+    pub(crate) editor: Editor,
+    pub(crate) mode: Mode,
+    /// VMs to be stopped one after the other; the last is the one that is stopping.
+    pub(crate) to_stop: Vec<VmId>,
+    /// Lives begun so far.
+    lives: u64,
 }
 
 impl Manager {
@@ -49,22 +47,17 @@ impl Manager {
             if let Some(other) = vms.iter().find(|other| other.name == vm.name) {
                 vm.same_name_as(other);
             }
-            if let Err(error) = &vm.definition {
-                vm.life.failed(format!("{error}"));
-            }
             vms.push(vm);
         }
-        vms.sort_by_key(|vm| {
-            vm.definition
-                .as_ref()
-                .map_or(DEFAULT_ORDER, |definition| definition.start_order)
-        });
+        vms.sort_by(|one, other| place(one).cmp(&place(other)));
         Self {
-            vms,
+            vms: (0..).map(VmId).zip(vms).collect(),
             events: Events::default(),
             ending: None,
             editor: Editor::default(),
             mode: Mode::Commands,
+            to_stop: Vec::new(),
+            lives: 0,
         }
     }
 
@@ -77,7 +70,7 @@ impl Manager {
         write_text(host, &greeting);
         for id in self.ids() {
             let Some(vm) = self.vm(id) else { continue };
-            match &vm.definition {
+            match &vm.source.definition {
                 Err(error) => {
                     let (name, error) = (vm.name.clone(), format!("{error}"));
                     write_text(host, &format!("{}\n", printable(&error)));
@@ -85,6 +78,7 @@ impl Manager {
                 }
                 Ok(definition) if definition.autostart => {
                     let name = vm.name.clone();
+                    self.begin_life(id);
                     if let Err(problem) = self.start(host, id) {
                         write_text(host, &format!("{name} cannot be started: {problem}\n"));
                     }
@@ -92,43 +86,7 @@ impl Manager {
                 Ok(_) => {}
             }
         }
-        host.console_write(PROMPT.as_bytes());
-    }
-
-    /// Bytes were typed on the console.
-    pub fn console_input(&mut self, host: &mut impl Host, bytes: &[u8]) {
-        if let Mode::Attached(id, escape) = &mut self.mode {
-            let id = *id;
-            match escape.bytes(bytes) {
-                Typed::Input(input) => send(host, id, &input),
-                Typed::Help(input) => {
-                    send(host, id, &input);
-                    write_text(host, "\n[Ctrl-] d detaches; Ctrl-] Ctrl-] sends Ctrl-]]\n");
-                }
-                Typed::Detach(input, rest) => {
-                    send(host, id, &input);
-                    self.detach(host, "detached");
-                    self.console_input(host, &rest);
-                }
-            }
-            return;
-        }
-        let mut rest = bytes.iter();
-        while let Some(&byte) = rest.next() {
-            let mut echo = Vec::new();
-            let input = self.editor.byte(byte, &mut echo);
-            host.console_write(&echo);
-            if let Input::Line(line) = &input {
-                self.execute(host, line);
-            }
-            if matches!(self.mode, Mode::Attached(..)) {
-                // What follows `vm attach` in one go is typed for the guest.
-                return self.console_input(host, rest.as_slice());
-            }
-            if input != Input::None {
-                host.console_write(PROMPT.as_bytes());
-            }
-        }
+        self.prompt(host);
     }
 
     /// A guest wrote to its serial line.
@@ -160,47 +118,74 @@ impl Manager {
         let now = host.now();
         let Some(vm) = self.vm_mut(id) else { return };
         let commanded = *vm.life.state() == State::Stopping;
-        let next = vm.life.ended(now, end);
-        if next == Next::Start && commanded {
-            vm.new_life();
-        }
+        let next = vm.life.ended(now, end, vm.policy());
         let (word, reason) = (vm.life.state().word(), printable(vm.life.state().reason()));
-        self.notice(
-            host,
-            id,
-            &if reason.is_empty() {
-                word.into()
-            } else {
-                format!("{word}: {reason}")
-            },
-        );
-        if next == Next::Start
-            && self.ending.is_none()
-            && let Err(problem) = self.start(host, id)
+        let text = match (next, reason.is_empty()) {
+            (Next::StartAfter(rest), _) => {
+                format!("ended: {reason}; starts again in {} s", rest / SECOND)
+            }
+            (_, true) => word.into(),
+            (_, false) => format!("{word}: {reason}"),
+        };
+        self.notice(host, id, &text);
+        if next == Next::Start && self.ending.is_none() {
+            if commanded {
+                self.begin_life(id);
+            }
+            if let Err(problem) = self.start(host, id) {
+                self.show(host, id, &format!("cannot be started: {problem}"));
+            }
+        }
+        if self.ending.is_some()
+            && let Some(vm) = self.vm_mut(id)
         {
-            self.show(host, id, &format!("cannot be started: {problem}"));
+            vm.life.stay();
         }
         if self.attached() == Some(id) && !self.has_worker(id) {
             self.detach(host, "it has no worker any more");
         }
+        self.stopped(host, id);
         self.finish(host);
     }
 
     /// When [`tick`](Self::tick) is wanted, if nothing happens before; reference time, 100 ns.
     pub fn deadline(&self) -> Option<u64> {
-        self.vms.iter().filter_map(|vm| vm.life.deadline()).min()
+        let lives = self.vms.values().filter_map(|vm| vm.life.deadline());
+        lives.chain(self.mode.deadline()).min()
     }
 
-    /// Time has passed: kills workers that do not stop.
+    /// Time has passed: kills workers that do not stop, starts VMs that have rested, and shows fresh figures.
     pub fn tick(&mut self, host: &mut impl Host) {
         let now = host.now();
         for id in self.ids() {
             let Some(vm) = self.vm_mut(id) else { continue };
-            if vm.life.deadline().is_some_and(|deadline| deadline <= now) {
+            if vm.life.deadline().is_none_or(|deadline| deadline > now) {
+                continue;
+            }
+            if vm.life.is_resting() {
+                self.start_again(host, id);
+            } else {
                 vm.life.overdue(now);
                 self.event(host, id, "does not stop; its worker is killed");
                 host.kill_worker(id);
             }
+        }
+        self.refresh(host);
+    }
+
+    /// Starts a VM that has rested.
+    fn start_again(&mut self, host: &mut impl Host, id: VmId) {
+        let Err(problem) = self.start(host, id) else {
+            return;
+        };
+        let now = host.now();
+        if let Some(vm) = self.vm_mut(id) {
+            let rest = vm.life.failed_again(now, problem.clone()) / SECOND;
+            self.show(
+                host,
+                id,
+                &format!("cannot be started: {problem}; tried again in {rest} s"),
+            );
         }
     }
 
@@ -214,49 +199,32 @@ impl Manager {
         self.vm(id).map(|vm| vm.name.as_str())
     }
 
-    /// All VMs.
-    pub fn ids(&self) -> impl Iterator<Item = VmId> + use<> {
-        // `new` takes no more than fit.
-        (0..self.vms.len() as u16).map(VmId)
+    /// All VMs in the order of starting.
+    pub fn ids(&self) -> Vec<VmId> {
+        let mut vms: Vec<_> = self.vms.iter().collect();
+        vms.sort_by(|(_, one), (_, other)| place(one).cmp(&place(other)));
+        vms.into_iter().map(|(id, _)| *id).collect()
     }
 
     pub(crate) fn vm(&self, id: VmId) -> Option<&Vm> {
-        self.vms.get(usize::from(id.0))
+        self.vms.get(&id)
     }
 
     pub(crate) fn vm_mut(&mut self, id: VmId) -> Option<&mut Vm> {
-        self.vms.get_mut(usize::from(id.0))
+        self.vms.get_mut(&id)
     }
 
     pub(crate) fn has_worker(&self, id: VmId) -> bool {
         self.vm(id).is_some_and(|vm| vm.life.has_worker())
     }
 
-    fn attached(&self) -> Option<VmId> {
-        match self.mode {
-            Mode::Attached(id, _) => Some(id),
-            Mode::Commands => None,
+    /// A life of the VM begins.
+    pub(crate) fn begin_life(&mut self, id: VmId) {
+        self.lives += 1;
+        let number = self.lives;
+        if let Some(vm) = self.vm_mut(id) {
+            vm.new_life(number);
         }
-    }
-
-    pub(crate) fn attach(&mut self, host: &mut impl Host, id: VmId) {
-        let Some(vm) = self.vm(id) else { return };
-        write_text(
-            host,
-            &format!("[attached to {}; Ctrl-] d detaches]\n", vm.name),
-        );
-        host.console_write(&vm.output.replay());
-        self.mode = Mode::Attached(id, Escape::default());
-    }
-
-    fn detach(&mut self, host: &mut impl Host, why: &str) {
-        let Some(name) = self.attached().and_then(|id| self.name(id)) else {
-            return;
-        };
-        write_text(host, &format!("\n[{name}: {why}]\n"));
-        self.mode = Mode::Commands;
-        host.console_write(PROMPT.as_bytes());
-        host.console_write(self.editor.line().as_bytes());
     }
 
     /// Checks and starts a VM.
@@ -264,26 +232,31 @@ impl Manager {
         let Some(vm) = self.vm(id) else {
             return Err("there is no such VM".into());
         };
-        let started = vm
-            .check_start(host)
-            .and_then(|definition| host.start_worker(id, definition, &vm.text));
+        let started = vm.check_start(host).and_then(|definition| {
+            host.start_worker(id, definition, &vm.source.text)?;
+            Ok(definition.clone())
+        });
         let now = host.now();
         if let Some(vm) = self.vm_mut(id) {
             match &started {
-                Ok(()) => vm.life.started(now),
+                Ok(definition) => {
+                    vm.life.started(now);
+                    vm.running = Some(definition.clone());
+                    vm.cpu = CpuLook::at_start(now);
+                }
                 Err(problem) => vm.life.failed(problem.clone()),
             }
         }
         match &started {
-            Ok(()) => self.event(host, id, "starting"),
+            Ok(_) => self.event(host, id, "starting"),
             Err(problem) => self.event(host, id, &format!("cannot be started: {problem}")),
         }
-        started
+        started.map(drop)
     }
 
     /// Ends the machine if that was commanded and no worker is left.
     pub(crate) fn finish(&mut self, host: &mut impl Host) {
-        if self.vms.iter().any(|vm| vm.life.has_worker()) {
+        if self.vms.values().any(|vm| vm.life.has_worker()) {
             return;
         }
         match self.ending.take() {
@@ -295,39 +268,27 @@ impl Manager {
 
     /// Keeps an event of a VM.
     pub(crate) fn event(&mut self, host: &impl Host, id: VmId, text: &str) {
-        if let Some(vm) = self.vms.get(usize::from(id.0)) {
+        if let Some(vm) = self.vms.get(&id) {
             self.events.push(host.now(), &vm.name, text);
         }
     }
 
-    /// Keeps an event and shows it to whoever is concerned: on the command line everybody, else the VM that is attached.
-    fn notice(&mut self, host: &mut impl Host, id: VmId, text: &str) {
+    /// Keeps an event and shows it to whoever is concerned.
+    pub(crate) fn notice(&mut self, host: &mut impl Host, id: VmId, text: &str) {
         self.event(host, id, text);
         self.show(host, id, text);
     }
 
-    fn show(&self, host: &mut impl Host, id: VmId, text: &str) {
-        let (name, text) = (self.name(id).unwrap_or_default(), printable(text));
-        match self.attached() {
-            None => {
-                // Above the line being typed.
-                write_text(host, &format!("\r\x1b[K[{name}: {text}]\n"));
-                host.console_write(PROMPT.as_bytes());
-                host.console_write(self.editor.line().as_bytes());
-            }
-            Some(attached) if attached == id => write_text(host, &format!("\n[{name}: {text}]\n")),
-            Some(_) => {}
-        }
+    /// The names of all VMs.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let names = self.ids().into_iter().filter_map(|id| self.name(id));
+        names.map(ToString::to_string).collect()
     }
 }
 
-fn send(host: &mut impl Host, id: VmId, bytes: &[u8]) {
-    if !bytes.is_empty() {
-        host.send_input(id, bytes);
-    }
-}
-
-/// Writes text with the line ends of a terminal.
-pub(crate) fn write_text(host: &mut impl Host, text: &str) {
-    host.console_write(text.replace('\n', "\r\n").as_bytes());
+/// Where a VM stands in the order of starting.
+fn place(vm: &Vm) -> (u32, &str) {
+    let definition = vm.source.definition.as_ref();
+    let order = definition.map_or(DEFAULT_ORDER, |definition| definition.start_order);
+    (order, &vm.name)
 }

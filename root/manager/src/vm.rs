@@ -3,36 +3,32 @@
 use alloc::format;
 use alloc::string::String;
 
-use crate::definition::{Definition, DefinitionError};
+use crate::definition::{Definition, DefinitionError, Restart};
 use crate::host::Host;
 use crate::life::Life;
+use crate::rates::CpuLook;
 use crate::ring::Ring;
 
 /// Memory a VM needs besides its guest's RAM, bytes: its worker, and what is deposited for its partition.
 const OVERHEAD: u64 = 8 << 20;
 
-/// A VM as the manager knows it.
+/// A definition, and where it is from.
 #[derive(Clone, Debug)]
-pub struct Vm {
-    /// Name: the definition's, or the file's if the definition is not valid.
-    pub name: String,
-    /// The archive member with the definition.
+pub struct Source {
+    /// The archive member with it, or what stands for the console.
     pub file: String,
     /// Its text.
     pub text: String,
     /// What it says, or why it cannot be used.
     pub definition: Result<Definition, DefinitionError>,
-    /// Its state.
-    pub life: Life,
-    /// What it wrote.
-    pub output: Ring,
+    /// Whether it was typed on the console.
+    pub typed: bool,
 }
 
-impl Vm {
+impl Source {
     /// Reads the definition in member `file`.
-    pub fn new(file: &str, text: &[u8]) -> Self {
+    fn member(file: &str, text: &[u8]) -> Self {
         let read = core::str::from_utf8(text);
-        let text = String::from(read.unwrap_or_default());
         let definition = match read {
             Ok(text) => Definition::parse(file, text),
             Err(_) => Err(whole_file(
@@ -40,49 +36,115 @@ impl Vm {
                 "this is not a text in UTF-8; write a VM definition".into(),
             )),
         };
-        let stem = file
-            .rsplit('/')
-            .next()
-            .unwrap_or(file)
-            .trim_end_matches(".toml");
-        let name = definition
-            .as_ref()
-            .map_or(stem, |definition| &definition.name)
-            .into();
         Self {
-            name,
             file: file.into(),
-            text,
+            text: read.unwrap_or_default().into(),
             definition,
+            typed: false,
+        }
+    }
+
+    /// The name that the file's name stands for.
+    fn stem(&self) -> &str {
+        let last = self.file.rsplit('/').next().unwrap_or(&self.file);
+        last.trim_end_matches(".toml")
+    }
+}
+
+/// A VM as the manager knows it.
+#[derive(Clone, Debug)]
+pub struct Vm {
+    /// Name: the definition's, or the file's if the definition is not valid.
+    pub name: String,
+    /// The definition that its next start takes.
+    pub source: Source,
+    /// The archive's definition, behind one that was typed.
+    pub shadowed: Option<Source>,
+    /// The definition that the worker has, if there is a worker.
+    pub running: Option<Definition>,
+    /// Its state.
+    pub life: Life,
+    /// What it wrote.
+    pub output: Ring,
+    /// Which start of the manager's its life began with.
+    pub number: u64,
+    /// What its processors had used when somebody looked.
+    pub cpu: CpuLook,
+}
+
+impl Vm {
+    /// Reads the definition in member `file`.
+    pub fn new(file: &str, text: &[u8]) -> Self {
+        Self::of(Source::member(file, text))
+    }
+
+    /// A VM with this definition.
+    pub fn of(source: Source) -> Self {
+        let name = source
+            .definition
+            .as_ref()
+            .map_or(source.stem(), |definition| &definition.name)
+            .into();
+        let mut vm = Self {
+            name,
+            source,
+            shadowed: None,
+            running: None,
             life: Life::default(),
             output: Ring::default(),
+            number: 0,
+            cpu: CpuLook::default(),
+        };
+        vm.judge();
+        vm
+    }
+
+    /// A VM with a definition that cannot be used has failed; one with another than that has not.
+    pub fn judge(&mut self) {
+        if self.life.has_worker() {
+            return;
+        }
+        match &self.source.definition {
+            Ok(_) => self.life.mended(),
+            Err(error) => self.life.failed(format!("{error}")),
         }
     }
 
     /// A person starts it, which begins another life than a reset does: earlier resets do not count, and what is shown at
-    /// an attach is of this life.
-    pub fn new_life(&mut self) {
-        self.life.forget_resets();
+    /// an attach is of this life. `number` counts the lives of all VMs.
+    pub fn new_life(&mut self, number: u64) {
+        self.life.forget();
         self.output.clear();
+        self.number = number;
+    }
+
+    /// The definition that matters now: the worker's, else what the next start takes.
+    pub fn definition(&self) -> Option<&Definition> {
+        let next = self.source.definition.as_ref().ok();
+        self.running
+            .as_ref()
+            .filter(|_| self.life.has_worker())
+            .or(next)
+    }
+
+    /// What follows an end that nobody asked for.
+    pub fn policy(&self) -> Restart {
+        self.definition()
+            .map_or(Restart::Never, |definition| definition.restart)
     }
 
     /// Makes the definition invalid because `other` has the same name.
     pub fn same_name_as(&mut self, other: &Vm) {
         let problem = format!(
             "{:?} is the name in {} as well; choose another",
-            self.name, other.file
+            self.name, other.source.file
         );
-        self.definition = Err(DefinitionError {
+        self.source.definition = Err(DefinitionError {
             key: Some("name".into()),
-            ..whole_file(&self.file, problem)
+            ..whole_file(&self.source.file, problem)
         });
-        let stem = self
-            .file
-            .rsplit('/')
-            .next()
-            .unwrap_or(&self.file)
-            .trim_end_matches(".toml");
-        self.name = String::from(stem);
+        self.name = self.source.stem().into();
+        self.judge();
     }
 
     /// Checks that a start can succeed: the definition is valid, its files are there, memory is free.
@@ -90,16 +152,14 @@ impl Vm {
     /// # Errors
     /// What is missing, and what would help.
     pub fn check_start(&self, host: &impl Host) -> Result<&Definition, String> {
-        let definition = self
-            .definition
-            .as_ref()
-            .map_err(|error| format!("{error}"))?;
+        let definition = self.source.definition.as_ref();
+        let definition = definition.map_err(|error| format!("{error}"))?;
         for (key, file) in definition.files() {
             if host.file_size(file).is_none() {
                 let remedy = "add it to the image, or correct the key";
                 return Err(format!(
                     "{}: {key}: the boot archive has no member \"{file}\"; {remedy}",
-                    self.file
+                    self.source.file
                 ));
             }
         }

@@ -7,10 +7,12 @@ use alloc::vec::Vec;
 
 use board::load::Protocol;
 use board::{Board, BoardKind, Options, Start, StartError};
+use manager::definition::Cpu;
 use manager::{Boot, Definition, DefinitionError};
 use tlfs::{
-    HvCallCode, HvInputInstallIntercept, HvInputVpRegisters, HvInterceptAccessMask,
-    HvInterceptParameters, HvInterceptType, HvPartitionCreationFlags as Flags, HvRegisterAssoc,
+    HvCallCode, HvInputInstallIntercept, HvInputSetPartitionProperty, HvInputVpRegisters,
+    HvInterceptAccessMask, HvInterceptParameters, HvInterceptType,
+    HvPartitionCreationFlags as Flags, HvPartitionPropertyCode as Property, HvRegisterAssoc,
     HvRegisterName, HvRegisterValue, HvVpIndex,
 };
 use zerocopy::IntoBytes;
@@ -61,6 +63,7 @@ pub fn set_up<S: System>(
     let flags = Flags::LAPIC_ENABLED | Flags::X2APIC_CAPABLE | Flags::GPA_SUPER_PAGES_ENABLED;
     system.create_partition(flags)?;
     system.initialize_partition()?;
+    set_share(&mut system, &vm.cpu)?;
     let mut ram = system
         .create_ram(vm.memory)
         .map_err(|error| SetupError::Memory {
@@ -103,6 +106,26 @@ pub fn set_up<S: System>(
         state.protocol
     ));
     Ok(Worker::new(system, ram, board, vps))
+}
+
+/// Says what share of the processors the partition gets, as far as the definition does.
+fn set_share<S: System>(system: &mut S, cpu: &Cpu) -> Result<(), CallError> {
+    let properties = [
+        (Property::CPU_WEIGHT, cpu.weight),
+        (Property::CPU_CAP, cpu.cap),
+        (Property::CPU_RESERVE, cpu.reserve),
+    ];
+    for (property_code, value) in properties {
+        let Some(value) = value else { continue };
+        let mut input = HvInputSetPartitionProperty {
+            property_code,
+            property_value: value.into(),
+            ..Default::default()
+        };
+        let code = HvCallCode::SET_PARTITION_PROPERTY;
+        system.hypercall(code, 0, input.as_mut_bytes(), &mut [])?;
+    }
+    Ok(())
 }
 
 /// Sets registers of a suspended VP (SetVpRegisters), in batches that fit a page.

@@ -47,3 +47,11 @@ counters! {
     RUNNING_PRIORITY = 50, "LpRunningPriority", "";
     PERFMON_INTERRUPT_COUNT = 51, "LpPerfmonInterruptCount", "";
 }
+
+/// Counts that make up "Total Interrupts/sec".
+pub const TOTAL_INTERRUPTS_COUNTS: &[u32] = &[
+    HARDWARE_INTERRUPTS,
+    INTER_PROCESSOR_INTERRUPTS,
+    SCHEDULER_INTERRUPTS,
+    TIMER_INTERRUPTS,
+];

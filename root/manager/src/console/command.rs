@@ -4,16 +4,21 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::definition::EVERY_VM;
 use crate::host::DebugFault;
 
 /// The answer to `help`.
 pub const HELP: &str = "\
-vm list                  the VMs and what state they are in
-vm start NAME            start a VM
+vm list                  the VMs, what state they are in and what they use
+vm start NAME            start a VM; \"all\" starts every one that is not running
 vm stop NAME             ask its worker to stop; it is killed after 10 seconds
+vm stop all              stop one after the other, the one started last first
 vm kill NAME             end its worker at once
 vm restart NAME          stop, then start again
 vm attach NAME           use its serial line; Ctrl-] d gives the console back
+vm define NAME           type a definition, which goes before the archive's
+vm reload                forget typed definitions of VMs that do not run
+top                      processors and VPs, every second; any key ends it
 mem                      who owns the machine's memory
 counters [NAME]          counters of the machine, or of a VM
 events                   what has happened
@@ -47,6 +52,16 @@ pub enum Command<'l> {
     None,
     /// `vm list`.
     List,
+    /// `vm start all`.
+    StartAll,
+    /// `vm stop all`.
+    StopAll,
+    /// `vm define NAME`.
+    Define(&'l str),
+    /// `vm reload`.
+    Reload,
+    /// `top`.
+    Top,
     /// `vm … NAME`.
     Vm(VmAction, &'l str),
     /// `mem`.
@@ -75,13 +90,14 @@ pub fn parse(line: &str) -> Result<Command<'_>, String> {
         ["mem"] => Ok(Command::Memory),
         ["counters"] => Ok(Command::Counters(None)),
         ["counters", name] => Ok(Command::Counters(Some(name))),
+        ["top"] => Ok(Command::Top),
         ["events"] => Ok(Command::Events),
         ["help" | "?"] => Ok(Command::Help),
         ["poweroff"] => Ok(Command::PowerOff),
         ["reboot"] => Ok(Command::Reboot),
         ["debug", rest @ ..] => debug(rest),
         [
-            known @ ("mem" | "events" | "help" | "?" | "poweroff" | "reboot"),
+            known @ ("mem" | "top" | "events" | "help" | "?" | "poweroff" | "reboot"),
             ..,
         ] => Err(format!(
             "\"{known}\" takes nothing after it; type just \"{known}\""
@@ -91,7 +107,8 @@ pub fn parse(line: &str) -> Result<Command<'_>, String> {
         }
         // The VM commands without their first word are an easy slip.
         [
-            slip @ ("list" | "start" | "stop" | "kill" | "restart" | "attach"),
+            slip
+            @ ("list" | "start" | "stop" | "kill" | "restart" | "attach" | "define" | "reload"),
             ..,
         ] => Err(format!(
             "there is no command \"{slip}\"; did you mean \"vm {slip}\"?"
@@ -103,11 +120,18 @@ pub fn parse(line: &str) -> Result<Command<'_>, String> {
 }
 
 fn vm<'l>(words: &[&'l str]) -> Result<Command<'l>, String> {
-    let actions = "list, start, stop, kill, restart, attach";
+    let actions = "list, start, stop, kill, restart, attach, define, reload";
     match words {
         [] => Err(format!("\"vm\" wants to know what to do: {actions}")),
         ["list"] => Ok(Command::List),
-        ["list", ..] => Err("\"vm list\" takes nothing after it".into()),
+        ["reload"] => Ok(Command::Reload),
+        [known @ ("list" | "reload"), ..] => Err(format!("\"vm {known}\" takes nothing after it")),
+        ["start", EVERY_VM] => Ok(Command::StartAll),
+        ["stop", EVERY_VM] => Ok(Command::StopAll),
+        [action, EVERY_VM] => Err(format!(
+            "\"{EVERY_VM}\" can be started and stopped; \"vm {action}\" takes the name of one VM"
+        )),
+        ["define", name] => Ok(Command::Define(name)),
         [action, rest @ ..] => {
             let known = match *action {
                 "start" => VmAction::Start,
@@ -115,6 +139,7 @@ fn vm<'l>(words: &[&'l str]) -> Result<Command<'l>, String> {
                 "kill" => VmAction::Kill,
                 "restart" => VmAction::Restart,
                 "attach" => VmAction::Attach,
+                "define" => return Err("type \"vm define NAME\" with the name of one VM".into()),
                 _ => return Err(format!("there is no \"vm {action}\"; there are: {actions}")),
             };
             match rest {

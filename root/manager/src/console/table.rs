@@ -12,7 +12,14 @@ use crate::life::SECOND;
 pub struct Table<const N: usize> {
     /// Whether a column holds numbers, which end where the column ends.
     numbers: [bool; N],
-    rows: Vec<[String; N]>,
+    rows: Vec<Row<N>>,
+}
+
+#[derive(Clone, Debug)]
+enum Row<const N: usize> {
+    Cells([String; N]),
+    /// A line across all columns.
+    Line(String),
 }
 
 impl<const N: usize> Table<N> {
@@ -22,25 +29,44 @@ impl<const N: usize> Table<N> {
         let first = headings.map(|heading| heading.trim_start_matches('>').into());
         Self {
             numbers,
-            rows: vec![first],
+            rows: vec![Row::Cells(first)],
         }
     }
 
     /// Adds a row.
     pub fn row(&mut self, cells: [String; N]) {
-        self.rows.push(cells);
+        self.rows.push(Row::Cells(cells));
+    }
+
+    /// Adds a line that is no row.
+    pub fn line(&mut self, text: String) {
+        self.rows.push(Row::Line(text));
+    }
+
+    /// Whether it has nothing but headings.
+    pub fn is_empty(&self) -> bool {
+        self.rows.len() <= 1
     }
 
     /// The table as lines.
     pub fn text(&self) -> String {
         let mut widths = [0; N];
         for row in &self.rows {
+            let Row::Cells(row) = row else { continue };
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = cell.chars().count().max(*width);
             }
         }
         let mut text = String::new();
         for row in &self.rows {
+            let row = match row {
+                Row::Cells(row) => row,
+                Row::Line(line) => {
+                    text.push_str(line);
+                    text.push('\n');
+                    continue;
+                }
+            };
             let cells = row
                 .iter()
                 .zip(widths)

@@ -11,9 +11,16 @@
 //! module = "guest/data"          # optional, for "pvh" and "multiboot"
 //! board = "direct"               # the only board there is
 //! debug_exit = false             # port 0xF4 ends the VM
-//! autostart = true
-//! start_order = 10               # lower starts earlier
+//! autostart = true               # starts with the machine
+//! start_order = 10               # lower starts earlier; among equals the name decides
+//! restart = "on-failure"         # "never"; "on-failure"; "always": after a guest that switched itself off as well
+//! cpu_weight = 100               # 1 to 10000: its share where VPs compete, against the weights of others
+//! cpu_cap = 16384                # 1 to 65536: the most that each VP gets of a processor; 65536 is all of one
+//! cpu_reserve = 0                # 0 to 65536: what each VP gets of a processor whatever others do
 //! ```
+//!
+//! The three `cpu_` keys are the partition properties of that name (TLFS 0x20003, 0x20002, 0x20001), in their units. A key
+//! that is missing leaves the hypervisor's own value.
 //!
 //! A key that is not listed is an error, and every error says in which file and line, and what would be right.
 
@@ -40,6 +47,12 @@ pub const MAX_NAME: usize = 63;
 pub const MAX_CMDLINE: usize = 2047;
 /// Where a definition without `start_order` stands.
 pub const DEFAULT_ORDER: u32 = 100;
+/// Largest weight.
+pub const MAX_WEIGHT: u32 = 10_000;
+/// All of a processor, as the unit of caps and reserves.
+pub const WHOLE_PROCESSOR: u32 = 1 << 16;
+/// What commands take for every VM, so no VM has it as its name.
+pub const EVERY_VM: &str = "all";
 
 /// A valid VM definition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,8 +79,35 @@ pub struct Definition {
     pub debug_exit: bool,
     /// Whether it starts with the machine.
     pub autostart: bool,
-    /// Lower starts earlier.
+    /// Lower starts earlier; among equals the name decides.
     pub start_order: u32,
+    /// What follows an end that nobody asked for.
+    pub restart: Restart,
+    /// Its share of the processors.
+    pub cpu: Cpu,
+}
+
+/// What follows an end that nobody asked for. A guest that resets starts again at once, whatever this says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Restart {
+    /// It stays ended.
+    #[default]
+    Never,
+    /// It starts again after a failure: of the guest, of its worker, or of its start.
+    OnFailure,
+    /// It also starts again when its guest has switched it off.
+    Always,
+}
+
+/// A VM's share of the processors: partition properties, in their units. `None` leaves the hypervisor's own value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cpu {
+    /// HvPartitionPropertyCpuWeight, 1 to [`MAX_WEIGHT`].
+    pub weight: Option<u32>,
+    /// HvPartitionPropertyCpuCap, 1 to [`WHOLE_PROCESSOR`].
+    pub cap: Option<u32>,
+    /// HvPartitionPropertyCpuReserve, 0 to [`WHOLE_PROCESSOR`].
+    pub reserve: Option<u32>,
 }
 
 /// How the kernel is started.
@@ -155,7 +195,24 @@ impl Definition {
             start_order: fields
                 .optional("start_order", start_order)?
                 .unwrap_or(DEFAULT_ORDER),
+            restart: fields.optional("restart", restart)?.unwrap_or_default(),
+            cpu: Cpu {
+                weight: fields
+                    .optional("cpu_weight", |value| value::number(value, 1, MAX_WEIGHT))?,
+                cap: fields
+                    .optional("cpu_cap", |value| value::number(value, 1, WHOLE_PROCESSOR))?,
+                reserve: fields.optional("cpu_reserve", |value| {
+                    value::number(value, 0, WHOLE_PROCESSOR)
+                })?,
+            },
         };
+        let Cpu { cap, reserve, .. } = definition.cpu;
+        if cap.zip(reserve).is_some_and(|(cap, reserve)| cap < reserve) {
+            return Err(fields.error(
+                "cpu_reserve",
+                "more is reserved than cpu_cap lets the VM have; lower it, or raise cpu_cap",
+            ));
+        }
         if definition.boot == Boot::Linux && definition.module.is_some() {
             return Err(fields.error(
                 "module",
@@ -169,6 +226,30 @@ impl Definition {
             ));
         }
         Ok(definition)
+    }
+
+    /// The keys that say something else in `other`.
+    pub fn differences(&self, other: &Self) -> impl Iterator<Item = &'static str> {
+        [
+            ("name", self.name != other.name),
+            ("memory", self.memory != other.memory),
+            ("processors", self.processors != other.processors),
+            ("kernel", self.kernel != other.kernel),
+            ("initrd", self.initrd != other.initrd),
+            ("cmdline", self.cmdline != other.cmdline),
+            ("boot", self.boot != other.boot),
+            ("module", self.module != other.module),
+            ("board", self.board != other.board),
+            ("debug_exit", self.debug_exit != other.debug_exit),
+            ("autostart", self.autostart != other.autostart),
+            ("start_order", self.start_order != other.start_order),
+            ("restart", self.restart != other.restart),
+            ("cpu_weight", self.cpu.weight != other.cpu.weight),
+            ("cpu_cap", self.cpu.cap != other.cpu.cap),
+            ("cpu_reserve", self.cpu.reserve != other.cpu.reserve),
+        ]
+        .into_iter()
+        .filter_map(|(key, different)| different.then_some(key))
     }
 
     /// The archive members that the VM needs, each with its key.
@@ -187,6 +268,11 @@ fn name(value: &DeValue<'_>) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if text.is_empty() || text.len() > MAX_NAME || !text.bytes().all(allowed) {
         return Err(format!("{text:?} is not a VM's name; {wanted}"));
+    }
+    if text == EVERY_VM {
+        return Err(format!(
+            "{text:?} means every VM in commands; choose another name"
+        ));
     }
     Ok(text.to_string())
 }
@@ -252,6 +338,15 @@ fn boot(value: &DeValue<'_>) -> Result<Boot, String> {
         ("linux", Boot::Linux),
         ("pvh", Boot::Pvh),
         ("multiboot", Boot::Multiboot),
+    ];
+    value::choice(value, &choices)
+}
+
+fn restart(value: &DeValue<'_>) -> Result<Restart, String> {
+    let choices = [
+        ("never", Restart::Never),
+        ("on-failure", Restart::OnFailure),
+        ("always", Restart::Always),
     ];
     value::choice(value, &choices)
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::definition::{Board, Boot, Definition, DefinitionError, MIN_MEMORY};
+use crate::definition::{Board, Boot, Cpu, Definition, DefinitionError, MIN_MEMORY, Restart};
 
 const LEAST: &str = "name = \"a\"\nmemory = \"8 MiB\"\nkernel = \"guest/k\"\n";
 
@@ -36,6 +36,10 @@ fn full_definition_is_read() {
         debug_exit = true
         autostart = true
         start_order = 3
+        restart = "on-failure"
+        cpu_weight = 300
+        cpu_cap = 0x4000
+        cpu_reserve = 655
     "#;
     let expected = Definition {
         name: "debian-12_x".into(),
@@ -50,6 +54,12 @@ fn full_definition_is_read() {
         debug_exit: true,
         autostart: true,
         start_order: 3,
+        restart: Restart::OnFailure,
+        cpu: Cpu {
+            weight: Some(300),
+            cap: Some(0x4000),
+            reserve: Some(655),
+        },
     };
     let read = parse(text).expect("valid");
     assert_eq!(read, expected);
@@ -70,6 +80,7 @@ fn least_definition_gets_defaults() {
         !read.autostart && !read.debug_exit && read.cmdline.is_empty() && read.initrd.is_none()
     );
     assert_eq!(read.files().count(), 1);
+    assert_eq!((read.restart, read.cpu), (Restart::Never, Cpu::default()));
 }
 
 #[test]
@@ -127,6 +138,17 @@ fn errors_name_file_line_key_and_remedy() {
         ("autostart = 1", "write true or false"),
         ("start_order = -1", "from 0 to"),
         ("cmdline = \"a\\u0000b\"", "remove it"),
+        ("name = \"all\"", "choose another name"),
+        (
+            "restart = \"sometimes\"",
+            "\"never\" or \"on-failure\" or \"always\"",
+        ),
+        ("restart = true", "\"never\" or"),
+        ("cpu_weight = 0", "from 1 to 10000"),
+        ("cpu_weight = 10001", "from 1 to 10000"),
+        ("cpu_cap = 0", "from 1 to 65536"),
+        ("cpu_cap = 65537", "from 1 to 65536"),
+        ("cpu_reserve = \"half\"", "from 0 to 65536"),
     ] {
         let error = error_of(line);
         let key = line.split(' ').next().unwrap_or_default();
@@ -177,6 +199,15 @@ fn files_must_fit_the_boot_protocol() {
     assert!(parse(&format!("{LEAST}boot = \"linux\"\nmodule = \"m\"\n")).is_err());
     assert!(parse(&format!("{LEAST}boot = \"pvh\"\ninitrd = \"i\"\n")).is_err());
     assert!(parse(&format!("{LEAST}boot = \"multiboot\"\nmodule = \"m\"\n")).is_ok());
+}
+
+#[test]
+fn a_reserve_above_the_cap_is_refused() {
+    let error = error_of("cpu_reserve = 2\ncpu_cap = 1");
+    assert!(
+        error.starts_with("vm/a.toml:4: cpu_reserve: more is reserved"),
+        "{error}"
+    );
 }
 
 #[test]

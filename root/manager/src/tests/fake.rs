@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use root_abi::ExitReason;
 
+use crate::counters::{Object, Page, Whose};
 use crate::life::SECOND;
 use crate::{Counter, DebugFault, Definition, Event, Host, Manager, MemoryReport, VmId, WorkerEnd};
 
@@ -27,6 +28,8 @@ pub struct Fake {
     pub refuse: Option<String>,
     pub effects: Vec<Effect>,
     pub report: MemoryReport,
+    /// Stats pages of everybody, in their order.
+    pub pages: Vec<(Whose, Object, Box<Page>)>,
 }
 
 impl Default for Fake {
@@ -39,6 +42,7 @@ impl Default for Fake {
             refuse: None,
             effects: Vec::new(),
             report: MemoryReport::default(),
+            pages: Vec::new(),
         }
     }
 }
@@ -47,6 +51,18 @@ impl Fake {
     /// What was written since the last call.
     pub fn seen(&mut self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut self.screen)).into_owned()
+    }
+
+    /// Sets counters of an object, which gets a page if it has none.
+    pub fn set(&mut self, whose: Whose, object: Object, counters: &[(u32, u64)]) {
+        let known = |(of, what, _): &(Whose, Object, Box<Page>)| (*of, *what) == (whose, object);
+        let at = self.pages.iter().position(known).unwrap_or_else(|| {
+            self.pages.push((whose, object, Box::new([0; 512])));
+            self.pages.len() - 1
+        });
+        for (counter, value) in counters {
+            self.pages[at].2[*counter as usize] = *value;
+        }
     }
 
     /// What was asked for since the last call.
@@ -100,8 +116,13 @@ impl Host for Fake {
     fn memory(&self) -> MemoryReport {
         self.report.clone()
     }
-    fn counters(&self, vm: Option<VmId>) -> Vec<Counter> {
-        let name = vm.map_or("machine".to_string(), |vm| format!("vm {}", vm.0));
+    fn counters(&self, whose: Whose, look: &mut dyn FnMut(Object, &Page)) {
+        for (_, object, page) in self.pages.iter().filter(|(of, ..)| *of == whose) {
+            look(*object, page);
+        }
+    }
+    fn own_counters(&self) -> Vec<Counter> {
+        let name = "process turns".into();
         vec![Counter { name, value: 7 }]
     }
     fn events(&self) -> Vec<Event> {

@@ -1,7 +1,12 @@
 mod console;
+mod counters;
+mod define;
 mod definition;
 mod fake;
 mod life;
 mod manager;
 mod report;
 mod sequences;
+mod stop_all;
+mod stream;
+mod top;

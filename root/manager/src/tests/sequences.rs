@@ -25,6 +25,14 @@ fn acts() -> impl Strategy<Value = Act> {
         "vm restart b",
         "vm attach a",
         "vm list",
+        "vm stop all",
+        "vm start all",
+        "vm define b",
+        "restart = \"always\"",
+        ".",
+        "vm reload",
+        "top",
+        "counters",
         "mem",
         "events",
         "poweroff",
@@ -59,7 +67,7 @@ fn end(number: u8) -> WorkerEnd {
 proptest! {
     #[test]
     fn any_sequence_of_events_keeps_one_worker_for_each_vm(acts in prop::collection::vec(acts(), 0..60)) {
-        let (mut manager, mut host) = begun(&[vm("a", ""), vm("b", "")]);
+        let (mut manager, mut host) = begun(&[vm("a", "restart = \"always\""), vm("b", "")]);
         let mut alive = [false; 2];
         for act in acts {
             match act {
@@ -92,7 +100,7 @@ proptest! {
             }
             for (index, alive) in alive.into_iter().enumerate() {
                 let state = manager.state(VmId(index as u16)).expect("there");
-                let off = matches!(state, State::Off(_) | State::Failed(_));
+                let off = matches!(state, State::Off(_) | State::Failed(_) | State::Resting(_));
                 prop_assert_eq!(!off, alive);
             }
         }

@@ -8,13 +8,13 @@ use board::layout::{COM1_GSI, COM1_PORT, IOAPIC_BASE, RESET_PORT, SLEEP_CONTROL_
 use board::ram::VecRam;
 use root_abi::{Event, ExitReason, event};
 use tlfs::{
-    HvCallCode, HvInputAssertVirtualInterrupt, HvInputInstallIntercept, HvInterceptAccessType,
-    HvInterceptType, HvMessage, HvMessageType, HvOutputTranslateVirtualAddress,
-    HvPartitionCreationFlags as Flags, HvRegisterAssoc, HvRegisterName, HvRegisterValue, HvStatus,
-    HvTranslateGvaResultCode, HvX64InstructionLengthAndCr8, HvX64InterceptMessageHeader,
-    HvX64InterruptStateRegister, HvX64IoPortAccessInfo, HvX64IoPortInterceptMessage,
-    HvX64MemoryInterceptMessage, HvX64PendingExceptionEvent, HvX64RegisterPage,
-    HvX64VpExecutionState,
+    HvCallCode, HvInputAssertVirtualInterrupt, HvInputInstallIntercept,
+    HvInputSetPartitionProperty, HvInterceptAccessType, HvInterceptType, HvMessage, HvMessageType,
+    HvOutputTranslateVirtualAddress, HvPartitionCreationFlags as Flags, HvRegisterAssoc,
+    HvRegisterName, HvRegisterValue, HvStatus, HvTranslateGvaResultCode,
+    HvX64InstructionLengthAndCr8, HvX64InterceptMessageHeader, HvX64InterruptStateRegister,
+    HvX64IoPortAccessInfo, HvX64IoPortInterceptMessage, HvX64MemoryInterceptMessage,
+    HvX64PendingExceptionEvent, HvX64RegisterPage, HvX64VpExecutionState,
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 

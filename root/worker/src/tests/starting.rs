@@ -37,6 +37,29 @@ fn a_vm_is_set_up_in_the_order_that_partitions_demand() {
 }
 
 #[test]
+fn the_share_of_the_processors_is_set_before_there_are_vps() {
+    let set = |more: &[u8]| {
+        let fake = Fake::default();
+        let definition = [DEFINITION, more].concat();
+        live(fake.clone(), &definition, &OneFile::kernel());
+        let asked = fake.0.borrow_mut().asked.split_off(0);
+        let vps = asked.iter().position(|asked| *asked == Asked::Vp(0));
+        let before = &asked[..vps.unwrap()];
+        let all = inputs(&asked, HvCallCode::SET_PARTITION_PROPERTY);
+        assert_eq!(inputs(before, HvCallCode::SET_PARTITION_PROPERTY), all);
+        let read = |input: &Vec<u8>| {
+            let input = HvInputSetPartitionProperty::read_from_bytes(input).unwrap();
+            (input.property_code.0, input.property_value)
+        };
+        all.iter().map(read).collect::<Vec<_>>()
+    };
+    let all = b"cpu_weight = 300\ncpu_cap = 16384\ncpu_reserve = 655\n";
+    let expected = [(0x2_0003, 300), (0x2_0002, 16384), (0x2_0001, 655)];
+    assert_eq!(set(all), expected);
+    assert_eq!(set(b""), [], "what is not said stays the hypervisor's");
+}
+
+#[test]
 fn a_vm_that_cannot_be_started_says_why() {
     let start = |definition: &[u8], files: &OneFile| live(Fake::default(), definition, files);
     let kernel = OneFile::kernel();

@@ -1,0 +1,222 @@
+//! All counters as lines of JSON, for a program at the other end of the second serial line. The schema is described in
+//! `docs/counters.md`; a change that a reader has to know of changes [`SCHEMA`].
+//!
+//! A look at everything is several lines, because a line must fit the buffer in front of the serial line whatever there is:
+//! the machine is one, the root partition and each VM's one for every [`VPS_PER_LINE`] VPs. A line that does not fit now is
+//! not sent, nor are those after it; the next look begins the VMs with the one that was left out.
+
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use tlfs::stats::partition;
+
+use crate::counters::{Object, Page, Value, Whose, get};
+use crate::host::{Host, VmId};
+use crate::manager::Manager;
+
+/// Version of the lines' schema.
+pub const SCHEMA: u32 = 1;
+/// Most VPs in one line.
+pub const VPS_PER_LINE: usize = 4;
+/// No line is longer, bytes, its end included.
+pub const MAX_LINE: usize = 64 << 10;
+
+/// What a stream remembers.
+#[derive(Clone, Debug, Default)]
+pub struct Stream {
+    /// Looks so far.
+    sample: u64,
+    /// Lines left out since the last one that was sent.
+    dropped: u64,
+    /// The VM that was left out first.
+    turn: Option<VmId>,
+    /// Whose lines are still to come in this look.
+    to_come: VecDeque<Whose>,
+    /// A line did not fit: there will be no others in this look.
+    full: bool,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    schema: u32,
+    /// When the counters were read: reference time, 100 ns.
+    time: u64,
+    sample: u64,
+    dropped: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hypervisor: Option<Counters>,
+    processors: Vec<Indexed>,
+    partitions: Vec<Partition<'a>>,
+}
+
+#[derive(Serialize)]
+struct Indexed {
+    index: u32,
+    counters: Counters,
+}
+
+#[derive(Serialize)]
+struct Partition<'a> {
+    name: &'a str,
+    root: bool,
+    id: u64,
+    counters: Counters,
+    vps: Vec<Indexed>,
+}
+
+/// Counters by name, those that are zero left out.
+#[derive(Default)]
+struct Counters(Vec<Value>);
+
+impl Counters {
+    fn of(object: Object, page: &Page) -> Self {
+        Self(object.values(page).collect())
+    }
+}
+
+impl Serialize for Counters {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for value in &self.0 {
+            map.serialize_entry(value.name(), &value.value)?;
+        }
+        map.end()
+    }
+}
+
+impl Manager {
+    /// Makes the lines about one: the machine, the root, or a VM. The first call begins a look, and so does the one after a
+    /// call that returned `false`, which says that the look is complete. `send` says whether it took the line: all of it, or
+    /// nothing.
+    pub fn stream(
+        &self,
+        host: &impl Host,
+        stream: &mut Stream,
+        send: &mut dyn FnMut(&str) -> bool,
+    ) -> bool {
+        let whose = stream.to_come.pop_front().unwrap_or_else(|| {
+            stream.sample += 1;
+            stream.full = false;
+            stream.to_come = self.in_turn(stream.turn.take());
+            Whose::Machine
+        });
+        let time = host.now();
+        let mut lines = Lines { time, stream, send };
+        match whose {
+            Whose::Machine => lines.machine(host),
+            Whose::Root => lines.partition(host, whose, "root"),
+            // It may have ended since the look began.
+            Whose::Vm(id) if self.has_worker(id) => {
+                lines.partition(host, whose, self.name(id).unwrap_or_default());
+                if stream.full && stream.turn.is_none() {
+                    stream.turn = Some(id);
+                }
+            }
+            Whose::Vm(_) => {}
+        }
+        !stream.to_come.is_empty()
+    }
+
+    /// The root, and the VMs that have a partition, from this one on.
+    fn in_turn(&self, first: Option<VmId>) -> VecDeque<Whose> {
+        let running = self.vms.iter().filter(|(_, vm)| vm.life.has_worker());
+        let mut ids: Vec<VmId> = running.map(|(id, _)| *id).collect();
+        let first = first.and_then(|first| ids.iter().position(|id| *id >= first));
+        ids.rotate_left(first.unwrap_or(0));
+        let vms = ids.into_iter().map(Whose::Vm);
+        core::iter::once(Whose::Root).chain(vms).collect()
+    }
+}
+
+struct Lines<'a> {
+    time: u64,
+    stream: &'a mut Stream,
+    send: &'a mut dyn FnMut(&str) -> bool,
+}
+
+impl Lines<'_> {
+    fn machine(&mut self, host: &impl Host) {
+        let mut hypervisor = None;
+        let mut processors = Vec::new();
+        host.counters(Whose::Machine, &mut |object, page| {
+            let counters = Counters::of(object, page);
+            match object {
+                Object::LogicalProcessor(index) => processors.push(Indexed { index, counters }),
+                _ => hypervisor = Some(counters),
+            }
+        });
+        self.line(hypervisor, processors, Vec::new());
+    }
+
+    fn partition(&mut self, host: &impl Host, whose: Whose, name: &str) {
+        let (mut id, mut counters) = (0, Counters::default());
+        let mut vps: Vec<Indexed> = Vec::new();
+        host.counters(whose, &mut |object, page| match object {
+            Object::VirtualProcessor(index) => {
+                if vps.len() >= VPS_PER_LINE {
+                    self.part(whose, name, id, &mut counters, &mut vps);
+                }
+                let counters = Counters::of(object, page);
+                vps.push(Indexed { index, counters });
+            }
+            _ => {
+                id = get(page, partition::PARTITION_ID);
+                counters = Counters::of(object, page);
+            }
+        });
+        self.part(whose, name, id, &mut counters, &mut vps);
+    }
+
+    /// A line with what has been collected of a partition.
+    fn part(
+        &mut self,
+        whose: Whose,
+        name: &str,
+        id: u64,
+        counters: &mut Counters,
+        vps: &mut Vec<Indexed>,
+    ) {
+        let partition = Partition {
+            name,
+            root: whose == Whose::Root,
+            id,
+            counters: core::mem::take(counters),
+            vps: core::mem::take(vps),
+        };
+        self.line(None, Vec::new(), [partition].into());
+    }
+
+    fn line(
+        &mut self,
+        hypervisor: Option<Counters>,
+        processors: Vec<Indexed>,
+        partitions: Vec<Partition<'_>>,
+    ) {
+        let line = Line {
+            schema: SCHEMA,
+            time: self.time,
+            sample: self.stream.sample,
+            dropped: self.stream.dropped,
+            hypervisor,
+            processors,
+            partitions,
+        };
+        let sent = !self.stream.full && text(&line).is_some_and(|text| (self.send)(&text));
+        if sent {
+            self.stream.dropped = 0;
+        } else {
+            self.stream.full = true;
+            self.stream.dropped += 1;
+        }
+    }
+}
+
+/// The line with its end; `None` if there is no memory for it, or if it is longer than lines can be.
+fn text(line: &Line<'_>) -> Option<String> {
+    let mut text = serde_json::to_string(line).ok()?;
+    text.push('\n');
+    (text.len() <= MAX_LINE).then_some(text)
+}
