@@ -26,6 +26,9 @@ pub struct Run {
     /// Memory of the machine
     #[arg(long, default_value = "2G")]
     memory: String,
+    /// File for the counters that the machine's second serial line tells every second; without it, there is no such line
+    #[arg(long, value_name = "FILE")]
+    counters: Option<PathBuf>,
     /// Wait for gdb on port 1234
     #[arg(long)]
     gdb: bool,
@@ -75,9 +78,15 @@ fn in_qemu(options: &Run, machine: &Machine) -> Result<()> {
             paths::target("metal/x86_64-unknown-none/release/hypervisor").display()
         );
     }
-    let status = qemu::command(machine, &image, accel, Serial::Terminal)
-        .status()
-        .context("QEMU cannot be started")?;
+    let status = qemu::command(
+        machine,
+        &image,
+        accel,
+        Serial::Terminal,
+        options.counters.as_deref(),
+    )
+    .status()
+    .context("QEMU cannot be started")?;
     match status.code() {
         Some(0) => Ok(()),
         Some(code) => bail!("QEMU ended with status {code}"),
@@ -93,7 +102,8 @@ fn in_bochs(options: &Run, machine: &Machine, model: &str, emulators: &Emulators
     );
     greet(options, "Ctrl-A X quits it");
     let bochs = emulators.bochs()?;
-    let link = bochs::boot(machine, model, bochs, &image, &folder, Pace::Host)?;
+    let counters = options.counters.as_deref();
+    let link = bochs::boot(machine, model, bochs, &image, &folder, Pace::Host, counters)?;
     terminal::attach(link)?;
     eprintln!(
         "    The machine has ended; {} has Bochs' own words",

@@ -1,7 +1,8 @@
 //! Figures from the tables that the root console's `counters` prints.
 //!
-//! A table begins with a line `COUNTER VALUE`, and has a line for each counter that is not zero: its name, which for a
-//! VP has `VP INDEX` before it, and its value.
+//! A table begins with a line `COUNTER VALUE PERFORMANCE COUNTER`, and has a line for each counter that is not zero: its
+//! name, its value, and the name of the performance counter, if there is one. Before those of an object there is a line with
+//! the object; what is the sum of others is not looked at.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +15,28 @@ use crate::test::scenario::Work;
 /// A table: values by the names of the counters, those of several VPs added up.
 pub type Table = BTreeMap<String, u64>;
 
+/// The line before the counters of an object begins with one of these.
+const OBJECTS: [&str; 2] = ["Hyper-V Hypervisor", "Root kernel"];
+
 /// All tables of a transcript, in their order.
 pub fn tables(transcript: &str) -> Vec<Table> {
     let mut tables = Vec::new();
     let mut open: Option<Table> = None;
+    let mut sums = false;
     for line in transcript.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match (words.as_slice(), &mut open) {
-            (["COUNTER", "VALUE"], _) => tables.extend(open.replace(Table::new())),
-            ([name, value] | ["VP", _, name, value], Some(table))
-                if value.parse::<u64>().is_ok() =>
-            {
+        // Names have single spaces in them, columns are at least two apart.
+        let cells: Vec<&str> = line.split("  ").filter(|cell| !cell.is_empty()).collect();
+        let cells: Vec<&str> = cells.into_iter().map(str::trim).collect();
+        match (cells.as_slice(), &mut open) {
+            (["COUNTER", "VALUE", ..], _) => tables.extend(open.replace(Table::new())),
+            ([object], Some(_)) if OBJECTS.iter().any(|start| object.starts_with(start)) => {
+                sums = object.ends_with("(_Total)");
+            }
+            ([name, value, ..], Some(table)) if value.parse::<u64>().is_ok() => {
                 let value: u64 = value.parse().unwrap_or_default();
-                *table.entry((*name).to_owned()).or_default() += value;
+                if !sums && *name != "-" {
+                    *table.entry((*name).to_owned()).or_default() += value;
+                }
             }
             _ => tables.extend(open.take()),
         }
@@ -123,12 +133,18 @@ mod tests {
     use super::{Figures, Work, exits, tables, work};
 
     const TEXT: &str = "partita> counters a\n\
-        COUNTER                            VALUE\n\
-        PtGpaPages                             3\n\
-        VP 0 VpIoInstructionsCount            30\n\
-        VP 1 VpIoInstructionsCount             4\n\
-        VP 0 VpMsrAccessesCount                7\n\
-        VP 0 VpVirtualInterrupts               9\n\
+        COUNTER                   VALUE  PERFORMANCE COUNTER\n\
+        Hyper-V Hypervisor Partition (a)\n\
+        PtGpaPages                    3  GPA Pages\n\
+        Hyper-V Hypervisor Virtual Processor (a:Hv VP 0)\n\
+        -                            37  Total Intercepts/sec\n\
+        VpIoInstructionsCount        30  IO Instructions/sec\n\
+        VpMsrAccessesCount            7  MSR Accesses/sec\n\
+        VpVirtualInterrupts           9  Virtual Interrupts/sec\n\
+        Hyper-V Hypervisor Virtual Processor (a:Hv VP 1)\n\
+        VpIoInstructionsCount         4  IO Instructions/sec\n\
+        Hyper-V Hypervisor Virtual Processor (_Total)\n\
+        VpIoInstructionsCount        34  IO Instructions/sec\n\
         partita> counters b\n\
         not VALUE 5\n";
 
@@ -153,7 +169,9 @@ mod tests {
     #[test]
     fn a_round_trip_does_not_pay_for_the_typing() {
         let table = |loads: u32| {
-            format!("COUNTER VALUE\nPartitaLpGuestEntries 9\nPartitaLpVmloads {loads}\npartita> \n")
+            format!(
+                "COUNTER  VALUE\nPartitaLpGuestEntries  9\nPartitaLpVmloads  {loads}\npartita> \n"
+            )
         };
         let text = [100, 130, 2164].map(table).concat();
         let asked = Work {

@@ -70,7 +70,8 @@ pub fn sign(end: End) -> Sign {
     }
 }
 
-/// Boots a copy of `image`; everything that Bochs writes is in `folder`.
+/// Boots a copy of `image`; everything that Bochs writes is in `folder`, but for what a second serial port writes to
+/// `counters`, if that is given.
 ///
 /// # Errors
 /// If Bochs does not start, or the files cannot be written.
@@ -81,9 +82,12 @@ pub fn boot(
     image: &Path,
     folder: &Path,
     pace: Pace,
+    counters: Option<&Path>,
 ) -> Result<Link> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    // Bochs is started in its folder.
+    let counters = counters.map(std::path::absolute).transpose()?;
     let cylinders = write_disk(image, &folder.join("disk.img"))?;
     // Bochs is the one that connects: whatever it prints first is not lost.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
@@ -98,6 +102,7 @@ pub fn boot(
         cylinders,
         port: listener.local_addr()?.port(),
         pace,
+        counters: counters.as_deref(),
     };
     let config = folder.join("bochsrc");
     crate::paths::write(&config, settings.text()?.as_bytes())?;
@@ -117,6 +122,7 @@ pub fn boot(
             input: Box::new(line.try_clone()?),
             output: Box::new(line),
             words: Some(folder.join("output")),
+            counters,
         }),
         Err(error) => {
             let _ = emulator.kill();
@@ -197,6 +203,7 @@ struct Settings<'a> {
     cylinders: u64,
     port: u16,
     pace: Pace,
+    counters: Option<&'a Path>,
 }
 
 impl Settings<'_> {
@@ -235,6 +242,10 @@ impl Settings<'_> {
             cylinders = self.cylinders,
             port = self.port,
         )?;
+        if let Some(file) = self.counters {
+            let file = file.display();
+            writeln!(text, "com2: enabled=1, mode=file, dev={file}")?;
+        }
         Ok(text)
     }
 }

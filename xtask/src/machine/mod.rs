@@ -35,6 +35,8 @@ pub struct Machine {
     pub icount: bool,
     /// Further arguments for QEMU.
     pub extra: Vec<String>,
+    /// Whether there is a second serial port, for the counters.
+    pub counters: bool,
     /// Waits for gdb on port 1234 before the first instruction.
     #[serde(skip)]
     pub gdb: bool,
@@ -48,6 +50,7 @@ impl Default for Machine {
             cpu: qemu::USUAL_CPU.into(),
             icount: false,
             extra: Vec::new(),
+            counters: false,
             gdb: false,
         }
     }
@@ -86,6 +89,8 @@ pub struct Link {
     pub output: Box<dyn Read + Send>,
     /// Where the emulator says why it ended, if it does.
     pub words: Option<PathBuf>,
+    /// The file that the machine's second serial port writes to, if there is one.
+    pub counters: Option<PathBuf>,
 }
 
 /// The emulators, as far as they are there.
@@ -124,7 +129,8 @@ impl Emulators {
     }
 
     /// Boots `image` for a program at the far end of the serial line. A reset or a crash does not start the machine over
-    /// where the emulator can help it. What the emulator itself says goes to `log`; Bochs keeps its files in `folder`.
+    /// where the emulator can help it. What the emulator itself says goes to `log`; Bochs keeps its files in `folder`, and a
+    /// second serial port writes to a file named like it, with `.counters` behind.
     ///
     /// # Errors
     /// If the emulator does not start.
@@ -136,11 +142,17 @@ impl Emulators {
         folder: &Path,
         log: File,
     ) -> Result<Link> {
+        let counters = machine.counters.then(|| {
+            let mut name = folder.as_os_str().to_owned();
+            name.push(".counters");
+            PathBuf::from(name)
+        });
+        let counters = counters.as_deref();
         match processor {
-            Processor::Qemu => qemu::boot(machine, image, log),
+            Processor::Qemu => qemu::boot(machine, image, log, counters),
             Processor::Bochs(model) => {
                 let pace = bochs::Pace::Free;
-                bochs::boot(machine, model, self.bochs()?, image, folder, pace)
+                bochs::boot(machine, model, self.bochs()?, image, folder, pace, counters)
             }
         }
     }

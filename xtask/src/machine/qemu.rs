@@ -31,13 +31,13 @@ pub fn sign(end: End) -> Sign {
     })
 }
 
-/// Boots `image` with the serial port on pipes.
+/// Boots `image` with the serial port on pipes, and a second one that writes to `counters`, if that is given.
 ///
 /// # Errors
 /// If QEMU does not start.
-pub fn boot(machine: &Machine, image: &Path, log: File) -> Result<Link> {
+pub fn boot(machine: &Machine, image: &Path, log: File, counters: Option<&Path>) -> Result<Link> {
     // The software CPU is the same everywhere; a processor of this machine would make verdicts depend on it.
-    let mut emulator = command(machine, image, Accel::Tcg, Serial::Pipe)
+    let mut emulator = command(machine, image, Accel::Tcg, Serial::Pipe, counters)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(log)
@@ -51,11 +51,18 @@ pub fn boot(machine: &Machine, image: &Path, log: File) -> Result<Link> {
         input: Box::new(input),
         output: Box::new(output),
         words: None,
+        counters: counters.map(Path::to_path_buf),
     })
 }
 
 /// The command that boots `image`. QEMU dies with the thread that starts it, whatever ends that thread.
-pub fn command(machine: &Machine, image: &Path, accel: Accel, serial: Serial) -> Command {
+pub fn command(
+    machine: &Machine,
+    image: &Path,
+    accel: Accel,
+    serial: Serial,
+    counters: Option<&Path>,
+) -> Command {
     let mut qemu = Command::new("setpriv");
     qemu.args([
         "--pdeathsig",
@@ -102,6 +109,12 @@ pub fn command(machine: &Machine, image: &Path, accel: Accel, serial: Serial) ->
         // A reset ends the run: a scenario sees it, and a machine that crashes does not start over.
         Serial::Pipe => qemu.args(["-serial", "stdio", "-monitor", "none", "-no-reboot"]),
     };
+    if let Some(file) = counters {
+        // A comma in a name is written twice.
+        let file = file.display().to_string().replace(',', ",,");
+        let backend = format!("file,id=counters,path={file}");
+        qemu.args(["-chardev", &backend, "-serial", "chardev:counters"]);
+    }
     if machine.gdb {
         qemu.args(["-s", "-S"]);
     }

@@ -159,6 +159,12 @@ fn play_part(
             Action::Send(text) => line.send(text),
             Action::Absent(text) => line.absent(text, step.wait),
             Action::Same { send, until } => same(line, send, until, wait, answers),
+            Action::Row {
+                first,
+                column,
+                between,
+            } => line.row(first, *column, *between, wait),
+            Action::Counters(name) => line.counters(name, wait),
             Action::End(end) => line.end(case.processor.sign(*end), wait),
         };
         result.with_context(|| format!("step {}", number + 1))?;

@@ -11,6 +11,7 @@ use crate::paths;
 use crate::system::{Needs, System};
 
 pub mod case;
+mod counters;
 pub mod emulator;
 mod host;
 pub mod report;

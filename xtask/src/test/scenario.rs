@@ -38,6 +38,13 @@
 //! same = "mem\r"               # typed; what comes up to `until` is the same as at the first step with this text
 //! until = "has one owner"
 //! [[step]]
+//! row = "debian"               # waits for a line whose first word this is, and whose word number `column` (the first is 0)
+//! column = 3                   # is a number, and fails if that is not within these
+//! between = [50, 100]
+//! [[step]]
+//! counters = "debian"          # waits until the counters' line has told twice of a partition of that name whose VPs run;
+//!                              # the machine needs `counters = true`, and every line has to keep to the schema
+//! [[step]]
 //! end = "success"              # a payload root has found all in order; or "off": switched off, or "reset"
 //! ```
 //!
@@ -174,6 +181,17 @@ pub enum Action {
         /// Where the answer ends.
         until: String,
     },
+    /// Waits for a line with a number within bounds.
+    Row {
+        /// Its first word.
+        first: String,
+        /// Which word is the number.
+        column: usize,
+        /// The least and the most.
+        between: [u32; 2],
+    },
+    /// Waits for counters of a partition that runs.
+    Counters(String),
     /// Waits for the machine's end.
     End(End),
 }
@@ -186,6 +204,10 @@ struct RawStep {
     absent: Option<String>,
     same: Option<String>,
     until: Option<String>,
+    row: Option<String>,
+    column: Option<usize>,
+    between: Option<[u32; 2]>,
+    counters: Option<String>,
     end: Option<End>,
     seconds: Option<f64>,
 }
@@ -195,17 +217,27 @@ impl TryFrom<RawStep> for Step {
 
     fn try_from(raw: RawStep) -> Result<Self, String> {
         let same = raw.same.zip(raw.until);
-        let action = match (raw.expect, raw.send, raw.absent, same, raw.end) {
-            (Some(text), None, None, None, None) => Action::Expect(text),
-            (None, Some(text), None, None, None) => Action::Send(text),
-            (None, None, Some(text), None, None) => Action::Absent(text),
-            (None, None, None, Some((send, until)), None) => Action::Same { send, until },
-            (None, None, None, None, Some(end)) => Action::End(end),
-            _ => {
-                return Err(
-                    "a step has exactly one of expect, send, absent, same (with until), end".into(),
-                );
-            }
+        let row = raw.row.zip(raw.column).zip(raw.between);
+        let row = row.map(|((first, column), between)| Action::Row {
+            first,
+            column,
+            between,
+        });
+        let actions = [
+            raw.expect.map(Action::Expect),
+            raw.send.map(Action::Send),
+            raw.absent.map(Action::Absent),
+            same.map(|(send, until)| Action::Same { send, until }),
+            row,
+            raw.counters.map(Action::Counters),
+            raw.end.map(Action::End),
+        ];
+        let mut actions = actions.into_iter().flatten();
+        let (Some(action), None) = (actions.next(), actions.next()) else {
+            return Err(
+                "a step has exactly one of expect, send, absent, same (with until), row (with column and between), counters, end"
+                    .into(),
+            );
         };
         let wait = Duration::try_from_secs_f64(raw.seconds.unwrap_or(DEFAULT_SECONDS))
             .map_err(|error| error.to_string())?;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::counters::Lines;
 use crate::machine::{Link, Sign};
 
 /// A running emulator with the machine's serial line. Dropping it ends the emulator.
@@ -18,6 +19,7 @@ pub struct SerialLine {
     output: Receiver<Vec<u8>>,
     log: File,
     words: Option<PathBuf>,
+    counters: Option<PathBuf>,
     transcript: Transcript,
 }
 
@@ -61,6 +63,20 @@ impl Transcript {
         };
         self.used += at + text.len();
         true
+    }
+
+    /// Takes complete lines up to one whose first word is `first`, and returns its words.
+    fn take_row(&mut self, first: &str) -> Option<Vec<String>> {
+        loop {
+            let fresh = self.bytes.get(self.used..)?;
+            let end = find(fresh, b"\n")?;
+            let line = plain(&String::from_utf8_lossy(fresh.get(..end)?));
+            self.used += end + 1;
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            if words.first().is_some_and(|word| word == first) {
+                return Some(words);
+            }
+        }
     }
 
     /// What was taken since `from` of it was used up, without terminal control sequences.
@@ -133,6 +149,7 @@ impl SerialLine {
             output,
             log,
             words: link.words,
+            counters: link.counters,
             transcript: Transcript::new(forbidden),
         }
     }
@@ -163,6 +180,62 @@ impl SerialLine {
         let from = self.transcript.used;
         self.expect(text, wait)?;
         Ok(self.transcript.taken_since(from))
+    }
+
+    /// Waits for a line whose first word is `first` and whose word number `column` is a number.
+    ///
+    /// # Errors
+    /// If the number is not within the bounds, and as [`expect`](Self::expect).
+    pub fn row(
+        &mut self,
+        first: &str,
+        column: usize,
+        between: [u32; 2],
+        wait: Duration,
+    ) -> Result<()> {
+        let until = Instant::now() + wait;
+        let [least, most] = between.map(f64::from);
+        loop {
+            while let Some(words) = self.transcript.take_row(first) {
+                let word = words.get(column).and_then(|word| word.parse::<f64>().ok());
+                match word {
+                    Some(number) if (least..=most).contains(&number) => return Ok(()),
+                    Some(number) => bail!("{number} is not within {least} and {most}: {words:?}"),
+                    None => {}
+                }
+            }
+            match self.receive(until)? {
+                Received::Output => {}
+                Received::Time => bail!("no row {first:?} within {:.0} s", wait.as_secs_f64()),
+                Received::End => bail!("the machine ended before a row {first:?} appeared"),
+            }
+        }
+    }
+
+    /// Waits until the counters' line has told of a partition that runs, see [`Lines::check`].
+    ///
+    /// # Errors
+    /// If a line does not keep to the schema, and as [`expect`](Self::expect).
+    pub fn counters(&mut self, name: &str, wait: Duration) -> Result<()> {
+        let file = self.counters.clone();
+        let file = file.context("the machine has no second serial line")?;
+        let until = Instant::now() + wait;
+        loop {
+            let text = crate::paths::read(&file).unwrap_or_default();
+            if Lines::read(&text)?.check(name)? {
+                return Ok(());
+            }
+            let look_again = Instant::now() + Duration::from_millis(250);
+            match self.receive(look_again.min(until))? {
+                Received::Time if Instant::now() >= until => bail!(
+                    "{name:?} is not seen running within {:.0} s in {}",
+                    wait.as_secs_f64(),
+                    file.display()
+                ),
+                Received::End => bail!("the machine ended"),
+                _ => {}
+            }
+        }
     }
 
     /// Makes sure that `text` does not appear for a while.
@@ -307,6 +380,17 @@ mod tests {
         assert_eq!(transcript.add(b"a PA"), None);
         assert_eq!(transcript.add(b"NIC b"), Some("PANIC"));
         assert_eq!(transcript.add(b"later"), None);
+    }
+
+    #[test]
+    fn a_row_is_a_whole_line_by_its_first_word() {
+        let mut transcript = Transcript::default();
+        transcript.add(b"ab 1\r\n\x1b[H b  2 \x1b[K\r\nb 3");
+        let row = transcript.take_row("b").unwrap();
+        assert_eq!(row, ["b", "2"]);
+        assert_eq!(transcript.take_row("b"), None);
+        transcript.add(b"4\n");
+        assert_eq!(transcript.take_row("b").unwrap(), ["b", "34"]);
     }
 
     #[test]

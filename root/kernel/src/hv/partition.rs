@@ -47,6 +47,8 @@ pub struct Partition {
     id: HvPartitionId,
     slot: Slot,
     phase: Phase,
+    /// Its stats page.
+    stats: Option<Pfn>,
     vps: [Option<VpFrames>; MAX_VPS],
 }
 
@@ -92,6 +94,7 @@ impl Partition {
             id,
             slot,
             phase: Phase::Created,
+            stats: None,
             vps: [None; MAX_VPS],
         };
         if id == HvPartitionId::INVALID || id == HvPartitionId::SELF {
@@ -126,6 +129,11 @@ impl Partition {
         self.phase
     }
 
+    /// Its stats page, once it is active. It belongs to the hypervisor.
+    pub fn stats_page(&self) -> Option<Pfn> {
+        self.stats
+    }
+
     /// The pages of a VP, `None` if there is no such VP.
     pub fn vp(&self, index: u32) -> Option<VpFrames> {
         self.vps
@@ -141,10 +149,10 @@ impl Partition {
             .filter_map(|(index, vp)| Some((index, (*vp)?)))
     }
 
-    /// Makes it active.
+    /// Makes it active, and maps its counters.
     ///
     /// # Errors
-    /// [`HvError`]; it stays what it was.
+    /// [`HvError`]; it is good for nothing but [`destroy`](Self::destroy) then.
     pub fn initialize(&mut self, hv: &mut Hv<'_, '_>) -> Result<(), HvError> {
         if self.phase != Phase::Created {
             return Err(HvError::State);
@@ -159,6 +167,10 @@ impl Partition {
             },
         )?;
         self.phase = Phase::Active;
+        let object = self.own_stats();
+        let stats: HvOutputMapStatsPage =
+            hv.paid(HvCallCode::MAP_STATS_PAGE, Retry::ROOT, &object)?;
+        self.stats = Some(Pfn(stats.map_location));
         Ok(())
     }
 
@@ -259,6 +271,14 @@ impl Partition {
         simple::<_, [u8; 0]>(hv.calls, HvCallCode::UNMAP_VP_STATE_PAGE, &input).map(drop)
     }
 
+    fn own_stats(&self) -> HvInputStatsPage {
+        HvInputStatsPage {
+            stats_type: HvStatsObjectType::PARTITION,
+            padding: 0,
+            identity: HvStatsObjectIdentity::partition(self.id, HvStatsAreaType::SELF),
+        }
+    }
+
     fn stats(&self, index: u32) -> HvInputStatsPage {
         let identity = HvStatsObjectIdentity::vp(self.id, HvVpIndex(index), HvStatsAreaType::SELF);
         HvInputStatsPage {
@@ -288,6 +308,11 @@ impl Partition {
             }
         }
         self.vps = [None; MAX_VPS];
+        if self.stats.take().is_some() {
+            let object = self.own_stats();
+            let unmapped = simple::<_, [u8; 0]>(hv.calls, HvCallCode::UNMAP_STATS_PAGE, &object);
+            note(unmapped.map(drop));
+        }
         let input = HvInputPartition {
             partition_id: self.id,
         };

@@ -3,6 +3,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use manager::counters::{Object, Page, Whose};
 use manager::{Counter, DebugFault, Definition, Event, Host, MemoryReport, PartitionMemory, VmId};
 use root_kernel::frames::{Class, Owner, Slot};
 use root_kernel::hv::Partition;
@@ -86,15 +87,12 @@ impl Host for Machine {
         })
     }
 
-    fn counters(&self, vm: Option<VmId>) -> Vec<Counter> {
-        let values = match vm {
-            None => stats::machine(),
-            Some(vm) => child_of(vm).map_or_else(Vec::new, |(id, pages)| stats::child(id, &pages)),
-        };
-        values
-            .into_iter()
-            .map(|(name, value)| Counter { name, value })
-            .collect()
+    fn counters(&self, whose: Whose, look: &mut dyn FnMut(Object, &Page)) {
+        stats::show(whose, look);
+    }
+
+    fn own_counters(&self) -> Vec<Counter> {
+        Vec::new()
     }
 
     fn events(&self) -> Vec<Event> {
@@ -108,22 +106,6 @@ impl Host for Machine {
     fn reboot(&mut self) {
         power::reset();
     }
-}
-
-type Child = (tlfs::HvPartitionId, Vec<(u32, root_kernel::addr::Pfn)>);
-
-fn child_of(vm: VmId) -> Option<Child> {
-    TABLE.with(|table| {
-        let slot = table.of_vm(vm.0)?;
-        let partition = table.get(slot)?.partition.as_ref()?;
-        Some((
-            partition.id(),
-            partition
-                .vps()
-                .map(|(index, pages)| (index, pages.stats))
-                .collect(),
-        ))
-    })
 }
 
 /// A process's part of the report: its own books, and what the hypervisor says of its pool.

@@ -13,7 +13,7 @@ use super::cell::Global;
 use super::host::{self, Machine};
 use super::memory::FRAMES;
 use super::process::{self, End, Gone, TABLE};
-use super::{console, cpu, heap, hypervisor, loader, time};
+use super::{console, cpu, heap, hypervisor, loader, stats, time};
 
 /// How often a serial line without an interrupt is looked at, 100 ns.
 const POLL: u64 = 200_000;
@@ -69,6 +69,7 @@ pub fn run(archive: (u64, u64), serial_interrupts: bool) -> ! {
     if let Err(error) = loader::open(archive.0, archive.1) {
         console::line(format_args!("{error}"));
     }
+    stats::init();
     start_manager();
     loop {
         if !serial_interrupts {

@@ -1,105 +1,103 @@
-//! Counters of the hypervisor, read from its stats pages.
+//! Counters of the hypervisor: its stats pages, and how the manager sees them.
 
-use alloc::format;
-use alloc::string::String;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use manager::VmId;
+use manager::counters::{Object, Page, Whose};
 use root_kernel::addr::Pfn;
 use root_kernel::frames::Slot;
 use root_kernel::hv::{Hv, Retry, simple};
-use tlfs::stats::{CounterName, hypervisor, logical_processor, partita, partition, vp};
+use tlfs::stats::hypervisor;
 use tlfs::{
-    HvCallCode, HvInputStatsPage, HvOutputMapStatsPage, HvPartitionId, HvStatsAreaType,
-    HvStatsObjectIdentity, HvStatsObjectType, HvVpIndex,
+    HV_STATS_COUNTERS_PER_PAGE, HvCallCode, HvInputStatsPage, HvOutputMapStatsPage, HvPartitionId,
+    HvStatsAreaType, HvStatsObjectIdentity, HvStatsObjectType, HvVpIndex,
 };
+use zerocopy::IntoBytes;
 
+use super::cell::Global;
 use super::heap;
 use super::hypervisor::{Metal, own_id};
 use super::memory::{self, FRAMES};
+use super::process::TABLE;
 
-/// A counter's full name and value.
-pub type Value = (String, u64);
+/// A page that is mapped.
+type Mapped = (Object, Pfn);
 
-/// Counters of the machine: hypervisor, first logical processor, the root's partition and VP.
-pub fn machine() -> Vec<Value> {
+/// Pages that stay mapped: of each logical processor, and of the root's partition and VPs. A child's are its partition's.
+static PAGES: Global<(Vec<Mapped>, Vec<Mapped>)> = Global::new((Vec::new(), Vec::new()));
+
+/// Maps the pages that stay. What is refused has no counters to show.
+pub fn init() {
     let area = HvStatsAreaType::SELF;
-    let root = own_id();
-    let objects = [
-        (
-            HvStatsObjectType::HYPERVISOR,
-            HvStatsObjectIdentity::hypervisor(area),
-            hypervisor::COUNTERS,
-        ),
-        (
-            HvStatsObjectType::LOGICAL_PROCESSOR,
-            HvStatsObjectIdentity::logical_processor(0, area),
-            logical_processor::COUNTERS,
-        ),
-        (
-            HvStatsObjectType::LOGICAL_PROCESSOR,
-            HvStatsObjectIdentity::logical_processor(0, area),
-            partita::COUNTERS,
-        ),
-        (
-            HvStatsObjectType::PARTITION,
-            HvStatsObjectIdentity::partition(root, area),
-            partition::COUNTERS,
-        ),
-        (
-            HvStatsObjectType::VP,
-            HvStatsObjectIdentity::vp(root, HvVpIndex(0), area),
-            vp::COUNTERS,
-        ),
-    ];
-    let mut values = Vec::new();
-    for (stats_type, identity, names) in objects {
-        read_object(
-            &HvInputStatsPage {
-                stats_type,
-                padding: 0,
-                identity,
-            },
-            names,
-            &mut values,
-        );
-    }
-    values
+    let processors = with_hypervisor(|page| counter(page, hypervisor::LOGICAL_PROCESSORS));
+    let processors = u32::try_from(processors.unwrap_or(0)).unwrap_or(0);
+    let logical = |index| {
+        let identity = HvStatsObjectIdentity::logical_processor(index, area);
+        let page = map(&input(HvStatsObjectType::LOGICAL_PROCESSOR, identity))?;
+        Some((Object::LogicalProcessor(index), page))
+    };
+    let partition = HvStatsObjectIdentity::partition(own_id(), area);
+    let partition = map(&input(HvStatsObjectType::PARTITION, partition));
+    // The root has a VP for each processor.
+    let vp = |index| {
+        let identity = HvStatsObjectIdentity::vp(own_id(), HvVpIndex(index), area);
+        let page = map(&input(HvStatsObjectType::VP, identity))?;
+        Some((Object::VirtualProcessor(index), page))
+    };
+    let machine = (0..processors).filter_map(logical).collect();
+    let root = partition.map(|page| (Object::Partition, page));
+    let root = root.into_iter().chain((0..processors).filter_map(vp));
+    PAGES.set((machine, root.collect()));
 }
 
-/// Counters of a child: its partition, and its VPs by the pages that are mapped already.
-pub fn child(id: HvPartitionId, vps: &[(u32, Pfn)]) -> Vec<Value> {
-    let identity = HvStatsObjectIdentity::partition(id, HvStatsAreaType::SELF);
-    let object = HvInputStatsPage {
-        stats_type: HvStatsObjectType::PARTITION,
-        padding: 0,
-        identity,
+/// Shows the pages of `whose`.
+pub fn show(whose: Whose, look: &mut dyn FnMut(Object, &Page)) {
+    let mut copy = Box::new([0; HV_STATS_COUNTERS_PER_PAGE]);
+    let mut show = |object, page| {
+        memory::read_frame(page, 0, copy.as_mut_bytes());
+        look(object, &copy);
     };
-    let mut values = Vec::new();
-    read_object(&object, partition::COUNTERS, &mut values);
-    for (index, page) in vps {
-        read_page(*page, &format!("VP {index} "), vp::COUNTERS, &mut values);
+    // Mapping a page brings what the hypervisor keeps elsewhere into the pages of this processor.
+    let pages = match whose {
+        Whose::Machine => {
+            with_hypervisor(|page| show(Object::Hypervisor, page));
+            PAGES.with(|(machine, _)| machine.clone())
+        }
+        Whose::Root => PAGES.with(|(_, root)| root.clone()),
+        Whose::Vm(vm) => child(vm).unwrap_or_default(),
+    };
+    for (object, page) in pages {
+        show(object, page);
     }
-    values
+}
+
+/// The pages of a VM.
+fn child(vm: VmId) -> Option<Vec<Mapped>> {
+    TABLE.with(|table| {
+        let slot = table.of_vm(vm.0)?;
+        let partition = table.get(slot)?.partition.as_ref()?;
+        let own = partition.stats_page().map(|page| (Object::Partition, page));
+        let vps = partition.vps();
+        let vps = vps.map(|(index, pages)| (Object::VirtualProcessor(index), pages.stats));
+        Some(own.into_iter().chain(vps).collect())
+    })
 }
 
 /// Pages that the hypervisor keeps for itself, as far as it says.
 pub fn hypervisor_pages() -> u64 {
-    let identity = HvStatsObjectIdentity::hypervisor(HvStatsAreaType::SELF);
-    let object = HvInputStatsPage {
-        stats_type: HvStatsObjectType::HYPERVISOR,
+    with_hypervisor(|page| counter(page, hypervisor::TOTAL_PAGES)).unwrap_or_default()
+}
+
+fn input(stats_type: HvStatsObjectType, identity: HvStatsObjectIdentity) -> HvInputStatsPage {
+    HvInputStatsPage {
+        stats_type,
         padding: 0,
         identity,
-    };
-    with_page(&object, |page| counter(page, hypervisor::TOTAL_PAGES)).unwrap_or_default()
+    }
 }
 
-fn read_object(object: &HvInputStatsPage, names: &[CounterName], values: &mut Vec<Value>) {
-    // An object whose page is refused has no counters to show.
-    with_page(object, |page| read_page(page, "", names, values));
-}
-
-/// Maps an object's page for as long as `work` takes.
-fn with_page<R>(object: &HvInputStatsPage, work: impl FnOnce(Pfn) -> R) -> Option<R> {
+fn map(object: &HvInputStatsPage) -> Option<Pfn> {
     heap::replenish();
     let mapped = FRAMES.with(|frames| {
         let mut hv = Hv {
@@ -108,10 +106,16 @@ fn with_page<R>(object: &HvInputStatsPage, work: impl FnOnce(Pfn) -> R) -> Optio
         };
         hv.paid::<_, HvOutputMapStatsPage>(HvCallCode::MAP_STATS_PAGE, Retry::ROOT, object)
     });
-    let page = Pfn(mapped.ok()?.map_location);
-    let result = work(page);
+    Some(Pfn(mapped.ok()?.map_location))
+}
+
+/// Maps the hypervisor's own page for as long as `work` takes.
+fn with_hypervisor<R>(work: impl FnOnce(Pfn) -> R) -> Option<R> {
+    let identity = HvStatsObjectIdentity::hypervisor(HvStatsAreaType::SELF);
+    let object = input(HvStatsObjectType::HYPERVISOR, identity);
+    let result = work(map(&object)?);
     // What cannot be unmapped stays mapped: the page is read only, and the hypervisor's.
-    let _ = simple::<_, [u8; 0]>(&mut Metal, HvCallCode::UNMAP_STATS_PAGE, object);
+    let _ = simple::<_, [u8; 0]>(&mut Metal, HvCallCode::UNMAP_STATS_PAGE, &object);
     // A deposit that the page cost comes back.
     let _ = FRAMES.with(|frames| {
         Hv {
@@ -121,16 +125,6 @@ fn with_page<R>(object: &HvInputStatsPage, work: impl FnOnce(Pfn) -> R) -> Optio
         .withdraw(HvPartitionId::SELF, Slot::KERNEL)
     });
     Some(result)
-}
-
-/// Values that are not zero.
-fn read_page(page: Pfn, prefix: &str, names: &[CounterName], values: &mut Vec<Value>) {
-    for (index, name, _) in names {
-        let value = counter(page, *index);
-        if value != 0 {
-            values.push((format!("{prefix}{name}"), value));
-        }
-    }
 }
 
 fn counter(page: Pfn, index: u32) -> u64 {

@@ -1,0 +1,160 @@
+//! The counters' line: JSON, one object a line, as docs/counters.md says.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+/// The version that is described here.
+const SCHEMA: u32 = 1;
+/// The counter that shows whether a VP runs.
+const RUN_TIME: &str = "% Total Run Time";
+/// The counter that shows whether a processor's clock goes.
+const CLOCK: &str = "LpGlobalTime";
+
+type Counters = BTreeMap<String, u64>;
+
+/// What has been received.
+#[derive(Debug)]
+pub struct Lines(Vec<Line>);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    schema: u32,
+    time: u64,
+    sample: u64,
+    dropped: u64,
+    #[serde(default)]
+    hypervisor: Counters,
+    processors: Vec<Indexed>,
+    partitions: Vec<Partition>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Indexed {
+    index: u32,
+    counters: Counters,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Partition {
+    name: String,
+    root: bool,
+    id: u64,
+    counters: Counters,
+    vps: Vec<Indexed>,
+}
+
+impl Lines {
+    /// Reads all lines; the last may not be complete yet, and is left out then.
+    ///
+    /// # Errors
+    /// If a line does not keep to the schema.
+    pub fn read(text: &[u8]) -> Result<Self> {
+        let end = text.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
+        let text = std::str::from_utf8(text.get(..end).unwrap_or_default())?;
+        let mut lines: Vec<Line> = Vec::new();
+        for line in text.lines() {
+            let line: Line = serde_json::from_str(line)
+                .with_context(|| format!("not a line of counters: {line:?}"))?;
+            ensure!(line.schema == SCHEMA, "schema {}", line.schema);
+            if let Some(last) = lines.last() {
+                ensure!(line.time >= last.time, "time goes back: {last:?}, {line:?}");
+                let step = line.sample.checked_sub(last.sample);
+                let complete = line.dropped != 0 || step.is_some_and(|step| step <= 1);
+                ensure!(complete, "a look is missing: {last:?}, {line:?}");
+            }
+            lines.push(line);
+        }
+        Ok(Self(lines))
+    }
+
+    /// Whether the clocks of the processors go, there is a root partition, and the partition `name` was seen twice with VPs
+    /// that had run longer the second time.
+    ///
+    /// # Errors
+    /// If a counter has become less.
+    pub fn check(&self, name: &str) -> Result<bool> {
+        let lines = || self.0.iter();
+        let hypervisor = lines().any(|line| line.hypervisor.contains_key("Partitions"));
+        let processors = lines().flat_map(|line| &line.processors);
+        let clocks = grows(
+            processors.map(|processor| ((0, processor.index), &processor.counters)),
+            CLOCK,
+        )?;
+        let partitions = || lines().flat_map(|line| &line.partitions);
+        let root = partitions().any(|partition| partition.root && !partition.counters.is_empty());
+        let named = partitions().filter(|partition| partition.name == name);
+        let vps = named.flat_map(|partition| {
+            let vps = partition.vps.iter();
+            vps.map(|vp| ((partition.id, vp.index), &vp.counters))
+        });
+        Ok(grows(vps, RUN_TIME)? && hypervisor && clocks && root)
+    }
+}
+
+/// Whether a counter of any object has become more.
+fn grows<'c>(
+    objects: impl Iterator<Item = ((u64, u32), &'c Counters)>,
+    counter: &str,
+) -> Result<bool> {
+    let mut first = BTreeMap::new();
+    let mut grown = false;
+    for (object, counters) in objects {
+        let value = counters.get(counter).copied().unwrap_or(0);
+        let before = *first.entry(object).or_insert(value);
+        ensure!(
+            value >= before,
+            "{counter} of {object:?} was {before}, and is {value}"
+        );
+        grown |= value > before;
+    }
+    Ok(grown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lines;
+
+    fn line(sample: u64, time: u64, dropped: u64) -> String {
+        format!(
+            r#"{{"schema":1,"time":{time},"sample":{sample},"dropped":{dropped},"hypervisor":{{"Partitions":2}},"processors":[{{"index":0,"counters":{{"LpGlobalTime":{time}}}}}],"partitions":[]}}
+{{"schema":1,"time":{time},"sample":{sample},"dropped":0,"processors":[],"partitions":[{{"name":"root","root":true,"id":1,"counters":{{"Partition Id":1}},"vps":[]}}]}}
+{{"schema":1,"time":{time},"sample":{sample},"dropped":0,"processors":[],"partitions":[{{"name":"a","root":false,"id":2,"counters":{{}},"vps":[{{"index":0,"counters":{{"% Total Run Time":{time}}}}}]}}]}}
+"#
+        )
+    }
+
+    fn check(text: &str) -> anyhow::Result<bool> {
+        Lines::read(text.as_bytes())?.check("a")
+    }
+
+    #[test]
+    fn a_partition_that_runs_is_seen_in_the_second_look() {
+        assert!(!check("").unwrap());
+        assert!(!check(&line(1, 5, 0)).unwrap());
+        let two = line(1, 5, 0) + &line(2, 6, 0);
+        assert!(check(&two).unwrap());
+        assert!(!Lines::read(two.as_bytes()).unwrap().check("b").unwrap());
+        let cut = &two[..two.len() - 9];
+        assert!(!check(cut).unwrap(), "the last line is not complete");
+    }
+
+    #[test]
+    fn lines_that_break_the_schema_are_errors() {
+        let bad = [
+            line(1, 5, 0).replace("\"schema\":1", "\"schema\":2"),
+            line(1, 5, 0).replace("sample", "simple"),
+            line(1, 5, 0).replace("{\"schema", "{{\"schema"),
+            line(1, 5, 0) + &line(1, 4, 0),
+            line(1, 5, 0) + &line(3, 6, 0),
+        ];
+        for text in bad {
+            assert!(check(&text).is_err(), "{text}");
+        }
+        assert!(check(&(line(1, 5, 0) + &line(3, 6, 4))).is_ok(), "told");
+    }
+}
