@@ -51,6 +51,8 @@ pub struct Cpu {
     pub notices: NoticeQueue<VpRef>,
     /// End of the present turn.
     pub(super) slice_end: RefTime,
+    /// TSC value at which it is over for sure; `u64::MAX` if it has no end.
+    pub(super) slice_end_tsc: u64,
     /// TSC value at which the physical timer fires; `u64::MAX` if it does not.
     pub(super) armed: u64,
     /// For how long there was nothing to do.
@@ -94,6 +96,7 @@ impl Cpu {
             timers: TimerHeap::new(),
             notices: NoticeQueue::new(),
             slice_end: RefTime::MAX,
+            slice_end_tsc: u64::MAX,
             armed: u64::MAX,
             idle_time: RefTime::ZERO,
             reschedule: false,

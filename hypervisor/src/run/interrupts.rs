@@ -10,7 +10,7 @@ use crate::log::events::{Event, record};
 use crate::partition::table::{MAX_VPS, VpPlace};
 use crate::partition::vp::Turns;
 use crate::partition::{Vp, VpRef};
-use crate::time::RefTime;
+use crate::time::{RefTime, UNITS_PER_SECOND};
 
 /// Physical vectors that arrived, bit = vector.
 #[derive(Clone, Copy, Debug, Default)]
@@ -113,6 +113,7 @@ impl Cpu {
         if now >= self.slice_end {
             // Once is enough: armed for what is past, the timer would be the next interrupt of each window.
             self.slice_end = RefTime::MAX;
+            self.slice_end_tsc = u64::MAX;
             self.reschedule = true;
         }
         if self.queue.should_preempt(now) {
@@ -324,15 +325,26 @@ impl Cpu {
         }
     }
 
+    /// The turn that is chosen at `now` (by TSC and by time) ends at `end`, or never.
+    #[inline]
+    pub(super) fn end_slice_at(&mut self, end: RefTime, (tsc, now): (u64, RefTime)) {
+        self.slice_end = end;
+        self.slice_end_tsc = u64::MAX;
+        if end != RefTime::MAX {
+            // A slice is short: this is exact enough, the two ticks being for what was rounded, and done at each turn of a child.
+            let units = end.saturating_sub(now).units();
+            let ticks = units.saturating_mul(self.hv.tsc_hz) / UNITS_PER_SECOND;
+            self.slice_end_tsc = tsc.saturating_add(ticks + 2);
+        }
+    }
+
     /// Sets the physical timer to the next thing that happens: a VP's timer, or the end of the turn.
     pub(super) fn arm_timer(&mut self) {
         let mut next = self
             .timers
             .first()
             .map_or(u64::MAX, |(deadline, _)| deadline);
-        if self.slice_end != RefTime::MAX {
-            next = next.min(self.hv.clock.tsc_at(self.slice_end));
-        }
+        next = next.min(self.slice_end_tsc);
         if next == self.armed {
             return;
         }

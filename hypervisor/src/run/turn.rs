@@ -81,13 +81,14 @@ impl Cpu {
             if self.release {
                 hand = self.receive_visitor(hand);
             }
-            let now = self.hv.now();
+            let tsc = cpu::tsc();
+            let now = self.hv.time_at(tsc);
             let Some(turn) = self.queue.pick(now) else {
-                self.slice_end = self.queue.next_release();
+                self.end_slice_at(self.queue.next_release(), (tsc, now));
                 self.idle(&mut hand);
                 continue;
             };
-            self.slice_end = turn.slice_end;
+            self.end_slice_at(turn.slice_end, (tsc, now));
             self.arm_timer();
             if turn.vp == hand.who {
                 return hand;

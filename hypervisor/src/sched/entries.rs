@@ -1,7 +1,7 @@
 //! The VPs of a processor and the list of those that want to run: arrays linked by index.
 
 use super::SLICE;
-use super::shares::{Account, Shares, Standing};
+use super::shares::{Account, Packed, Standing};
 use crate::time::RefTime;
 
 /// The end of a list.
@@ -34,6 +34,8 @@ pub(super) enum State {
     Chosen,
 }
 
+const TWO_SLICES: RefTime = RefTime::from_units(2 * SLICE.units());
+
 /// Virtual time: what VPs have run, divided by their weight. It goes round, so two of them are compared by their
 /// difference, which is small for all that want to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,15 +46,16 @@ impl VirtualTime {
     /// Of weight 1 in a unit of time: enough for small differences, and 162 days until they are taken for large ones.
     const SCALE: u32 = 16;
 
-    /// What a time counts for a VP of this weight.
+    /// More than a VP can be ahead: two slices of the lightest one.
+    const FAR: u64 = Self::of(TWO_SLICES, 1);
+
+    /// What a time counts for a VP of this weight. Nobody runs for longer than a year without an end.
+    #[inline]
     pub(super) const fn of(time: RefTime, weight: u16) -> u64 {
-        const LONGEST: u64 = 1 << 46;
-        let units = if time.units() < LONGEST {
-            time.units()
-        } else {
-            LONGEST
-        };
-        (units << Self::SCALE) / if weight == 0 { 1 } else { weight as u64 }
+        match (time.units() << Self::SCALE).checked_div(weight as u64) {
+            Some(time) => time,
+            None => 0,
+        }
     }
 
     #[inline]
@@ -107,23 +110,25 @@ impl<V> Entry<V> {
     }
 
     /// It ran from one time to the other.
+    #[inline(never)]
     pub(super) fn charge(&mut self, from: RefTime, to: RefTime, floor: VirtualTime) {
-        let shares = self.account.shares.get();
-        self.reweigh(shares, floor);
-        self.account.charge(from, to, shares);
         let ran = to.saturating_sub(from);
+        let shares = self.account.shares.packed();
+        self.reweigh(shares, floor);
+        self.account.run_time = self.account.run_time.saturating_add(ran);
         self.left = self.left.saturating_sub(ran);
-        self.time = self.time.moved(VirtualTime::of(ran, shares.weight));
+        self.time = self.time.moved(VirtualTime::of(ran, shares.weight()));
         if shares.has_limits() {
+            self.account.charge_limited(from, to, shares);
             self.bound(floor);
         }
     }
 
     /// What a VP has had by its reserve puts it no more than two slices behind the others: it would have to wait for
     /// them when the reserve is taken away.
+    #[cold]
     fn bound(&mut self, floor: VirtualTime) {
-        let two = RefTime::from_units(2 * SLICE.units());
-        let last = floor.moved(VirtualTime::of(two, self.account.weight));
+        let last = floor.moved(VirtualTime::of(TWO_SLICES, self.account.weight));
         if last.is_before(self.time) {
             self.time = last;
         }
@@ -131,9 +136,9 @@ impl<V> Entry<V> {
 
     /// A new weight counts for what the VP has had too much, too.
     #[inline]
-    fn reweigh(&mut self, shares: Shares, floor: VirtualTime) {
-        if shares.weight != self.account.weight {
-            self.take_weight(shares.weight.max(1), floor);
+    fn reweigh(&mut self, shares: Packed, floor: VirtualTime) {
+        if shares.weight() != self.account.weight {
+            self.take_weight(shares.weight().max(1), floor);
         }
     }
 
@@ -150,7 +155,7 @@ impl<V> Entry<V> {
     /// Where it stands, by what its partition has now.
     #[inline]
     pub(super) fn standing(&mut self, period: u64, floor: VirtualTime) -> Standing {
-        let shares = self.account.shares.get();
+        let shares = self.account.shares.packed();
         self.reweigh(shares, floor);
         self.account.standing(period, shares)
     }
@@ -169,10 +174,11 @@ impl<V> Entry<V> {
     /// It wants to run after it did not: ahead of all that have had as much, but with nothing saved up, and nothing to make
     /// up for that it did not use.
     pub(super) fn join(&mut self, floor: VirtualTime) {
-        if floor.is_before(self.time) {
-            self.bound(floor);
-        } else {
+        if !floor.is_before(self.time) {
             self.time = floor.just_before();
+        } else if self.time.0.wrapping_sub(floor.0) > VirtualTime::FAR {
+            // It slept until virtual time came round.
+            self.bound(floor);
         }
     }
 }
@@ -274,12 +280,36 @@ impl<V: Copy, const N: usize> Entries<V, N> {
         Some((next, self.get_mut(next)?))
     }
 
+    /// Takes the ready one out of the list for its turn, if there is one only and it has no limits.
+    #[inline]
+    pub(super) fn choose_only(&mut self) -> Option<(u16, &mut Entry<V>)> {
+        let index = self.first;
+        if index != self.last {
+            return None;
+        }
+        let Some(Place::Used(entry)) = self.places.get_mut(usize::from(index)) else {
+            return None;
+        };
+        if entry.account.shares.packed().has_limits() {
+            return None;
+        }
+        (self.first, self.last) = (NONE, NONE);
+        entry.state = State::Chosen;
+        Some((index, entry))
+    }
+
     /// Makes an entry that is not ready so, behind all others.
     pub(super) fn push_last(&mut self, index: u16) {
+        let last = self.last;
         if let Some(entry) = self.get_mut(index) {
             entry.state = State::Ready;
-            self.join(self.last, index);
-            self.join(index, NONE);
+            entry.previous = last;
+            entry.next = NONE;
+            self.last = index;
+            match self.get_mut(last) {
+                Some(entry) => entry.next = index,
+                None => self.first = index,
+            }
         }
     }
 
@@ -307,6 +337,7 @@ impl<V: Copy, const N: usize> Entries<V, N> {
     }
 
     /// Makes those that were throttled ready.
+    #[cold]
     pub(super) fn release_throttled(&mut self, floor: VirtualTime) {
         for index in 0..N as u16 {
             if let Some(entry) = self.get_mut(index)

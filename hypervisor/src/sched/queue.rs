@@ -155,19 +155,28 @@ impl<V: Copy, const N: usize> RunQueue<V, N> {
             self.root.wants = false;
             return;
         }
-        if self.chosen == Some(slot.0) {
-            self.chosen = None;
-        }
         let Some(entry) = self.children.get_mut(slot.0) else {
             return;
         };
         entry.left = SLICE;
-        match entry.state {
-            State::Blocked => {}
-            State::Throttled => self.throttled -= 1,
-            State::Ready | State::Chosen => self.wanting -= 1,
+        if entry.state == State::Chosen {
+            entry.state = State::Blocked;
+            self.chosen = None;
+            self.wanting -= 1;
+        } else {
+            self.drop_out(slot.0);
         }
-        self.children.unlink(slot.0, State::Blocked);
+    }
+
+    /// A child that does not run no longer wants to.
+    #[inline(never)]
+    fn drop_out(&mut self, index: u16) {
+        match self.children.get(index).map(|entry| entry.state) {
+            Some(State::Throttled) => self.throttled -= 1,
+            Some(State::Ready) => self.wanting -= 1,
+            _ => {}
+        }
+        self.children.unlink(index, State::Blocked);
     }
 
     /// The running child lets the next one go first, even if that has had more, and forfeits its slice. The root has nobody
@@ -225,31 +234,56 @@ impl<V: Copy, const N: usize> RunQueue<V, N> {
         if now >= self.released_at {
             self.release();
         }
+        self.running = None;
+        if self.chosen.is_none()
+            && let Some((index, entry)) = self.children.choose_only()
+        {
+            entry.ahead = false;
+            self.floor = self.floor.max(entry.time);
+            self.chosen = Some(index);
+            self.running = Some(Slot(index));
+            return Some(Turn {
+                vp: entry.vp,
+                slot: Slot(index),
+                slice_end: now.saturating_add(entry.left),
+            });
+        }
+        self.pick_among(now)
+    }
+
+    /// The general case of [`pick`](Self::pick).
+    #[inline(never)]
+    fn pick_among(&mut self, now: RefTime) -> Option<Turn<V>> {
         let period = period_of(now);
         let standing = self.keep_chosen(period);
         let best = self.survey(period);
-        let best = match (standing, best) {
-            (Some(standing), Some(best)) if best.standing.ahead && !standing.ahead => {
-                self.chosen.into_iter().for_each(|c| self.send_back(c));
-                Some(best)
+        match (standing, best) {
+            (Some(standing), best) if standing.ahead || best.is_none_or(|b| !b.standing.ahead) => {
+                self.choose(self.chosen?, standing, now)
             }
-            (None, best) => best,
-            (Some(_), _) => None,
-        };
-        if let Some(best) = best {
-            self.children.unlink(best.index, State::Chosen);
-            self.chosen = Some(best.index);
+            (_, Some(best)) => {
+                if let Some(index) = self.chosen {
+                    self.send_back(index);
+                }
+                self.choose(best.index, best.standing, now)
+            }
+            (_, None) => None,
         }
-        let index = self.chosen?;
-        let standing = best.map(|best| best.standing).or(standing)?;
+    }
+
+    /// It is this one's turn, or still is.
+    fn choose(&mut self, index: u16, standing: Standing, now: RefTime) -> Option<Turn<V>> {
+        self.children.unlink(index, State::Chosen);
         let entry = self.children.get_mut(index)?;
         entry.ahead = standing.ahead;
-        self.running = Some(Slot(index));
-        Some(Turn {
+        let turn = Turn {
             vp: entry.vp,
             slot: Slot(index),
             slice_end: now.saturating_add(entry.left.min(standing.left)),
-        })
+        };
+        self.chosen = Some(index);
+        self.running = Some(Slot(index));
+        Some(turn)
     }
 
     /// When to pick again though nobody wants to run: [`RefTime::MAX`] unless somebody has used up a cap.
@@ -258,6 +292,7 @@ impl<V: Copy, const N: usize> RunQueue<V, N> {
     }
 
     /// A period is over: those who had used up their caps may have their turn again.
+    #[cold]
     fn release(&mut self) {
         self.children.release_throttled(self.floor);
         self.wanting += self.throttled;
@@ -267,7 +302,6 @@ impl<V: Copy, const N: usize> RunQueue<V, N> {
 
     /// Where the chosen child stands, if its turn is not over. Otherwise it goes back to the others.
     fn keep_chosen(&mut self, period: u64) -> Option<Standing> {
-        self.running = None;
         let index = self.chosen?;
         let entry = self.children.get_mut(index)?;
         let standing = entry.standing(period, self.floor);
@@ -323,9 +357,13 @@ impl<V: Copy, const N: usize> RunQueue<V, N> {
     }
 
     /// Charges the running VP with the time since it was last done.
+    #[inline(always)]
     fn account(&mut self, now: RefTime) {
         let since = self.since;
-        self.since = since.max(now);
+        if now <= since {
+            return;
+        }
+        self.since = now;
         let Some(slot) = self.running else {
             return;
         };
@@ -334,7 +372,7 @@ impl<V: Copy, const N: usize> RunQueue<V, N> {
         if slot == Slot::ROOT {
             self.root.run_time = self.root.run_time.saturating_add(ran);
         } else if let Some(entry) = self.children.get_mut(slot.0) {
-            entry.charge(since, self.since, self.floor);
+            entry.charge(since, now, self.floor);
         }
     }
 

@@ -36,31 +36,6 @@ impl Shares {
     /// The heaviest.
     pub const MAX_WEIGHT: u16 = 10_000;
 
-    const CAP_AT: u32 = 16;
-    const RESERVE_AT: u32 = 40;
-    const LIMIT_BITS: u64 = (1 << 24) - 1;
-
-    /// In one word. What is missing to the whole stands for the cap, so that the upper bits are 0 where there are no limits.
-    const fn pack(self) -> u64 {
-        let missing = WHOLE.saturating_sub(self.cap) as u64;
-        self.weight as u64 | missing << Self::CAP_AT | (self.reserve as u64) << Self::RESERVE_AT
-    }
-
-    const fn unpack(word: u64) -> Self {
-        let missing = word >> Self::CAP_AT & Self::LIMIT_BITS;
-        Self {
-            weight: word as u16,
-            cap: WHOLE.saturating_sub(missing as u32),
-            reserve: (word >> Self::RESERVE_AT & Self::LIMIT_BITS) as u32,
-        }
-    }
-
-    /// Whether there is a cap or a reserve.
-    #[inline]
-    pub const fn has_limits(self) -> bool {
-        self.cap != WHOLE || self.reserve != 0
-    }
-
     /// Most time in a [`PERIOD`].
     pub const fn most(self) -> RefTime {
         part_of_period(self.cap)
@@ -69,6 +44,41 @@ impl Shares {
     /// Time in a [`PERIOD`] that a VP gets ahead of others.
     pub const fn least(self) -> RefTime {
         part_of_period(self.reserve)
+    }
+}
+
+/// [`Shares`] in a word.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packed(u64);
+
+impl Packed {
+    const CAP_AT: u32 = 16;
+    const RESERVE_AT: u32 = 40;
+    const LIMIT_BITS: u64 = (1 << 24) - 1;
+
+    /// What is missing to the whole stands for the cap, so that the upper bits are 0 where there are no limits.
+    const fn new(shares: Shares) -> Self {
+        let missing = WHOLE.saturating_sub(shares.cap) as u64;
+        let limits = missing << Self::CAP_AT | (shares.reserve as u64) << Self::RESERVE_AT;
+        Self(limits | shares.weight as u64)
+    }
+
+    const fn unpack(self) -> Shares {
+        let missing = self.0 >> Self::CAP_AT & Self::LIMIT_BITS;
+        Shares {
+            weight: self.weight(),
+            cap: WHOLE.saturating_sub(missing as u32),
+            reserve: (self.0 >> Self::RESERVE_AT & Self::LIMIT_BITS) as u32,
+        }
+    }
+
+    pub(super) const fn weight(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// Whether there is a cap or a reserve.
+    pub(super) const fn has_limits(self) -> bool {
+        self.0 >> Self::CAP_AT != 0
     }
 }
 
@@ -88,18 +98,22 @@ pub struct SharesCell(AtomicU64);
 impl SharesCell {
     /// Of a new partition.
     pub const fn new() -> Self {
-        Self(AtomicU64::new(Shares::NEW.pack()))
+        Self(AtomicU64::new(Packed::new(Shares::NEW).0))
     }
 
     /// What holds now.
-    #[inline]
     pub fn get(&self) -> Shares {
-        Shares::unpack(self.0.load(Ordering::Relaxed))
+        self.packed().unpack()
     }
 
-    /// Changes it; the VPs' processors see it the next time that they choose.
+    #[inline]
+    pub(super) fn packed(&self) -> Packed {
+        Packed(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Changes it (a weight is not 0); the VPs' processors see it the next time that they choose.
     pub fn set(&self, shares: Shares) {
-        self.0.store(shares.pack(), Ordering::Relaxed);
+        self.0.store(Packed::new(shares).0, Ordering::Relaxed);
     }
 }
 
@@ -136,7 +150,7 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    const UNLIMITED: Self = Self {
+    pub(super) const UNLIMITED: Self = Self {
         ahead: false,
         left: RefTime::MAX,
     };
@@ -156,19 +170,16 @@ impl Account {
         }
     }
 
-    /// The VP ran from one time to the other.
-    #[inline]
-    pub(super) fn charge(&mut self, from: RefTime, to: RefTime, shares: Shares) {
+    /// The VP ran from one time to the other, which counts against its limits.
+    #[cold]
+    pub(super) fn charge_limited(&mut self, from: RefTime, to: RefTime, shares: Packed) {
         let ran = to.saturating_sub(from);
-        self.run_time = self.run_time.saturating_add(ran);
-        if shares.has_limits() {
-            let period = period_of(to);
-            let start = RefTime::from_units(period * PERIOD.units());
-            let before = start.saturating_sub(from).min(ran);
-            self.used = self.used.saturating_add(before);
-            self.advance(period, shares);
-            self.used = self.used.saturating_add(ran.saturating_sub(before));
-        }
+        let period = period_of(to);
+        let start = RefTime::from_units(period * PERIOD.units());
+        let before = start.saturating_sub(from).min(ran);
+        self.used = self.used.saturating_add(before);
+        self.advance(period, shares.unpack());
+        self.used = self.used.saturating_add(ran.saturating_sub(before));
     }
 
     /// Another period begins. What went beyond the cap counts in the next one, but no more than a slice: it may have been
@@ -185,10 +196,16 @@ impl Account {
 
     /// Where the VP stands.
     #[inline]
-    pub(super) fn standing(&mut self, period: u64, shares: Shares) -> Standing {
-        if !shares.has_limits() {
-            return Standing::UNLIMITED;
+    pub(super) fn standing(&mut self, period: u64, shares: Packed) -> Standing {
+        if shares.has_limits() {
+            self.limited_standing(period, shares.unpack())
+        } else {
+            Standing::UNLIMITED
         }
+    }
+
+    #[cold]
+    fn limited_standing(&mut self, period: u64, shares: Shares) -> Standing {
         self.advance(period, shares);
         let reserve = shares.least().saturating_sub(self.used);
         if reserve != RefTime::ZERO {
@@ -231,11 +248,12 @@ mod tests {
         };
         let mut account = Account::new(&CELL);
         let at = RefTime::from_millis;
-        account.charge(at(90), at(104), shares);
+        let shares = Packed::new(shares);
+        account.charge_limited(at(90), at(104), shares);
         let standing = account.standing(1, shares);
         // 10 ms are reserved, of which 4 are used.
         assert_eq!((standing.ahead, standing.left.units() / 10_000), (true, 5));
-        account.charge(at(104), at(124), shares);
+        account.charge_limited(at(104), at(124), shares);
         let standing = account.standing(1, shares);
         assert_eq!(
             standing,
@@ -244,11 +262,10 @@ mod tests {
                 left: at(1)
             }
         );
-        account.charge(at(124), at(127), shares);
+        account.charge_limited(at(124), at(127), shares);
         assert_eq!(account.standing(1, shares).left, RefTime::ZERO);
         // 2 ms too many.
         let next = account.standing(2, shares);
         assert!(next.ahead && next.left < at(8), "{next:?}");
-        assert_eq!(account.run_time, at(37));
     }
 }
