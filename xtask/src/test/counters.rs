@@ -1,6 +1,6 @@
 //! The counters' line: JSON, one object a line, as docs/counters.md says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -48,16 +48,24 @@ struct Partition {
     vps: Vec<Indexed>,
 }
 
+impl Partition {
+    /// Its VPs' counters, by the ids of both.
+    fn runs(&self) -> impl Iterator<Item = ((u64, u32), &Counters)> {
+        let vps = self.vps.iter();
+        vps.map(|vp| ((self.id, vp.index), &vp.counters))
+    }
+}
+
 impl Lines {
-    /// Reads all lines; the last may not be complete yet, and is left out then.
+    /// Reads all lines but what the firmware has said before the first, and but the last if it is not complete yet.
     ///
     /// # Errors
     /// If a line does not keep to the schema.
     pub fn read(text: &[u8]) -> Result<Self> {
         let end = text.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
-        let text = std::str::from_utf8(text.get(..end).unwrap_or_default())?;
+        let text = String::from_utf8_lossy(text.get(..end).unwrap_or_default());
         let mut lines: Vec<Line> = Vec::new();
-        for line in text.lines() {
+        for line in text.lines().skip_while(|line| !line.starts_with('{')) {
             let line: Line = serde_json::from_str(line)
                 .with_context(|| format!("not a line of counters: {line:?}"))?;
             ensure!(line.schema == SCHEMA, "schema {}", line.schema);
@@ -72,8 +80,8 @@ impl Lines {
         Ok(Self(lines))
     }
 
-    /// Whether the clocks of the processors go, there is a root partition, and the partition `name` was seen twice with VPs
-    /// that had run longer the second time.
+    /// Whether the clocks of the processors go, the root's VPs have run in between, and the partition `name` was seen in two
+    /// looks with a VP that has run.
     ///
     /// # Errors
     /// If a counter has become less.
@@ -81,18 +89,28 @@ impl Lines {
         let lines = || self.0.iter();
         let hypervisor = lines().any(|line| line.hypervisor.contains_key("Partitions"));
         let processors = lines().flat_map(|line| &line.processors);
-        let clocks = grows(
-            processors.map(|processor| ((0, processor.index), &processor.counters)),
-            CLOCK,
-        )?;
+        let clocks = processors.map(|processor| ((0, processor.index), &processor.counters));
+        let clocks = grows(clocks, CLOCK)?;
         let partitions = || lines().flat_map(|line| &line.partitions);
-        let root = partitions().any(|partition| partition.root && !partition.counters.is_empty());
-        let named = partitions().filter(|partition| partition.name == name);
-        let vps = named.flat_map(|partition| {
-            let vps = partition.vps.iter();
-            vps.map(|vp| ((partition.id, vp.index), &vp.counters))
-        });
-        Ok(grows(vps, RUN_TIME)? && hypervisor && clocks && root)
+        let root = grows(
+            partitions()
+                .filter(|partition| partition.root)
+                .flat_map(Partition::runs),
+            RUN_TIME,
+        )?;
+        grows(partitions().flat_map(Partition::runs), RUN_TIME)?;
+        let has_run = |vp: &Indexed| vp.counters.get(RUN_TIME).is_some_and(|time| *time > 0);
+        let seen = |line: &&Line| {
+            let mut named = line
+                .partitions
+                .iter()
+                .filter(|partition| partition.name == name);
+            named.any(|partition| {
+                !partition.counters.is_empty() && partition.vps.iter().any(has_run)
+            })
+        };
+        let looks: BTreeSet<u64> = lines().filter(seen).map(|line| line.sample).collect();
+        Ok(hypervisor && clocks && root && looks.len() >= 2)
     }
 }
 
@@ -101,11 +119,11 @@ fn grows<'c>(
     objects: impl Iterator<Item = ((u64, u32), &'c Counters)>,
     counter: &str,
 ) -> Result<bool> {
-    let mut first = BTreeMap::new();
+    let mut last = BTreeMap::new();
     let mut grown = false;
     for (object, counters) in objects {
         let value = counters.get(counter).copied().unwrap_or(0);
-        let before = *first.entry(object).or_insert(value);
+        let before = last.insert(object, value).unwrap_or(value);
         ensure!(
             value >= before,
             "{counter} of {object:?} was {before}, and is {value}"
@@ -122,10 +140,16 @@ mod tests {
     fn line(sample: u64, time: u64, dropped: u64) -> String {
         format!(
             r#"{{"schema":1,"time":{time},"sample":{sample},"dropped":{dropped},"hypervisor":{{"Partitions":2}},"processors":[{{"index":0,"counters":{{"LpGlobalTime":{time}}}}}],"partitions":[]}}
-{{"schema":1,"time":{time},"sample":{sample},"dropped":0,"processors":[],"partitions":[{{"name":"root","root":true,"id":1,"counters":{{"Partition Id":1}},"vps":[]}}]}}
-{{"schema":1,"time":{time},"sample":{sample},"dropped":0,"processors":[],"partitions":[{{"name":"a","root":false,"id":2,"counters":{{}},"vps":[{{"index":0,"counters":{{"% Total Run Time":{time}}}}}]}}]}}
+{{"schema":1,"time":{time},"sample":{sample},"dropped":0,"processors":[],"partitions":[{{"name":"root","root":true,"id":1,"counters":{{"Partition Id":1}},"vps":[{{"index":0,"counters":{{"% Total Run Time":{time}}}}}]}}]}}
+{{"schema":1,"time":{time},"sample":{sample},"dropped":0,"processors":[],"partitions":[{{"name":"a","root":false,"id":2,"counters":{{"Partition Id":2}},"vps":[{{"index":0,"counters":{{"% Total Run Time":{time}}}}}]}}]}}
 "#
         )
+    }
+
+    #[test]
+    fn what_the_firmware_says_is_left_out() {
+        let text = format!("BdsDxe: starting\n{}", line(1, 5, 0));
+        assert_eq!(Lines::read(text.as_bytes()).unwrap().0.len(), 3);
     }
 
     fn check(text: &str) -> anyhow::Result<bool> {
@@ -151,6 +175,7 @@ mod tests {
             line(1, 5, 0).replace("{\"schema", "{{\"schema"),
             line(1, 5, 0) + &line(1, 4, 0),
             line(1, 5, 0) + &line(3, 6, 0),
+            line(1, 5, 0) + &line(2, 6, 0).replace("Time\":6", "Time\":4"),
         ];
         for text in bad {
             assert!(check(&text).is_err(), "{text}");

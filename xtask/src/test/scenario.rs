@@ -42,7 +42,7 @@
 //! column = 3                   # is a number, and fails if that is not within these
 //! between = [50, 100]
 //! [[step]]
-//! counters = "debian"          # waits until the counters' line has told twice of a partition of that name whose VPs run;
+//! counters = "debian"          # waits until the counters' line has told twice of a partition of that name that has run;
 //!                              # the machine needs `counters = true`, and every line has to keep to the schema
 //! [[step]]
 //! end = "success"              # a payload root has found all in order; or "off": switched off, or "reset"
@@ -190,7 +190,7 @@ pub enum Action {
         /// The least and the most.
         between: [u32; 2],
     },
-    /// Waits for counters of a partition that runs.
+    /// Waits for counters of a partition that has run.
     Counters(String),
     /// Waits for the machine's end.
     End(End),

@@ -212,7 +212,7 @@ impl SerialLine {
         }
     }
 
-    /// Waits until the counters' line has told of a partition that runs, see [`Lines::check`].
+    /// Waits until the counters' line has told of a partition that has run, see [`Lines::check`].
     ///
     /// # Errors
     /// If a line does not keep to the schema, and as [`expect`](Self::expect).

@@ -62,6 +62,8 @@ pub struct Machine {
     pub ioapic: Option<IoApic>,
     /// COM1's interrupt, ISA interrupt 4.
     pub serial: Option<IsaInterrupt>,
+    /// COM2's interrupt, ISA interrupt 3.
+    pub second_serial: Option<IsaInterrupt>,
     /// Reset register.
     pub reset: Option<Reset>,
     /// Soft off.
@@ -72,6 +74,8 @@ pub struct Machine {
 
 /// ISA interrupt of COM1.
 const SERIAL_IRQ: u8 = 4;
+/// ISA interrupt of COM2.
+const SECOND_SERIAL_IRQ: u8 = 3;
 
 /// Reads the tables. What is missing or damaged is left out.
 pub fn read(rsdp: u64) -> Machine {
@@ -93,12 +97,14 @@ pub fn read(rsdp: u64) -> Machine {
 }
 
 fn interrupts(madt: &PhysicalMapping<DirectMap, Madt>, machine: &mut Machine) {
-    let serial = IsaInterrupt {
-        gsi: SERIAL_IRQ.into(),
+    // Unless the table says something else, ISA interrupts are as on an ISA bus.
+    let usual = |irq: u8| IsaInterrupt {
+        gsi: irq.into(),
         low: false,
         level: false,
     };
-    machine.serial = Some(serial);
+    machine.serial = Some(usual(SERIAL_IRQ));
+    machine.second_serial = Some(usual(SECOND_SERIAL_IRQ));
     for entry in madt.get().entries() {
         match entry {
             MadtEntry::IoApic(entry) if machine.ioapic.is_none() => {
@@ -109,16 +115,19 @@ fn interrupts(madt: &PhysicalMapping<DirectMap, Madt>, machine: &mut Machine) {
                     first_gsi,
                 });
             }
-            MadtEntry::InterruptSourceOverride(entry)
-                if entry.irq == SERIAL_IRQ && entry.bus == 0 =>
-            {
+            MadtEntry::InterruptSourceOverride(entry) if entry.bus == 0 => {
                 // MPS INTI flags: polarity 1:0 (3 = low), trigger mode 3:2 (3 = level).
                 let (gsi, flags) = (entry.global_system_interrupt, entry.flags);
-                machine.serial = Some(IsaInterrupt {
+                let interrupt = Some(IsaInterrupt {
                     gsi,
                     low: flags & 3 == 3,
                     level: flags >> 2 & 3 == 3,
                 });
+                match entry.irq {
+                    SERIAL_IRQ => machine.serial = interrupt,
+                    SECOND_SERIAL_IRQ => machine.second_serial = interrupt,
+                    _ => {}
+                }
             }
             _ => {}
         }

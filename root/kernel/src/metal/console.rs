@@ -3,28 +3,11 @@
 use core::fmt::{self, Write};
 
 use root_kernel::ring::ByteRing;
-use x86_64::instructions::port::Port;
 
 use super::cell::Global;
+use super::uart::{FIFO_SIZE, ON_READY, ON_RECEIVED, Uart};
 
-const BASE: u16 = 0x3F8;
-const DATA: u16 = BASE;
-const INTERRUPT_ENABLE: u16 = BASE + 1;
-const FIFO_CONTROL: u16 = BASE + 2;
-const INTERRUPT_ID: u16 = BASE + 2;
-const LINE_CONTROL: u16 = BASE + 3;
-const MODEM_CONTROL: u16 = BASE + 4;
-const LINE_STATUS: u16 = BASE + 5;
-const SCRATCH: u16 = BASE + 7;
-
-const RECEIVED: u8 = 1 << 0;
-const TRANSMITTER_EMPTY: u8 = 1 << 5;
-const ENABLE_RECEIVED: u8 = 1 << 0;
-const ENABLE_TRANSMITTER: u8 = 1 << 1;
-/// DTR, RTS and OUT2, which lets the interrupt through.
-const MODEM_LINES: u8 = 0x0B;
-const FIFO_SIZE: usize = 16;
-const NOTHING_PENDING: u8 = 1 << 0;
+const UART: Uart = Uart::COM1;
 /// Bytes taken at once, and rounds in one interrupt: more than any UART holds, and an end if there is none.
 const MOST_BYTES: usize = 256;
 const MOST_ROUNDS: usize = 64;
@@ -45,29 +28,9 @@ static CONSOLE: Global<Console> = Global::new(Console {
     input: ByteRing::new(),
 });
 
-fn read(port: u16) -> u8 {
-    // SAFETY: a register of COM1; reading it affects the UART alone.
-    unsafe { Port::new(port).read() }
-}
-
-fn write(port: u16, value: u8) {
-    // SAFETY: a register of COM1; writing it affects the UART alone.
-    unsafe { Port::new(port).write(value) }
-}
-
 /// Finds the UART and sets it to 115200 8N1 with FIFOs, polled.
 pub fn init() {
-    write(SCRATCH, 0x5A);
-    let present = read(SCRATCH) == 0x5A;
-    if present {
-        write(INTERRUPT_ENABLE, 0);
-        write(LINE_CONTROL, 0x80);
-        write(DATA, 1);
-        write(INTERRUPT_ENABLE, 0);
-        write(LINE_CONTROL, 0x03);
-        write(FIFO_CONTROL, 0xC7);
-        write(MODEM_CONTROL, MODEM_LINES);
-    }
+    let present = UART.init();
     CONSOLE.with(|console| console.present = present);
 }
 
@@ -76,7 +39,7 @@ pub fn enable_interrupts() {
     CONSOLE.with(|console| {
         console.interrupts = console.present;
         if console.present {
-            write(INTERRUPT_ENABLE, ENABLE_RECEIVED);
+            UART.interrupt(ON_RECEIVED);
         }
     });
 }
@@ -90,7 +53,7 @@ pub fn serve() -> bool {
             // The line is edge triggered: it must have been low for a moment before the handler ends, or no further
             // interrupt comes. Reading the identification acknowledges a transmitter interrupt.
             for _ in 0..MOST_ROUNDS {
-                if !console.interrupts || read(INTERRUPT_ID) & NOTHING_PENDING != 0 {
+                if !console.interrupts || !UART.pending() {
                     break;
                 }
                 console.receive();
@@ -140,28 +103,22 @@ impl Console {
     /// Takes what has arrived. What does not fit is lost, as on any serial line without flow control.
     fn receive(&mut self) {
         for _ in 0..MOST_BYTES {
-            if read(LINE_STATUS) & RECEIVED == 0 {
-                break;
-            }
-            let _ = self.input.push(read(DATA));
+            let Some(byte) = UART.receive() else { break };
+            let _ = self.input.push(byte);
         }
     }
 
     /// Gives the UART what its FIFO takes, and asks for an interrupt if there is more.
     fn fill_fifo(&mut self) {
-        if read(LINE_STATUS) & TRANSMITTER_EMPTY != 0 {
+        if UART.ready() {
             for _ in 0..FIFO_SIZE {
                 let Some(byte) = self.output.pop() else { break };
-                write(DATA, byte);
+                UART.send(byte);
             }
         }
         if self.interrupts {
-            let more = if self.output.is_empty() {
-                0
-            } else {
-                ENABLE_TRANSMITTER
-            };
-            write(INTERRUPT_ENABLE, ENABLE_RECEIVED | more);
+            let more = if self.output.is_empty() { 0 } else { ON_READY };
+            UART.interrupt(ON_RECEIVED | more);
         }
     }
 
@@ -171,14 +128,14 @@ impl Console {
         for _ in 0..FIFO_SIZE {
             let Some(byte) = self.output.pop() else { break };
             if ready {
-                write(DATA, byte);
+                UART.send(byte);
             }
         }
     }
 }
 
 fn wait_for_transmitter() -> bool {
-    (0..PATIENCE).any(|_| read(LINE_STATUS) & TRANSMITTER_EMPTY != 0)
+    (0..PATIENCE).any(|_| UART.ready())
 }
 
 /// Text with line ends as terminals want them.
@@ -224,5 +181,5 @@ impl Write for Emergency {
 
 fn emergency_byte(byte: u8) {
     wait_for_transmitter();
-    write(DATA, byte);
+    UART.send(byte);
 }

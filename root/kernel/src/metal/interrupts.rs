@@ -1,9 +1,11 @@
 //! What each interrupt vector is for.
 
-use super::{apic, console, hypervisor, process, time};
+use super::{apic, console, hypervisor, process, stream, time};
 
 /// Vector of COM1.
 pub const SERIAL_VECTOR: u8 = 0x24;
+/// Vector of COM2.
+pub const STREAM_VECTOR: u8 = 0x23;
 
 /// Serves an interrupt. Runs with interrupts off, from ring 3, the idle loop or an interrupt window, so nothing is
 /// taken.
@@ -19,6 +21,10 @@ pub fn handle(vector: u8) {
             if console::serve() {
                 process::want_root_task();
             }
+            apic::end_of_interrupt();
+        }
+        STREAM_VECTOR => {
+            stream::serve();
             apic::end_of_interrupt();
         }
         apic::SPURIOUS_VECTOR => {}

@@ -1,4 +1,4 @@
-//! The physical I/O APIC: routes the serial interrupt to this processor.
+//! The physical I/O APIC: routes the interrupts of the serial ports.
 
 use x86_64::instructions::port::Port;
 
@@ -13,32 +13,54 @@ const LOW_ACTIVE: u32 = 1 << 13;
 const LEVEL: u32 = 1 << 15;
 const MASKED: u32 = 1 << 16;
 
-/// Masks every pin, then routes one interrupt to a vector of the processor with that APIC id. `false` if it cannot be.
-pub fn route(ioapic: IoApic, interrupt: IsaInterrupt, vector: u8, apic_id: u32) -> bool {
-    mask_pics();
-    let Ok(registers) = memory::map_device(ioapic.address, 0x20) else {
-        return false;
-    };
-    let pins = (read(registers, VERSION) >> 16 & 0xFF).saturating_add(1);
-    for pin in 0..pins {
-        write(registers, REDIRECTION.saturating_add(pin * 2), MASKED);
+/// An I/O APIC whose pins are masked, but for those that were routed.
+#[derive(Clone, Copy, Debug)]
+pub struct Routes {
+    registers: u64,
+    first_gsi: u32,
+    pins: u32,
+}
+
+impl Routes {
+    /// Masks every pin. `None` if the I/O APIC cannot be reached.
+    pub fn new(ioapic: IoApic) -> Option<Self> {
+        mask_pics();
+        let registers = memory::map_device(ioapic.address, 0x20).ok()?;
+        let pins = (read(registers, VERSION) >> 16 & 0xFF).saturating_add(1);
+        for pin in 0..pins {
+            write(registers, REDIRECTION.saturating_add(pin * 2), MASKED);
+        }
+        Some(Self {
+            registers,
+            first_gsi: ioapic.first_gsi,
+            pins,
+        })
     }
-    // Without interrupt remapping a pin reaches APIC ids of 8 bits.
-    let (Some(pin), Ok(target)) = (
-        interrupt.gsi.checked_sub(ioapic.first_gsi),
-        u8::try_from(apic_id),
-    ) else {
-        return false;
-    };
-    if pin >= pins {
-        return false;
+
+    /// Routes an interrupt to a vector of the processor with that APIC id. `false` if it cannot be.
+    pub fn route(&self, interrupt: IsaInterrupt, vector: u8, apic_id: u32) -> bool {
+        // Without interrupt remapping a pin reaches APIC ids of 8 bits.
+        let (Some(pin), Ok(target)) = (
+            interrupt.gsi.checked_sub(self.first_gsi),
+            u8::try_from(apic_id),
+        ) else {
+            return false;
+        };
+        if pin >= self.pins {
+            return false;
+        }
+        let polarity = if interrupt.low { LOW_ACTIVE } else { 0 };
+        let trigger = if interrupt.level { LEVEL } else { 0 };
+        let entry = REDIRECTION.saturating_add(pin * 2);
+        let high = u32::from(target) << 24;
+        write(self.registers, entry.saturating_add(1), high);
+        write(
+            self.registers,
+            entry,
+            u32::from(vector) | polarity | trigger,
+        );
+        true
     }
-    let polarity = if interrupt.low { LOW_ACTIVE } else { 0 };
-    let trigger = if interrupt.level { LEVEL } else { 0 };
-    let entry = REDIRECTION.saturating_add(pin * 2);
-    write(registers, entry.saturating_add(1), u32::from(target) << 24);
-    write(registers, entry, u32::from(vector) | polarity | trigger);
-    true
 }
 
 /// The old interrupt controllers stay silent.

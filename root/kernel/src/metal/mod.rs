@@ -19,9 +19,11 @@ mod process;
 mod root_task;
 mod space;
 mod stats;
+mod stream;
 mod syscall;
 mod time;
 mod trap;
+mod uart;
 
 use boot_archive::start_info::{HvmStartInfo, MAX_MEMORY_MAP, MemoryMapEntry, StartInfo, module};
 use root_kernel::frames::{Claim, Class, Owner, Span};
@@ -56,12 +58,15 @@ extern "C" fn start(start_info: u64) -> ! {
     hypervisor::init(&features);
     let machine = acpi::read(info.header().rsdp_paddr);
     power::init(machine);
-    let routed = match (machine.ioapic, machine.serial) {
-        (Some(ioapic), Some(serial)) => {
-            ioapic::route(ioapic, serial, interrupts::SERIAL_VECTOR, apic::id())
-        }
-        _ => false,
+    let routes = machine.ioapic.and_then(ioapic::Routes::new);
+    let route = |interrupt: Option<acpi::IsaInterrupt>, vector| {
+        let routes = routes.as_ref().zip(interrupt);
+        routes.is_some_and(|(routes, interrupt)| routes.route(interrupt, vector, apic::id()))
     };
+    if stream::init() && route(machine.second_serial, interrupts::STREAM_VECTOR) {
+        stream::enable_interrupts();
+    }
+    let routed = route(machine.serial, interrupts::SERIAL_VECTOR);
     if routed {
         console::enable_interrupts();
     }

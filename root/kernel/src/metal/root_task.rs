@@ -13,7 +13,7 @@ use super::cell::Global;
 use super::host::{self, Machine};
 use super::memory::FRAMES;
 use super::process::{self, End, Gone, TABLE};
-use super::{console, cpu, heap, hypervisor, loader, stats, time};
+use super::{console, cpu, heap, hypervisor, loader, stats, stream, time};
 
 /// How often a serial line without an interrupt is looked at, 100 ns.
 const POLL: u64 = 200_000;
@@ -161,8 +161,11 @@ fn work(serial_interrupts: bool) {
         }
         manager.deadline()
     });
+    let streamed = stream::work(now, |stream, send| {
+        MANAGER.with(|manager| manager.stream(&Machine, stream, send))
+    });
     let poll = (!serial_interrupts).then(|| now.saturating_add(POLL));
-    if let Some(next) = deadline.into_iter().chain(poll).min() {
+    if let Some(next) = deadline.into_iter().chain(poll).chain(streamed).min() {
         process::root_task_at(next);
     }
 }
