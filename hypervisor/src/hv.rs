@@ -23,6 +23,7 @@ use crate::mem::page_box::{Frame, PageBox};
 use crate::mem::phys::PhysMap;
 use crate::mem::tlb::CpuMark;
 use crate::partition::table::{PartitionTable, partition_id};
+use crate::sched::Reserves;
 use crate::stats::StatsPage;
 use crate::synic::Synic;
 use crate::time::{RefTime, ReferenceClock, ReferenceTscPage};
@@ -77,6 +78,8 @@ pub struct Hypervisor {
     pub commands: CommandPort,
     /// Signature of the processors (CPUID 1 EAX): EDX of a VP after reset.
     pub signature: u32,
+    /// What the VPs have reserved of the processors.
+    pub reserves: Reserves,
     /// Serial number of the next partition.
     pub next_serial: AtomicU64,
     /// What the root wants to be recorded.

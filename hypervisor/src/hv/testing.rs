@@ -23,7 +23,7 @@ use crate::arch::testing::Vendor;
 use crate::cpu::apic::LocalApic;
 use crate::event_log::EventLog;
 use crate::intercept::{PORT_MAP_PAGES, PortMap};
-use crate::lp::{LogicalProcessor, Mailbox, RootVpPages};
+use crate::lp::{LogicalProcessor, Mailbox, RootVpPages, RunClock};
 use crate::mem::addr::{Gpa, Gpfn, PAGE_SIZE, Spa, Spfn};
 use crate::mem::format::{LeafSize, MemoryType, Rights, SecondLevel};
 use crate::mem::frames::{ChildSource, FrameEntry, FrameTable, PartitionSlot, RootSource, Slot};
@@ -37,6 +37,7 @@ use crate::partition::overlay::Overlays;
 use crate::partition::table::{PartitionTable, VpPlace, slot_of};
 use crate::partition::vp::VpPages;
 use crate::partition::{MAX_PARTITIONS, Partition, PartitionState, Vp, VpRef};
+use crate::sched::Reserves;
 use crate::stats::StatsPage;
 use crate::synic::MessagePage;
 use crate::time::{RefTime, ReferenceClock, ReferenceTscPage, TscScale};
@@ -400,6 +401,7 @@ fn hypervisor(memory: &TestMemory, vendor: Vendor) -> Hypervisor {
         [(); 2].map(|()| PageBox::new_in(phys, page(), StatsPage::new()).expect(in_page));
     let lp = LogicalProcessor {
         mailbox: Mailbox::new(),
+        run_clock: RunClock::running(),
         stats: lp_stats,
         stats_mapped: false.into(),
         root: RootVpPages {
@@ -434,6 +436,7 @@ fn hypervisor(memory: &TestMemory, vendor: Vendor) -> Hypervisor {
         stats_mapped: false.into(),
         signature: 0x0080_0F12,
         next_serial: 2.into(),
+        reserves: Reserves::new(1),
         event_log: EventLog::new(),
     }
 }

@@ -1,7 +1,9 @@
-//! System properties (root sheet A.3.8).
+//! System properties, and what processors did (root sheet A.3.8).
 
+use tlfs::stats::logical_processor as lp;
 use tlfs::{
-    HvInputGetSystemProperty, HvOutputGetSystemProperty, HvSchedulerType, HvStatus,
+    HvInputGetLogicalProcessorRunTime, HvInputGetSystemProperty,
+    HvOutputGetLogicalProcessorRunTime, HvOutputGetSystemProperty, HvSchedulerType, HvStatus,
     HvSystemPropertyCode,
 };
 
@@ -21,5 +23,27 @@ pub fn get_property(call: &mut Call<'_>) -> Result<(), HvStatus> {
         _ => return Err(HvStatus::UNKNOWN_PROPERTY),
     };
     call.put(&HvOutputGetSystemProperty { value });
+    Ok(())
+}
+
+/// HvCallGetLogicalProcessorRunTime (ff538973). The processor's run time is of this moment; what the hypervisor did of it for
+/// no VP, if it is another processor than the caller's, of the last time that it brought its counters up to date.
+///
+/// # Errors
+/// INVALID_LP_INDEX for a processor that is not there, or does not run.
+pub fn run_time(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputGetLogicalProcessorRunTime = call.input();
+    let hv = call.hv();
+    let found = hv.lps.get(input.lp_index as usize);
+    let processor = found.filter(|lp| lp.mailbox.apic_id().is_some());
+    let processor = processor.ok_or(HvStatus::INVALID_LP_INDEX)?;
+    let now = hv.now();
+    call.cpu.show_processor(now);
+    call.put(&HvOutputGetLogicalProcessorRunTime {
+        global_time: now.units(),
+        local_run_time: processor.run_clock.run_time(now).units(),
+        reserved: 0,
+        hypervisor_time: processor.stats.get(lp::HYPERVISOR_RUN_TIME),
+    });
     Ok(())
 }

@@ -60,6 +60,7 @@ macro_rules! calls {
 
 /// All of them, by code.
 static TABLE: &[Entry] = calls! {
+    GET_LOGICAL_PROCESSOR_RUN_TIME: HvInputGetLogicalProcessorRunTime => HvOutputGetLogicalProcessorRunTime, Privilege::CPU_MANAGEMENT, LOGICAL_PROCESSOR_HYPERCALLS, system::run_time;
     CREATE_PARTITION: HvInputCreatePartition => HvOutputPartitionId, Privilege::CREATE_PARTITIONS, OTHER_HYPERCALLS, partition::create;
     INITIALIZE_PARTITION: HvInputPartition => (), NONE, OTHER_HYPERCALLS, partition::initialize;
     FINALIZE_PARTITION: HvInputPartition => (), NONE, OTHER_HYPERCALLS, partition::finalize;

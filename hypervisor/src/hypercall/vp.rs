@@ -15,7 +15,7 @@ use crate::partition::vp::{Turns, VpPages};
 use crate::partition::{
     MAX_VPS, Partition, PartitionState, Vp, VpRef, cpuid, translate as address,
 };
-use crate::sched::Account;
+use crate::sched::{Account, TooMuch};
 
 /// HvCallCreateVp. Linux leaves garbage in padding and subnode, which mean nothing here (root sheet A.1).
 pub fn create(call: &mut Call<'_>) -> Result<(), HvStatus> {
@@ -45,8 +45,10 @@ pub fn create(call: &mut Call<'_>) -> Result<(), HvStatus> {
     if target.state != PartitionState::Active {
         return Err(HvStatus::INVALID_PARTITION_STATE);
     }
-    let pages = VpPages::allocate(hv, who.slot)?;
     let shares = &hv.partitions.entry(who.slot).shares;
+    let reserve = hv.reserves.take(shares.get().reserve.into());
+    let reserve = reserve.map_err(|TooMuch| HvStatus::OPERATION_DENIED)?;
+    let pages = VpPages::allocate(hv, who.slot)?;
     let place = match call.cpu.queue.add(who, Account::new(shares)) {
         Ok(place) => place,
         Err(_) => {
@@ -68,6 +70,7 @@ pub fn create(call: &mut Call<'_>) -> Result<(), HvStatus> {
     vp.hw.set_exception_intercepts(target.intercepts.exceptions);
     *hv.partitions.vp(who).lock() = VpPlace::Home(vp);
     target.vp_count += 1;
+    reserve.keep();
     target
         .stats
         .add(tlfs::stats::partition::VIRTUAL_PROCESSORS, 1);
@@ -134,6 +137,9 @@ pub(super) fn remove_vp(call: &mut Call<'_>, child: &mut Partition, who: VpRef) 
     }
     Vp::into_pages(vp).release(hv, who.slot);
     child.vp_count = child.vp_count.saturating_sub(1);
+    let reserve = hv.partitions.entry(who.slot).shares.get().reserve;
+    // Less is never too much.
+    let _ = hv.reserves.change(reserve.into(), 0);
     let one_less = 1_u64.wrapping_neg();
     child
         .stats

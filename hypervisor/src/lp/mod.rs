@@ -1,10 +1,12 @@
 //! What there is once for each logical processor, and that others reach: counters, the pages of its root VP, its mailbox.
 
 mod mailbox;
+mod run_clock;
 
 use core::sync::atomic::AtomicBool;
 
 pub use mailbox::{Mailbox, VpSet};
+pub use run_clock::RunClock;
 
 use crate::mem::page_box::{Frame, PageBox};
 use crate::stats::StatsPage;
@@ -27,6 +29,8 @@ pub struct RootVpPages {
 pub struct LogicalProcessor {
     /// What others leave for it.
     pub mailbox: Mailbox,
+    /// For how long it has run.
+    pub run_clock: RunClock,
     /// Its counters.
     pub stats: PageBox<StatsPage>,
     /// The root has them mapped.

@@ -120,7 +120,7 @@ impl Partition {
             results: results::Results::new(),
             overlays: overlay::Overlays::default(),
             msrs: SharedMsrs::default(),
-            properties: properties::Properties::new(),
+            properties: properties::Properties::default(),
             stats,
             stats_mapped: false,
             vp_count: 0,

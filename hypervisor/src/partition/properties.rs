@@ -8,17 +8,12 @@ use tlfs::{
 use super::{Partition, PartitionState};
 use crate::apic::TIMER_FREQUENCY;
 use crate::hv::Hypervisor;
+use crate::sched::{self, Shares, SharesCell, TooMuch};
 use crate::time::RefTime;
 
 /// Properties that have no home elsewhere. Those that only parents interpret are kept and given back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Properties {
-    /// Relative weight of the processor time, in 1 to 10,000.
-    pub cpu_weight: u64,
-    /// Reserved share, 0 to 65,536.
-    pub cpu_reserve: u64,
-    /// Upper share, 0 to 65,536.
-    pub cpu_cap: u64,
     /// Scheduling group.
     pub cpu_group: u64,
     /// Topology.
@@ -31,17 +26,6 @@ pub struct Properties {
     pub physical_width: u64,
     /// The reference time stands still at this value.
     pub frozen: Option<RefTime>,
-}
-
-impl Properties {
-    /// Of a new partition.
-    pub fn new() -> Self {
-        Self {
-            cpu_weight: 100,
-            cpu_cap: 1 << 16,
-            ..Self::default()
-        }
-    }
 }
 
 /// What setting a property asks of the caller.
@@ -86,9 +70,9 @@ impl Hypervisor {
             Code::PRIVILEGE_FLAGS => partition.privileges.0,
             Code::SYNTHETIC_PROC_FEATURES => partition.features.0,
             Code::SUSPEND => partition.suspended.into(),
-            Code::CPU_RESERVE => kept.cpu_reserve,
-            Code::CPU_CAP => kept.cpu_cap,
-            Code::CPU_WEIGHT => kept.cpu_weight,
+            Code::CPU_RESERVE => self.shares(partition).get().reserve.into(),
+            Code::CPU_CAP => self.shares(partition).get().cap.into(),
+            Code::CPU_WEIGHT => self.shares(partition).get().weight.into(),
             Code::CPU_GROUP_ID => kept.cpu_group,
             Code::TIME_FREEZE => kept.frozen.is_some().into(),
             Code::APIC_FREQUENCY => TIMER_FREQUENCY,
@@ -164,9 +148,9 @@ impl Hypervisor {
                 partition.suspended = flag()?;
                 return Ok(PropertyEffect::Suspend);
             }
-            Code::CPU_RESERVE => partition.properties.cpu_reserve = in_range(value, 0..=1 << 16)?,
-            Code::CPU_CAP => partition.properties.cpu_cap = in_range(value, 0..=1 << 16)?,
-            Code::CPU_WEIGHT => partition.properties.cpu_weight = in_range(value, 1..=10_000)?,
+            Code::CPU_RESERVE | Code::CPU_CAP | Code::CPU_WEIGHT => {
+                self.set_share(partition, code, value)?;
+            }
             Code::CPU_GROUP_ID => partition.properties.cpu_group = in_range(value, 0..=0)?,
             Code::TIME_FREEZE => self.freeze(partition, flag()?),
             Code::REFERENCE_TIME => {
@@ -193,6 +177,38 @@ impl Hypervisor {
             _ => return Err(HvStatus::UNKNOWN_PROPERTY),
         }
         Ok(PropertyEffect::None)
+    }
+
+    /// What each VP of a partition gets of a processor.
+    fn shares(&self, partition: &Partition) -> &SharesCell {
+        &self.partitions.entry(partition.slot).shares
+    }
+
+    /// CpuWeight, CpuCap and CpuReserve: for all VPs at once, from the next time on that their processors choose.
+    ///
+    /// # Errors
+    /// PROPERTY_VALUE_OUT_OF_RANGE, also for a reserve above the cap, and for one that, with those of all other VPs, is more
+    /// than the processors are (ff538568, ff539146).
+    fn set_share(&self, partition: &Partition, code: Code, value: u64) -> Result<(), HvStatus> {
+        const WHOLE: u64 = sched::WHOLE as u64;
+        let cell = self.shares(partition);
+        let old = cell.get();
+        let mut shares = old;
+        match code {
+            Code::CPU_WEIGHT => {
+                shares.weight = in_range(value, 1..=Shares::MAX_WEIGHT.into())? as u16;
+            }
+            Code::CPU_CAP => shares.cap = in_range(value, old.reserve.into()..=WHOLE)? as u32,
+            _ => {
+                shares.reserve = in_range(value, 0..=old.cap.into())? as u32;
+                let vps = u64::from(partition.vp_count);
+                let [less, more] = [old, shares].map(|shares| vps * u64::from(shares.reserve));
+                let changed = self.reserves.change(less, more);
+                changed.map_err(|TooMuch| HvStatus::PROPERTY_VALUE_OUT_OF_RANGE)?;
+            }
+        }
+        cell.set(shares);
+        Ok(())
     }
 
     /// Stops a partition's reference time, or lets it go on from where it is.

@@ -55,8 +55,6 @@ pub struct Cpu {
     pub(super) slice_end_tsc: u64,
     /// TSC value at which the physical timer fires; `u64::MAX` if it does not.
     pub(super) armed: u64,
-    /// For how long there was nothing to do.
-    pub(super) idle_time: RefTime,
     /// Somebody else may have to run now.
     pub reschedule: bool,
     /// Another processor waits for the VP in hand.
@@ -98,7 +96,6 @@ impl Cpu {
             slice_end: RefTime::MAX,
             slice_end_tsc: u64::MAX,
             armed: u64::MAX,
-            idle_time: RefTime::ZERO,
             reschedule: false,
             release: false,
             buffers: Some(buffers),

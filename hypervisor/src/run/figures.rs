@@ -14,12 +14,15 @@ impl Cpu {
     /// Brings the processor's page up to date.
     pub fn show_processor(&self, now: RefTime) {
         let counted = self.processor.counters();
+        let ran = self.lp().run_clock.run_time(now);
         let page = &self.lp().stats;
         for (index, value) in [
             (lp::GLOBAL_TIME, now.units()),
+            (lp::TOTAL_RUN_TIME, ran.units()),
+            // What it did for a VP is that VP's.
             (
-                lp::TOTAL_RUN_TIME,
-                now.saturating_sub(self.idle_time).units(),
+                lp::HYPERVISOR_RUN_TIME,
+                ran.saturating_sub(self.queue.busy(now)).units(),
             ),
             (partita::GUEST_ENTRIES, counted.runs),
             (partita::VMLOADS, counted.vmloads),

@@ -16,7 +16,7 @@ use crate::cpu::apic::LocalApic as PhysicalApic;
 use crate::cpu::local::Local;
 use crate::hv::Hypervisor;
 use crate::hypercall::Buffers;
-use crate::lp::{LogicalProcessor, Mailbox, RootVpPages};
+use crate::lp::{LogicalProcessor, Mailbox, RootVpPages, RunClock};
 use crate::mem::phys::PhysMap;
 use crate::partition::table::MAX_VPS;
 use crate::stats::StatsPage;
@@ -32,7 +32,7 @@ pub(super) fn logical_processors(
     count: usize,
 ) -> Option<&'static [LogicalProcessor]> {
     let mut all = ArrayVec::<_, MAX_PROCESSORS>::new();
-    for _ in 0..count {
+    for index in 0..count {
         let root = RootVpPages {
             messages: boxed(phys, pool, MessagePage::new())?,
             event_flags: zeroed(phys, pool)?,
@@ -41,6 +41,12 @@ pub(super) fn logical_processors(
         };
         all.push(LogicalProcessor {
             mailbox: Mailbox::new(),
+            // The first one has run since the clock does.
+            run_clock: if index == 0 {
+                RunClock::running()
+            } else {
+                RunClock::idle()
+            },
             stats: boxed(phys, pool, StatsPage::new())?,
             stats_mapped: false.into(),
             root,

@@ -30,6 +30,7 @@ use crate::partition::overlay::hypercall_code;
 use crate::partition::table::{MAX_PARTITIONS, PartitionTable, VpPlace};
 use crate::partition::vp::VpPages;
 use crate::partition::{Partition, PartitionState, Vp};
+use crate::sched::Reserves;
 use crate::stats::StatsPage;
 use crate::time::{RefTime, ReferenceClock, ReferenceTscPage, TscScale};
 
@@ -117,6 +118,7 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
         commands: machine.apic.as_ref()?.commands(),
         stats_mapped: false.into(),
         signature: ThisProcessor.cpuid(1, 0).eax,
+        reserves: Reserves::new(lps.len()),
         next_serial: core::sync::atomic::AtomicU64::new(2),
         event_log: EventLog::new(),
     };

@@ -15,6 +15,7 @@ impl Cpu {
     /// Runs VPs for ever, `first` at first.
     pub(super) fn run(&mut self, first: PageBox<Vp>) -> ! {
         let mut hand = first;
+        self.lp().run_clock.work(self.hv.now());
         self.switch_fpu(None, &hand);
         loop {
             hand = self.choose(hand);
@@ -167,9 +168,9 @@ impl Cpu {
         self.lp().stats.count(lp::PROCESSOR_HALTS);
         let since = self.hv.now();
         self.show_run_time(hand, since);
+        self.lp().run_clock.rest(since);
         let arrived = self.halt();
-        let idle = self.hv.now().saturating_sub(since);
-        self.idle_time = self.idle_time.saturating_add(idle);
+        self.lp().run_clock.work(self.hv.now());
         self.serve(hand, arrived);
     }
 }

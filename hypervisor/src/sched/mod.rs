@@ -7,6 +7,7 @@
 
 mod entries;
 mod queue;
+mod reserves;
 mod shares;
 
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 
 pub use entries::{QueueFull, Slot};
 pub use queue::{RunQueue, Turn};
+pub use reserves::{Reservation, Reserves, TooMuch};
 pub use shares::{Account, PERIOD, Shares, SharesCell, WHOLE};
 
 use crate::time::RefTime;

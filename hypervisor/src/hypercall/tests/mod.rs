@@ -6,5 +6,6 @@ mod life;
 mod memory;
 mod overlay;
 mod pages;
+mod processors;
 mod property;
 mod vps;

@@ -346,6 +346,7 @@ impl Bench {
             }
         });
         self.audit();
+        assert_eq!(self.hv.reserves.sum(), 0, "reserved by nobody");
         assert!(self.cpu.notices.is_empty() && self.cpu.timers.first().is_none());
         self.free = ROOT_FRAMES.rev().collect();
     }

@@ -338,6 +338,7 @@ impl Bench {
 fn new_cpu(hv: &'static Hypervisor) -> Cpu {
     let leak_page = || Box::leak(Box::new([0_u8; 4096]));
     let pages = [HwPages::for_test(0, 1), HwPages::for_test(0x1000, 1)];
+    hv.lp(0).mailbox.open(0);
     Cpu::new(
         hv,
         Box::leak(Box::new(Local::new(0, 0))),
