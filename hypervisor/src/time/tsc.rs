@@ -32,10 +32,8 @@ impl TscScale {
 
     /// The smallest count of ticks for which [`units`](Self::units) is `units` or more; `u64::MAX` if there is none.
     pub const fn ticks(self, units: u64) -> u64 {
-        // units(t) >= u  <=>  t * fraction >= u * 2^64. The fraction is not zero: it is at least 10^7 for any u64 of hertz. One
-        // division, as this is done at each turn of a child; the sum is below 2^128.
-        let fraction = self.fraction as u128;
-        let ticks = (((units as u128) << 64) + (fraction - 1)) / fraction;
+        // units(t) >= u  <=>  t * fraction >= u * 2^64. The fraction is not zero: it is at least 10^7 for any u64 of hertz.
+        let ticks = ((units as u128) << 64).div_ceil(self.fraction as u128);
         if ticks > u64::MAX as u128 {
             u64::MAX
         } else {
