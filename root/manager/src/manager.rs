@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::console::Editor;
-use crate::definition::DEFAULT_ORDER;
+use crate::definition::{DEFAULT_ORDER, Restart};
 use crate::events::{Events, printable};
 use crate::host::{Host, VmId, WorkerEnd};
 use crate::input::{Mode, write_text};
@@ -116,9 +116,16 @@ impl Manager {
     /// A worker has ended, and everything of it is gone.
     pub fn worker_ended(&mut self, host: &mut impl Host, id: VmId, end: &WorkerEnd) {
         let now = host.now();
+        // It was to stop anyway, only its turn had not come.
+        let unwanted = self.ending.is_some() || self.to_stop.contains(&id);
         let Some(vm) = self.vm_mut(id) else { return };
         let commanded = *vm.life.state() == State::Stopping;
-        let next = vm.life.ended(now, end, vm.policy());
+        let policy = if unwanted {
+            Restart::Never
+        } else {
+            vm.policy()
+        };
+        let next = vm.life.ended(now, end, policy);
         let (word, reason) = (vm.life.state().word(), printable(vm.life.state().reason()));
         let text = match (next, reason.is_empty()) {
             (Next::StartAfter(rest), _) => {
@@ -135,11 +142,6 @@ impl Manager {
             if let Err(problem) = self.start(host, id) {
                 self.show(host, id, &format!("cannot be started: {problem}"));
             }
-        }
-        if self.ending.is_some()
-            && let Some(vm) = self.vm_mut(id)
-        {
-            vm.life.stay();
         }
         if self.attached() == Some(id) && !self.has_worker(id) {
             self.detach(host, "it has no worker any more");

@@ -19,8 +19,9 @@
 //! cpu_reserve = 0                # 0 to 65536: what each VP gets of a processor whatever others do
 //! ```
 //!
-//! The three `cpu_` keys are the partition properties of that name (TLFS 0x20003, 0x20002, 0x20001), in their units. A key
-//! that is missing leaves the hypervisor's own value.
+//! The three `cpu_` keys are the partition properties of that name (TLFS 0x20003, 0x20002, 0x20001), in their units, and are for
+//! each VP. A key that is missing leaves the hypervisor's own value: 100, all of a processor, nothing. A VM whose reserve is
+//! more than the processors have left does not start.
 //!
 //! A key that is not listed is an error, and every error says in which file and line, and what would be right.
 

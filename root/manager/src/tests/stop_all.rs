@@ -171,6 +171,18 @@ fn no_vm_with_a_policy_starts_while_the_machine_ends() {
     // The one whose turn has not come ends by itself.
     manager.worker_ended(&mut host, A, &exited(ExitReason::PowerOff));
     assert_eq!(manager.deadline(), Some(host.now + STOP_TIME));
+    assert!(!host.seen().contains("starts again"));
     manager.worker_ended(&mut host, B, &exited(ExitReason::Stopped));
     assert_eq!(host.done(), [Effect::Stop(B), Effect::PowerOff]);
+}
+
+#[test]
+fn no_vm_with_a_policy_starts_while_all_are_being_stopped() {
+    let always = "autostart = true\nrestart = \"always\"";
+    let (mut manager, mut host) = begun(&[vm("a", always), vm("b", always)]);
+    typed(&mut manager, &mut host, "vm stop all");
+    manager.worker_ended(&mut host, A, &exited(ExitReason::GuestFault));
+    manager.worker_ended(&mut host, B, &exited(ExitReason::Stopped));
+    assert_eq!(manager.deadline(), None);
+    assert!(matches!(manager.state(A), Some(State::Failed(_))));
 }
