@@ -300,12 +300,14 @@ impl<V: Copy, const N: usize> RunQueue<V, N> {
         self.released_at = RefTime::MAX;
     }
 
-    /// Where the chosen child stands, if its turn is not over. Otherwise it goes back to the others.
+    /// Where the chosen child stands, if its turn is not over, as it is with the reserve that gave it the turn. Otherwise it
+    /// goes back to the others.
     fn keep_chosen(&mut self, period: u64) -> Option<Standing> {
         let index = self.chosen?;
         let entry = self.children.get_mut(index)?;
         let standing = entry.standing(period, self.floor);
-        if entry.left == RefTime::ZERO || standing.left == RefTime::ZERO {
+        let was_ahead = entry.ahead && !standing.ahead;
+        if was_ahead || entry.left == RefTime::ZERO || standing.left == RefTime::ZERO {
             self.send_back(index);
             return None;
         }

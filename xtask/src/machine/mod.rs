@@ -33,6 +33,8 @@ pub struct Machine {
     /// One instruction is one nanosecond of virtual time, on one processor: repeatable counts. Bochs always counts
     /// instructions; with this, a nanosecond each.
     pub icount: bool,
+    /// With `icount`, in QEMU: an instruction takes 2 to this power nanoseconds instead, for what goes on for seconds.
+    pub icount_shift: u8,
     /// Further arguments for QEMU.
     pub extra: Vec<String>,
     /// Whether there is a second serial port, for the counters.
@@ -49,6 +51,7 @@ impl Default for Machine {
             memory: "2G".into(),
             cpu: qemu::USUAL_CPU.into(),
             icount: false,
+            icount_shift: 0,
             extra: Vec::new(),
             counters: false,
             gdb: false,

@@ -98,7 +98,7 @@ pub fn command(
             "-accel",
             "tcg,thread=single",
             "-icount",
-            "shift=0,sleep=off",
+            &format!("shift={},sleep=off", machine.icount_shift),
             "-cpu",
             &machine.cpu,
         ]),

@@ -6,6 +6,7 @@
 pub mod report;
 #[macro_use]
 pub mod code;
+pub mod busy;
 pub mod call;
 pub mod child;
 pub mod interrupts;
