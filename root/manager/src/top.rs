@@ -70,6 +70,20 @@ impl Look {
             time: host.now(),
             ..Self::default()
         };
+        // VPs first: looking at them brings the pages of their processors up to date.
+        for vm in vms {
+            host.counters(Whose::Vm(*vm), &mut |object, page| {
+                if let Object::VirtualProcessor(index) = object {
+                    let figures = Vp {
+                        run_time: get(page, vp::TOTAL_RUN_TIME),
+                        intercepts: intercepts(page),
+                        hypercalls: get(page, vp::HYPERCALLS_COUNT),
+                        interrupts: get(page, vp::VIRTUAL_INTERRUPTS),
+                    };
+                    look.vps.insert((*vm, index), figures);
+                }
+            });
+        }
         let processors = &mut look.processors;
         host.counters(Whose::Machine, &mut |object, page| {
             if let Object::LogicalProcessor(index) = object {
@@ -87,19 +101,6 @@ impl Look {
                 processor.root = get(page, vp::TOTAL_RUN_TIME);
             }
         });
-        for vm in vms {
-            host.counters(Whose::Vm(*vm), &mut |object, page| {
-                if let Object::VirtualProcessor(index) = object {
-                    let figures = Vp {
-                        run_time: get(page, vp::TOTAL_RUN_TIME),
-                        intercepts: intercepts(page),
-                        hypercalls: get(page, vp::HYPERCALLS_COUNT),
-                        interrupts: get(page, vp::VIRTUAL_INTERRUPTS),
-                    };
-                    look.vps.insert((*vm, index), figures);
-                }
-            });
-        }
         look
     }
 }

@@ -65,22 +65,39 @@ pub fn show(whose: Whose, look: &mut dyn FnMut(Object, &Page)) {
             PAGES.with(|(machine, _)| machine.clone())
         }
         Whose::Root => PAGES.with(|(_, root)| root.clone()),
-        Whose::Vm(vm) => child(vm).unwrap_or_default(),
+        Whose::Vm(vm) => {
+            let (id, pages) = child(vm).unwrap_or((HvPartitionId::INVALID, Vec::new()));
+            for (object, _) in &pages {
+                if let Object::VirtualProcessor(index) = object {
+                    bring_up_to_date(id, *index);
+                }
+            }
+            pages
+        }
     };
     for (object, page) in pages {
         show(object, page);
     }
 }
 
-/// The pages of a VM.
-fn child(vm: VmId) -> Option<Vec<Mapped>> {
+/// Lets the hypervisor bring the page of a child's VP up to date: one that runs on another processor, and leaves its guest
+/// for nothing, has the figures of its last exit there. Whoever asks for the page makes it exit, also one who has the page
+/// already, and is refused for that. (So would GetVpRegisters, but that takes over what a worker is about to change.)
+fn bring_up_to_date(partition: HvPartitionId, vp: u32) {
+    let identity = HvStatsObjectIdentity::vp(partition, HvVpIndex(vp), HvStatsAreaType::SELF);
+    let object = input(HvStatsObjectType::VP, identity);
+    let _ = simple::<_, HvOutputMapStatsPage>(&mut Metal, HvCallCode::MAP_STATS_PAGE, &object);
+}
+
+/// The partition of a VM, and its pages.
+fn child(vm: VmId) -> Option<(HvPartitionId, Vec<Mapped>)> {
     TABLE.with(|table| {
         let slot = table.of_vm(vm.0)?;
         let partition = table.get(slot)?.partition.as_ref()?;
         let own = partition.stats_page().map(|page| (Object::Partition, page));
         let vps = partition.vps();
         let vps = vps.map(|(index, pages)| (Object::VirtualProcessor(index), pages.stats));
-        Some(own.into_iter().chain(vps).collect())
+        Some((partition.id(), own.into_iter().chain(vps).collect()))
     })
 }
 
