@@ -155,7 +155,14 @@ impl Cpu {
             accept(hand)
         } else {
             match &mut *self.hv.partitions.vp(to).lock() {
-                VpPlace::Home(vp) => accept(vp),
+                VpPlace::Home(vp) => {
+                    let taken = accept(vp);
+                    if taken.is_some() {
+                        // It has to wait for the VP's turn.
+                        vp.stats.count(counter::POSTED_INTERRUPT_NOTIFICATIONS);
+                    }
+                    taken
+                }
                 VpPlace::Running { on, .. } => {
                     // Under the lock of the place: see there.
                     self.hv.lp(*on).mailbox.deliver(delivery);

@@ -3,8 +3,8 @@
 use tlfs::stats::vp as counter;
 use tlfs::{
     HvCallCode, HvInputAssertVirtualInterrupt, HvInterruptControl, HvInterruptType,
-    HvPartitionPropertyCode, HvStatsAreaType, HvStatsObjectIdentity, HvStatsObjectType, HvStatus,
-    HvVpIndex,
+    HvPartitionPropertyCode, HvRegisterName, HvStatsAreaType, HvStatsObjectIdentity,
+    HvStatsObjectType, HvStatus, HvVpIndex,
 };
 
 use super::child::VMM_FLAGS;
@@ -15,6 +15,8 @@ const CODE: u64 = 0x1000;
 const HANDLER: u64 = 0x2000;
 const GDT: u64 = 0x6000;
 const IDT: u64 = 0x7000;
+/// Top of the first VP's stack.
+const STACKS: u64 = 0x8000;
 /// Where a spinning child keeps the longest time, in TSC ticks, for which it did not run.
 const LONGEST_GAP: u64 = 0x3000;
 /// Where a waiting child keeps when its last interrupt came, by TSC, and how many came.
@@ -136,9 +138,13 @@ impl Busy {
         let vp = Vp::create(root, &self.child, index);
         vp.enter_flat(root, CODE);
         vp.set_tables(root, (GDT, 0x17), (IDT, 0x7FF));
+        // Those behind the first wait for a startup IPI otherwise.
         vp.set64(
             root,
-            &[(tlfs::HvRegisterName::RSP, 0x8000 + 0x100 * u64::from(index))],
+            &[
+                (HvRegisterName::RSP, STACKS + 0x100 * u64::from(index)),
+                (HvRegisterName::INTERNAL_ACTIVITY_STATE, 0),
+            ],
         );
         let area = HvStatsAreaType::SELF;
         let identity = HvStatsObjectIdentity::vp(self.child.id, HvVpIndex(index), area);

@@ -8,7 +8,10 @@ use guests::metal::cpu::interrupt_window;
 use guests::metal::{Boot, apic, memory, time, trap};
 use guests::root::{Root, Vp, report};
 use guests::{check, ok, root};
-use tlfs::{HvPartitionId, HvRegisterName, HvVpIndex};
+use tlfs::{
+    HvCallCode, HvInputGetLogicalProcessorRunTime, HvOutputGetLogicalProcessorRunTime,
+    HvPartitionId, HvRegisterName, HvStatus, HvVpIndex,
+};
 
 root!(main);
 
@@ -71,10 +74,11 @@ fn main(boot: &Boot) {
         check!(answered(wanted), "round {round}: not all answer");
     }
     report::same(interrupted(), others * ROUNDS, "interrupts");
+    run_times(&root, others);
     ok!("they wake from HLT for interrupts of another processor, {ROUNDS} times");
 
     // What one VP asks of another one, which runs on its own processor.
-    let mut so_far = u64::from(others) * u64::from(ROUNDS + 1);
+    let mut so_far = ANSWERS.load(Ordering::Relaxed);
     for round in 0..LOOKS {
         for id in 1..=others {
             let vp = Vp {
@@ -121,6 +125,50 @@ fn main(boot: &Boot) {
     report::same(started(), others + 1, "starts");
     ok!("INIT stops a VP, and it starts again");
     report::done()
+}
+
+/// Those of the others, which sleep and wake, and this one's, which never sleeps here.
+fn run_times(root: &Root, others: u32) {
+    let ask = |lp_index| -> Result<HvOutputGetLogicalProcessorRunTime, HvStatus> {
+        let input = HvInputGetLogicalProcessorRunTime { lp_index };
+        let code = HvCallCode::GET_LOGICAL_PROCESSOR_RUN_TIME;
+        root.calls.ask(code, &input)
+    };
+    let look = |index| report::value(ask(index), "GetLogicalProcessorRunTime");
+    let so_far = ANSWERS.load(Ordering::Relaxed);
+    for id in 1..=others {
+        let (own, before) = (look(0), look(id));
+        command(id.into(), ASSERT | WAKE);
+        check!(
+            answered(so_far + u64::from(id)),
+            "VP {id} does not answer in time"
+        );
+        // It sleeps again, as soon as its emulator's host lets it.
+        let mut after = look(id);
+        let slept = time::wait(5 * SECOND, || {
+            after = look(id);
+            let elapsed = after.global_time - before.global_time;
+            after.local_run_time - before.local_run_time < elapsed
+        });
+        check!(slept, "LP {id} sleeps, and its run time grows");
+        check!(
+            after.local_run_time > before.local_run_time,
+            "LP {id} woke, and its run time does not grow"
+        );
+        let own_after = look(0);
+        check!(
+            after.hypervisor_time <= after.local_run_time,
+            "LP {id}: more of the hypervisor than of all"
+        );
+        report::same(
+            own_after.local_run_time - own.local_run_time,
+            own_after.global_time - own.global_time,
+            "run time of a processor that is busy",
+        );
+    }
+    let absent = ask(others + 1).err();
+    report::same(absent, Some(HvStatus::INVALID_LP_INDEX), "one too many");
+    ok!("run times of {others} other processors");
 }
 
 fn command(id: u64, low: u64) {
