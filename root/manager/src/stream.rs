@@ -3,7 +3,8 @@
 //!
 //! A look at everything is several lines, because a line must fit the buffer in front of the serial line whatever there is:
 //! the machine is one, the root partition and each VM's one for every [`VPS_PER_LINE`] VPs. A line that does not fit now is
-//! not sent, nor are those after it; the next look begins the VMs with the one that was left out.
+//! not sent, nor are those after it; the next look begins the VMs with the one that was left out. No more is sent than the
+//! serial line can carry, however fast the UART says that it is: an emulated one takes the processor's time for each byte.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -15,6 +16,7 @@ use tlfs::stats::partition;
 
 use crate::counters::{Object, Page, Value, Whose, get};
 use crate::host::{Host, VmId};
+use crate::life::SECOND;
 use crate::manager::Manager;
 
 /// Version of the lines' schema.
@@ -23,6 +25,9 @@ pub const SCHEMA: u32 = 1;
 pub const VPS_PER_LINE: usize = 4;
 /// No line is longer, bytes, its end included.
 pub const MAX_LINE: usize = 64 << 10;
+
+/// Bytes that 115200 baud, 8N1, carry in a second.
+pub const RATE: u64 = 11_520;
 
 /// What a stream remembers.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +42,8 @@ pub struct Stream {
     to_come: VecDeque<Whose>,
     /// A line did not fit: there will be no others in this look.
     full: bool,
+    /// When all that was sent so far is through the line, at [`RATE`]: reference time, 100 ns.
+    busy_until: u64,
 }
 
 #[derive(Serialize)]
@@ -108,14 +115,25 @@ impl Manager {
         match whose {
             Whose::Machine => lines.machine(host),
             Whose::Root => lines.partition(host, whose, "root"),
-            // It may have ended since the look began.
-            Whose::Vm(id) if self.has_worker(id) => {
-                lines.partition(host, whose, self.name(id).unwrap_or_default());
+            Whose::Vm(id) => {
+                // It may have ended since the look began.
+                let Some(vm) = self.vm(id).filter(|vm| vm.life.has_worker()) else {
+                    return !stream.to_come.is_empty();
+                };
+                if lines.stream.full {
+                    // There is no use in looking at it.
+                    let vps = vm
+                        .definition()
+                        .map_or(1, |definition| definition.processors);
+                    let count = (vps as usize).div_ceil(VPS_PER_LINE);
+                    lines.stream.dropped += count as u64;
+                } else {
+                    lines.partition(host, whose, &vm.name);
+                }
                 if stream.full && stream.turn.is_none() {
                     stream.turn = Some(id);
                 }
             }
-            Whose::Vm(_) => {}
         }
         !stream.to_come.is_empty()
     }
@@ -204,13 +222,25 @@ impl Lines<'_> {
             processors,
             partitions,
         };
-        let sent = !self.stream.full && text(&line).is_some_and(|text| (self.send)(&text));
+        // As much may wait as the line carries in a second.
+        let free = self.stream.busy_until <= self.time.saturating_add(SECOND);
+        let sent = !self.stream.full && free && self.try_to_send(&line);
         if sent {
             self.stream.dropped = 0;
         } else {
             self.stream.full = true;
             self.stream.dropped += 1;
         }
+    }
+
+    fn try_to_send(&mut self, line: &Line<'_>) -> bool {
+        let Some(text) = text(line).filter(|text| (self.send)(text)) else {
+            return false;
+        };
+        let time = (text.len() as u64).saturating_mul(SECOND) / RATE;
+        let begin = self.stream.busy_until.max(self.time);
+        self.stream.busy_until = begin.saturating_add(time);
+        true
     }
 }
 

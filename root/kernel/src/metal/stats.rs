@@ -55,8 +55,11 @@ pub fn init() {
 pub fn show(whose: Whose, look: &mut dyn FnMut(Object, &Page)) {
     let mut copy = Box::new([0; HV_STATS_COUNTERS_PER_PAGE]);
     let mut show = |object, page| {
-        memory::read_frame(page, 0, copy.as_mut_bytes());
-        look(object, &copy);
+        // One that is not RAM of the root is mapped first.
+        if memory::map_provided(page).is_ok() {
+            memory::read_frame(page, 0, copy.as_mut_bytes());
+            look(object, &copy);
+        }
     };
     // Mapping a page brings what the hypervisor keeps elsewhere into the pages of this processor.
     let pages = match whose {
@@ -146,6 +149,8 @@ fn with_hypervisor<R>(work: impl FnOnce(Pfn) -> R) -> Option<R> {
 
 fn counter(page: Pfn, index: u32) -> u64 {
     let mut bytes = [0; 8];
-    memory::read_frame(page, index as usize * 8, &mut bytes);
+    if memory::map_provided(page).is_ok() {
+        memory::read_frame(page, index as usize * 8, &mut bytes);
+    }
     u64::from_le_bytes(bytes)
 }

@@ -16,7 +16,7 @@ const UART: Uart = Uart::COM2;
 const PERIOD: u64 = HV_REFERENCE_TIME_HZ;
 /// How often a transmitter without an interrupt is looked at, 100 ns.
 const POLL: u64 = 50_000;
-/// Most FIFOs filled in one interrupt: an emulated UART is ready again at once.
+/// Most FIFOs filled at once: an emulated UART is ready again immediately.
 const MOST_ROUNDS: usize = 8;
 
 struct Line {
@@ -66,16 +66,7 @@ pub fn enable_interrupts() {
 
 /// Serves the UART in its interrupt.
 pub fn serve() {
-    LINE.with(|line| {
-        line.fill_fifo();
-        // The line is edge triggered, see `console::serve`. A transmitter that is ready again has raised it again.
-        for _ in 0..MOST_ROUNDS {
-            if !UART.pending() {
-                break;
-            }
-            line.fill_fifo();
-        }
-    });
+    LINE.with(Line::fill_fifo);
 }
 
 /// Does what is due at a root task's turn; `look` makes the lines of one step of a look, and says whether there are more.
@@ -106,9 +97,7 @@ pub fn work(
         looks.due
     });
     let behind = LINE.with(|line| {
-        if !line.interrupts {
-            line.fill_fifo();
-        }
+        line.fill_fifo();
         !line.interrupts && !line.output.is_empty()
     });
     Some(if behind {
@@ -133,15 +122,25 @@ fn send(text: &str) -> bool {
 impl Line {
     /// Gives the UART what its FIFO takes, and asks for an interrupt if there is more.
     fn fill_fifo(&mut self) {
-        if UART.ready() {
+        if self.output.is_empty() {
+            return;
+        }
+        if self.interrupts {
+            // An emulated UART may be ready again after each byte, and would interrupt each time.
+            UART.interrupt(0);
+        }
+        for _ in 0..MOST_ROUNDS {
+            if self.output.is_empty() || !UART.ready() {
+                break;
+            }
             for _ in 0..FIFO_SIZE {
                 let Some(byte) = self.output.pop() else { break };
                 UART.send(byte);
             }
         }
-        if self.interrupts {
-            let more = !self.output.is_empty();
-            UART.interrupt(if more { ON_READY } else { 0 });
+        // The interrupt of a UART that is ready comes now: its line was low.
+        if self.interrupts && !self.output.is_empty() {
+            UART.interrupt(ON_READY);
         }
     }
 }

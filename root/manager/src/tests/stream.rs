@@ -5,7 +5,8 @@ use tlfs::stats::{hypervisor, logical_processor as lp, partition, vp};
 
 use super::fake::{Fake, begun, vm};
 use crate::counters::{Object, Whose};
-use crate::stream::{MAX_LINE, SCHEMA, Stream, VPS_PER_LINE};
+use crate::life::SECOND;
+use crate::stream::{MAX_LINE, RATE, SCHEMA, Stream, VPS_PER_LINE};
 use crate::{Manager, VmId};
 
 const A: VmId = VmId(0);
@@ -99,7 +100,7 @@ fn the_longest_lines_fit_the_buffer() {
         host.set(Whose::Machine, Object::LogicalProcessor(index), &full);
     }
     host.set(Whose::Vm(A), Object::Partition, &full);
-    for index in 0..16 {
+    for index in 0..VPS_PER_LINE as u32 {
         host.set(Whose::Vm(A), Object::VirtualProcessor(index), &full);
     }
     let mut stream = Stream::default();
@@ -108,10 +109,13 @@ fn the_longest_lines_fit_the_buffer() {
         longest = longest.max(line.len());
         true
     };
-    while manager.stream(&host, &mut stream, &mut measure) {}
+    // There is time enough for each.
+    while manager.stream(&host, &mut stream, &mut measure) {
+        host.now += 100 * SECOND;
+    }
     assert!(longest > MAX_LINE / 2 && longest <= MAX_LINE, "{longest}");
+    host.now += 100 * SECOND;
     let lines = look(&manager, &host, &mut stream, 99);
-    assert_eq!(lines.len(), 6);
     assert_eq!(lines[0]["dropped"], 0);
 }
 
@@ -163,4 +167,25 @@ fn a_vm_that_ends_in_the_midst_of_a_look_is_left_out() {
     manager.worker_ended(&mut host, A, &crate::WorkerEnd::Killed);
     while manager.stream(&host, &mut stream, &mut count) {}
     assert_eq!(lines, 3);
+}
+
+#[test]
+fn no_more_is_sent_than_the_line_carries() {
+    let (manager, mut host) = machine(63);
+    let mut stream = Stream::default();
+    let mut sent = 0;
+    let mut count = |line: &str| {
+        sent += line.len() as u64;
+        true
+    };
+    const LOOKS: u64 = 20;
+    for _ in 0..LOOKS {
+        while manager.stream(&host, &mut stream, &mut count) {}
+        host.now += SECOND;
+    }
+    let most = RATE * (LOOKS + 1) + MAX_LINE as u64;
+    assert!(sent <= most && sent >= RATE * (LOOKS - 1), "{sent}");
+    host.now += 100 * SECOND;
+    let lines = look(&manager, &host, &mut stream, 1);
+    assert!(lines[0]["dropped"].as_u64() > Some(0));
 }
