@@ -157,7 +157,8 @@ impl Machine {
         self.settle(vp);
         root.vp_count = 1;
         let root = self.in_reserve(root);
-        hv.partitions.entry(PartitionSlot::ROOT).put(root);
+        let place = hv.partitions.entry(PartitionSlot::ROOT).claim();
+        place.expect("nobody is there").put(root);
     }
 
     fn reserve_frame(&self) -> Frame {
@@ -194,7 +195,8 @@ impl Machine {
         let stats = hv.place(slot, StatsPage::new()).expect("deposited");
         let child = Partition::new(id, slot, flags, stats, hv.now());
         let child = hv.place(slot, child).expect("deposited");
-        hv.partitions.entry(slot).put(child);
+        let place = hv.partitions.entry(slot).claim();
+        place.expect("nobody is there").put(child);
         id
     }
 

@@ -82,12 +82,12 @@ pub fn set(call: &mut Call<'_>) -> Result<(), HvStatus> {
         }
     }
     // All effects but that on the timer are seen at the VP's next run.
-    let _ = call.with_vp(who, |vp| {
+    let (turns, deadline) = call.with_vp(who, |vp| {
         register_page::load(hv, vp)?;
-        let effect = vp_state::restore(hv, &child, vp, &input.state_data, &bytes)?;
+        let _ = vp_state::restore(hv, &child, vp, &input.state_data, &bytes)?;
         register_page::publish_stored(hv, vp);
-        Ok::<_, HvStatus>(effect)
+        Ok::<_, HvStatus>((vp.turns(), vp.apic.next_deadline()))
     })??;
-    call.cpu.set_timer_of(call.vp, who);
+    call.cpu.set_timer_of(turns, deadline);
     Ok(())
 }

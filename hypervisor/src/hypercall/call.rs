@@ -206,6 +206,12 @@ impl<'a> Call<'a> {
         Ok(found)
     }
 
+    /// Keeps a child locked for as long as a call works on something of its: no other processor ends the partition then, or
+    /// does the same. The root does not end, and what changes its address space locks it.
+    pub fn hold(target: PartitionGuard<'static>) -> Option<PartitionGuard<'static>> {
+        (!target.is_root()).then_some(target)
+    }
+
     /// A child of the caller.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ use crate::mem::table::SecondLevelTable;
 use crate::partition::overlay::Overlays;
 use crate::partition::properties::PropertyEffect;
 use crate::partition::table::PartitionGuard;
+use crate::partition::vp::in_page;
 use crate::partition::{MAX_PARTITIONS, Partition, PartitionState, VpRef};
 use crate::stats::StatsPage;
 
@@ -52,18 +53,24 @@ pub fn create(call: &mut Call<'_>) -> Result<(), HvStatus> {
         return Err(HvStatus::INVALID_PROXIMITY_DOMAIN_INFO);
     }
     let hv = call.hv();
-    let free = |slot: &PartitionSlot| PartitionGuard::lock(hv.partitions.entry(*slot)).is_none();
-    let slot = (1..MAX_PARTITIONS as u16)
+    let (slot, place) = (1..MAX_PARTITIONS as u16)
         .map(PartitionSlot)
-        .find(free)
+        .find_map(|slot| Some((slot, hv.partitions.entry(slot).claim()?)))
         .ok_or(HvStatus::NO_RESOURCES)?;
     hv.require(PartitionSlot::ROOT, PARTITION_PAGES)?;
     let id = hv.new_id(slot);
-    let stats = hv.place(PartitionSlot::ROOT, StatsPage::new())?;
+    // Another processor may be faster with the pages that were there.
+    let object = hv.allocate(PartitionSlot::ROOT)?;
+    let stats = match hv.place(PartitionSlot::ROOT, StatsPage::new()) {
+        Ok(stats) => stats,
+        Err(status) => {
+            hv.release(PartitionSlot::ROOT, object);
+            return Err(status);
+        }
+    };
     stats.set(tlfs::stats::partition::PARTITION_ID, id.0);
     let partition = Partition::new(id, slot, flags, stats, hv.now());
-    let partition = hv.place(PartitionSlot::ROOT, partition)?;
-    hv.partitions.entry(slot).put(partition);
+    place.put(in_page(hv, object, partition));
     hv.stats.add(counter::PARTITIONS, 1);
     record(
         hv.now().units(),
@@ -264,11 +271,11 @@ pub fn set_property(call: &mut Call<'_>) -> Result<(), HvStatus> {
         for who in VpRef::all(slot) {
             let found = call.with_vp(who, |vp| {
                 vp.suspend.partition = suspended;
-                vp.turns()
+                (vp.turns(), vp.wanted())
             });
             match found {
-                Ok(turns) if suspended => call.cpu.park(turns),
-                Ok(_) => call.cpu.wake(call.vp, who),
+                Ok((turns, _)) if suspended => call.cpu.park(turns),
+                Ok((_, wanted)) => call.cpu.wake_wanted(wanted),
                 Err(_) => {}
             }
         }

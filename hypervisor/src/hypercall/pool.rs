@@ -6,24 +6,37 @@ use tlfs::{
 };
 
 use super::Call;
+use crate::hv::Hypervisor;
 use crate::mem::addr::Spfn;
 use crate::mem::format::Rights;
 use crate::mem::frames::PartitionSlot;
-use crate::partition::PartitionState;
 use crate::partition::memory::frame_status;
 use crate::partition::table::PartitionGuard;
+use crate::partition::{Partition, PartitionState};
 
 /// Most pages of one deposit: what fits in the input page.
 const MAX_PAGES: usize = 511;
 
-/// The slot of a pool and whether it takes deposits.
-fn pool(call: &Call<'_>, id: tlfs::HvPartitionId) -> Result<(PartitionSlot, bool), HvStatus> {
+/// A pool that a call is about.
+struct Pool {
+    slot: PartitionSlot,
+    /// It takes deposits.
+    open: bool,
+    /// Whose it is, unless it is the root's.
+    owner: Option<PartitionGuard<'static>>,
+}
+
+fn pool(call: &Call<'_>, id: tlfs::HvPartitionId) -> Result<Pool, HvStatus> {
     let target = call.target(id)?;
     let open = matches!(
         target.state,
         PartitionState::Uninitialized | PartitionState::Active
     );
-    Ok((target.slot, open))
+    Ok(Pool {
+        slot: target.slot,
+        open,
+        owner: Call::hold(target),
+    })
 }
 
 /// HvCallDepositMemory. The whole list is checked before its first page moves: Linux frees all pages of a list that is
@@ -31,12 +44,13 @@ fn pool(call: &Call<'_>, id: tlfs::HvPartitionId) -> Result<(PartitionSlot, bool
 pub fn deposit(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let clock = call.clock();
     let input: HvInputDepositMemory = call.input();
-    let (slot, open) = pool(call, input.partition_id)?;
+    let pool = pool(call, input.partition_id)?;
+    let slot = pool.slot;
     if !call.is_root() {
         // Only the root has memory to give.
         return Err(HvStatus::ACCESS_DENIED);
     }
-    if !open {
+    if !pool.open {
         return Err(HvStatus::INVALID_PARTITION_STATE);
     }
     let hv = call.hv();
@@ -68,7 +82,7 @@ pub fn deposit(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let taken = all.get(first..call.done).unwrap_or(&[]);
     let finished = hv.frames.lock().finish_deposit(slot, taken);
     assert_eq!(finished, Ok(()), "begun by `take_away`");
-    count_pool(call, slot);
+    count_pool(call, &pool);
     result
 }
 
@@ -84,20 +98,16 @@ fn take_away(call: &Call<'_>, slot: PartitionSlot, page: Spfn) -> Result<(), HvS
 pub fn withdraw(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let clock = call.clock();
     let input: HvInputWithdrawMemory = call.input();
-    let (slot, _) = pool(call, input.partition_id)?;
+    let pool = pool(call, input.partition_id)?;
     if !call.is_root() {
         return Err(HvStatus::ACCESS_DENIED);
     }
     let hv = call.hv();
     for index in call.reps() {
-        let withdrawn = hv.frames.lock().withdraw(slot).map_err(frame_status)?;
-        let Some(page) = withdrawn else {
-            count_pool(call, slot);
+        let Some(page) = give_back(hv, pool.slot)? else {
+            count_pool(call, &pool);
             return Err(HvStatus::NO_RESOURCES);
         };
-        // A frame of a pool lies in the direct map.
-        let _ = hv.phys.zero_page(page);
-        hv.set_root_rights(page, 1, Some(Rights::RWX))?;
         call.put_element(index, &page.0);
         call.done += 1;
         if !clock.has_time() {
@@ -105,27 +115,52 @@ pub fn withdraw(call: &mut Call<'_>) -> Result<(), HvStatus> {
         }
     }
     hv.shoot_down(PartitionSlot::ROOT);
-    count_pool(call, slot);
+    count_pool(call, &pool);
     Ok(())
 }
 
+/// Gives an unused page of a pool back to the root. Until the root has its translation again the page counts as in use, so
+/// that another processor neither allocates it nor gives it away.
+fn give_back(hv: &Hypervisor, slot: PartitionSlot) -> Result<Option<Spfn>, HvStatus> {
+    let taken = hv.frames.lock().allocate(slot).map_err(frame_status)?;
+    let Some(frame) = taken else {
+        return Ok(None);
+    };
+    // A frame of a pool lies in the direct map.
+    let _ = hv.phys.zero_page(frame.spfn());
+    if let Err(status) = hv.set_root_rights(frame.spfn(), 1, Some(Rights::RWX)) {
+        hv.release(slot, frame);
+        return Err(status);
+    }
+    let page = hv.frames.lock().finish_withdraw(slot, frame);
+    page.map(Some).map_err(frame_status)
+}
+
 /// Keeps the partition's gauge of deposited pages.
-fn count_pool(call: &Call<'_>, slot: PartitionSlot) {
+fn count_pool(call: &Call<'_>, pool: &Pool) {
     let hv = call.hv();
-    let counts = hv.frames.lock().slot_counts(slot);
-    if let (Ok(counts), Some(partition)) = (counts, PartitionGuard::lock(hv.partitions.entry(slot)))
-    {
+    let Ok(counts) = hv.frames.lock().slot_counts(pool.slot) else {
+        return;
+    };
+    let show = |partition: &Partition| {
         partition
             .stats
             .set(tlfs::stats::partition::DEPOSITED_PAGES, counts.pool());
+    };
+    match &pool.owner {
+        Some(child) => show(child),
+        None => {
+            let root = PartitionGuard::lock(hv.partitions.entry(pool.slot));
+            root.iter().for_each(|root| show(root));
+        }
     }
 }
 
 /// HvCallGetMemoryBalance.
 pub fn balance(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let input: HvInputGetMemoryBalance = call.input();
-    let (slot, _) = pool(call, input.partition_id)?;
-    let counts = call.hv().frames.lock().slot_counts(slot);
+    let pool = pool(call, input.partition_id)?;
+    let counts = call.hv().frames.lock().slot_counts(pool.slot);
     let counts = counts.map_err(frame_status)?;
     call.put(&HvOutputGetMemoryBalance {
         pages_available: counts.available,

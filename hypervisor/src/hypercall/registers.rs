@@ -14,6 +14,7 @@ use crate::partition::table::PartitionGuard;
 use crate::partition::vp::Turns;
 use crate::partition::{PartitionState, Vp, VpRef, register_page};
 use crate::synic::SynicEffect;
+use crate::time::RefTime;
 
 /// Registers that one execution of a call does.
 const CHUNK: usize = 32;
@@ -79,6 +80,9 @@ struct After {
     synic: Option<SynicEffect>,
     /// The VP does not run on.
     suspended: bool,
+    /// Where its turns are, and when its timer is due: what was true while it was looked at, for its processor may have it in
+    /// hand again by now.
+    seen: Option<(Turns, Option<RefTime>)>,
     /// Where it wants to run, if it does.
     wanted: Option<Turns>,
 }
@@ -111,12 +115,14 @@ pub fn set(call: &mut Call<'_>) -> Result<(), HvStatus> {
     {
         call.cpu.synic_written(call.vp, effect);
     }
+    let Some((turns, deadline)) = after.seen else {
+        return result;
+    };
     if after.timer {
-        call.cpu.set_timer_of(call.vp, who);
+        call.cpu.set_timer_of(turns, deadline);
     }
     if after.suspend {
         if after.suspended {
-            let turns = call.with_vp(who, |vp| vp.turns())?;
             call.cpu.park(turns);
             call.cpu.reschedule |= live;
         } else {
@@ -148,6 +154,7 @@ fn set_all(
         result = set_one(hv, target, vp, &list.element(*done), after);
         *done += usize::from(result.is_ok());
     }
+    after.seen = Some((vp.turns(), vp.apic.next_deadline()));
     after.suspended = vp.is_suspended();
     if !after.suspended {
         after.wanted = vp.wanted();

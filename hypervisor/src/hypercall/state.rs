@@ -8,7 +8,14 @@ use tlfs::{
 use super::Call;
 use super::stats::{share, unshare};
 use crate::mem::addr::Spfn;
-use crate::mem::frames::{PartitionSlot, SharedAccess};
+use crate::mem::frames::SharedAccess;
+use crate::partition::table::PartitionGuard;
+
+/// A state page, and its partition, in which nobody changes anything meanwhile.
+struct Page {
+    child: PartitionGuard<'static>,
+    frame: Spfn,
+}
 
 /// Marks a state page as mapped or not, and says where it is.
 fn change(
@@ -18,14 +25,13 @@ fn change(
     kind: HvVpStatePageType,
     vtl: HvInputVtl,
     mapped: bool,
-) -> Result<(PartitionSlot, Spfn), HvStatus> {
+) -> Result<Page, HvStatus> {
     let child = call.child(partition)?;
     let who = call.vp_of(&child, vp)?;
-    drop(child);
     if !vtl.is_vtl0() {
         return Err(HvStatus::INVALID_PARAMETER);
     }
-    call.with_vp(who, |vp| {
+    let frame = call.with_vp(who, |vp| {
         let page = match kind {
             HvVpStatePageType::REGISTERS => &mut vp.register_page,
             HvVpStatePageType::INTERCEPT_MESSAGE => &mut vp.intercept_page,
@@ -36,8 +42,9 @@ fn change(
             return Err(HvStatus::OPERATION_DENIED);
         }
         page.mapped = mapped;
-        Ok((who.slot, page.frame.spfn()))
-    })?
+        Ok(page.frame.spfn())
+    })??;
+    Ok(Page { child, frame })
 }
 
 /// HvCallMapVpStatePage. The page is the hypervisor's choice: one of the VP's own, shown to the root.
@@ -46,7 +53,7 @@ pub fn map_page(call: &mut Call<'_>) -> Result<(), HvStatus> {
     if input.flags.map_location_provided() {
         return Err(HvStatus::INVALID_PARAMETER);
     }
-    let (slot, frame) = change(
+    let Page { child, frame } = change(
         call,
         input.partition_id,
         input.vp_index,
@@ -54,7 +61,7 @@ pub fn map_page(call: &mut Call<'_>) -> Result<(), HvStatus> {
         input.input_vtl,
         true,
     )?;
-    share(call.hv(), Some(slot), frame, SharedAccess::ReadWrite)?;
+    share(call.hv(), Some(child.slot), frame, SharedAccess::ReadWrite)?;
     call.put(&HvOutputMapVpStatePage {
         map_location: frame.0,
     });
@@ -64,7 +71,7 @@ pub fn map_page(call: &mut Call<'_>) -> Result<(), HvStatus> {
 /// HvCallUnmapVpStatePage.
 pub fn unmap_page(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let input: HvInputUnmapVpStatePage = call.input();
-    let (slot, frame) = change(
+    let Page { child, frame } = change(
         call,
         input.partition_id,
         input.vp_index,
@@ -72,6 +79,6 @@ pub fn unmap_page(call: &mut Call<'_>) -> Result<(), HvStatus> {
         input.input_vtl,
         false,
     )?;
-    unshare(call.hv(), Some(slot), frame);
+    unshare(call.hv(), Some(child.slot), frame);
     Ok(())
 }

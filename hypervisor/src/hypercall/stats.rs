@@ -12,11 +12,14 @@ use crate::hv::Hypervisor;
 use crate::mem::addr::Spfn;
 use crate::mem::format::Rights;
 use crate::mem::frames::{PartitionSlot, SharedAccess};
+use crate::partition::table::PartitionGuard;
 
 /// The page of an object: its frame, and from whose pool it is. `None` for a page of the hypervisor's own.
 struct Page {
     frame: Spfn,
     pool: Option<PartitionSlot>,
+    /// Whose object it is, if that can end.
+    _owner: Option<PartitionGuard<'static>>,
 }
 
 /// Changes whether an object's page counts as mapped.
@@ -38,6 +41,7 @@ fn change(call: &mut Call<'_>, mapped: bool) -> Result<Page, HvStatus> {
             Ok(Page {
                 frame: hv.stats.spfn(),
                 pool: None,
+                _owner: None,
             })
         }
         HvStatsObjectType::LOGICAL_PROCESSOR => {
@@ -47,6 +51,7 @@ fn change(call: &mut Call<'_>, mapped: bool) -> Result<Page, HvStatus> {
             Ok(Page {
                 frame: lp.stats.spfn(),
                 pool: None,
+                _owner: None,
             })
         }
         HvStatsObjectType::PARTITION => {
@@ -56,17 +61,22 @@ fn change(call: &mut Call<'_>, mapped: bool) -> Result<Page, HvStatus> {
             Ok(Page {
                 frame,
                 pool: (!root).then_some(PartitionSlot::ROOT),
+                _owner: Call::hold(target),
             })
         }
         HvStatsObjectType::VP => {
             let target = call.target(HvPartitionId(identity.id))?;
             let who = call.vp_of(&target, HvVpIndex(identity.vp_index))?;
             let pool = (!target.is_root()).then_some(target.slot);
-            drop(target);
+            let owner = Call::hold(target);
             let frame = call.with_vp(who, |vp| {
                 set(&mut vp.stats_mapped, mapped).map(|()| vp.stats.spfn())
             })??;
-            Ok(Page { frame, pool })
+            Ok(Page {
+                frame,
+                pool,
+                _owner: owner,
+            })
         }
         _ => Err(HvStatus::INVALID_PARAMETER),
     }

@@ -73,11 +73,25 @@ impl PartitionEntry {
         }
     }
 
-    /// Puts a new partition into its place, which is empty.
-    pub fn put(&self, partition: PageBox<Partition>) {
-        self.changes.note();
-        self.shares.set(Shares::NEW);
-        *self.partition.lock() = Some(partition);
+    /// Keeps the place for a new partition, if it is empty: nobody else takes it meanwhile.
+    pub fn claim(&self) -> Option<EmptyPlace<'_>> {
+        let place = self.partition.lock();
+        place.is_none().then_some(EmptyPlace { place, entry: self })
+    }
+}
+
+/// A locked place without a partition.
+pub struct EmptyPlace<'a> {
+    place: MutexGuard<'a, Option<PageBox<Partition>>>,
+    entry: &'a PartitionEntry,
+}
+
+impl EmptyPlace<'_> {
+    /// Puts the new partition there, which begins with the usual shares.
+    pub fn put(mut self, partition: PageBox<Partition>) {
+        self.entry.changes.note();
+        self.entry.shares.set(Shares::NEW);
+        *self.place = Some(partition);
     }
 }
 

@@ -403,7 +403,8 @@ fn hardware_page(hypervisor: &Hypervisor, frame: Frame) -> HwPages {
     }
 }
 
-fn in_page<T>(hypervisor: &Hypervisor, frame: Frame, value: T) -> PageBox<T> {
+/// A page of a pool that holds `value`.
+pub fn in_page<T>(hypervisor: &Hypervisor, frame: Frame, value: T) -> PageBox<T> {
     match PageBox::new_in(hypervisor.phys, frame, value) {
         Ok(page) => page,
         Err((frame, _)) => unreachable!("{frame:?} of a pool outside the direct map"),

@@ -127,13 +127,6 @@ impl Cpu {
         }
     }
 
-    /// The VP may run now: its turn comes, if it wants to.
-    pub fn wake(&mut self, hand: &mut Vp, who: VpRef) {
-        if let Some(wanted) = self.with_vp(hand, who, |vp| vp.wanted()) {
-            self.wake_wanted(wanted);
-        }
-    }
-
     /// A VP gets its turn where it has them, if it wants to.
     pub fn wake_wanted(&mut self, wanted: Option<Turns>) {
         match wanted {

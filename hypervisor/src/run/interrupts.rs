@@ -281,15 +281,12 @@ impl Cpu {
         self.set_deadline(vp.who, vp.apic.next_deadline());
     }
 
-    /// The APIC timer of a VP, by name, has been set anew.
-    pub fn set_timer_of(&mut self, hand: &mut Vp, who: VpRef) {
-        let found = self.with_vp(hand, who, |vp| (vp.turns(), vp.apic.next_deadline()));
-        match found {
-            Some((turns, deadline)) if turns.processor == self.index() => {
-                self.set_deadline(who, deadline);
-            }
-            Some((turns, _)) => self.tell(turns),
-            None => self.set_deadline(who, None),
+    /// The APIC timer of a VP, which may have its turns elsewhere, has been set anew.
+    pub fn set_timer_of(&mut self, turns: Turns, deadline: Option<RefTime>) {
+        if turns.processor == self.index() {
+            self.set_deadline(turns.who, deadline);
+        } else {
+            self.tell(turns);
         }
     }
 

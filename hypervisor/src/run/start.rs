@@ -233,7 +233,7 @@ fn root_partition(hv: &'static Hypervisor, machine: &mut Machine, processors: u3
         vps.push(vp);
     }
     let entry = PARTITIONS.entry(PartitionSlot::ROOT);
-    entry.put(root);
+    entry.claim()?.put(root);
     for (place, vp) in entry.vps.iter().zip(vps) {
         *place.lock() = VpPlace::Home(vp);
     }

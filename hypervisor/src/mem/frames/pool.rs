@@ -89,18 +89,29 @@ impl FrameTable<'_> {
         self.finish_deposit(slot, frames)
     }
 
-    /// Takes an available frame out of a pool and makes it the root's. The caller zeroes it and gives the root its
-    /// translation back. None when nothing is available (NO_RESOURCES).
+    /// Second step of a withdrawal, the first being [`FrameTable::allocate`]: the frame, which the caller has zeroed, and to
+    /// which the root has its translation back, is the root's.
     ///
     /// # Errors
     ///
-    /// [`FrameError::NoSlot`]
-    pub fn withdraw(&mut self, slot: PartitionSlot) -> Result<Option<Spfn>, FrameError> {
-        let Some(index) = self.take(slot)? else {
-            return Ok(None);
-        };
+    /// [`FrameError::WrongState`] when it is not from this pool.
+    pub fn finish_withdraw(
+        &mut self,
+        slot: PartitionSlot,
+        frame: Frame,
+    ) -> Result<Spfn, FrameError> {
+        let index = self.expect(frame.spfn(), State::InUse, slot)?;
         self.set(index, FrameEntry::ROOT);
-        Ok(Some(Spfn(index as u64)))
+        Ok(Spfn(index as u64))
+    }
+
+    /// Both steps at once.
+    #[cfg(test)]
+    pub fn withdraw(&mut self, slot: PartitionSlot) -> Result<Option<Spfn>, FrameError> {
+        let taken = self.allocate(slot)?;
+        taken
+            .map(|frame| self.finish_withdraw(slot, frame))
+            .transpose()
     }
 
     /// Takes a frame out of a pool for the hypervisor's use, contents undefined. None: INSUFFICIENT_MEMORY.
