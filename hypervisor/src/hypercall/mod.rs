@@ -89,14 +89,16 @@ impl From<HvStatus> for End {
     }
 }
 
-/// The hypercall instruction of the VP in hand. Where it is VMCALL, the processor always tells its length.
+/// The hypercall instruction of the VP in hand. Where it is VMCALL, the processor always tells its length. True if it will be
+/// executed again.
 #[inline]
-pub fn call(cpu: &mut Cpu, vp: &mut Vp) {
+pub fn call(cpu: &mut Cpu, vp: &mut Vp) -> bool {
     if vp.hw.cpl() != 0 || vp.hw.cr0() & cr0::PE == 0 {
-        return cpu.undefined(vp);
+        cpu.undefined(vp);
+        return false;
     }
     let Some(length) = cpu.length(vp, Instruction::Vmmcall) else {
-        return;
+        return false;
     };
     let long = vp.hw.efer() & efer::LMA != 0;
     let registers = Registers::of(vp.hw.gprs(), long);
@@ -111,6 +113,7 @@ pub fn call(cpu: &mut Cpu, vp: &mut Vp) {
                 gprs.rax = control.into_bits() & 0xFFFF_FFFF;
                 gprs.rdx = control.into_bits() >> 32;
             }
+            return true;
         }
         End::Result(result) => {
             let (rip, control) = (vp.hw.rip(), registers.control);
@@ -126,6 +129,7 @@ pub fn call(cpu: &mut Cpu, vp: &mut Vp) {
             vp.hw.advance_rip(length);
         }
     }
+    false
 }
 
 fn dispatch(cpu: &mut Cpu, vp: &mut Vp, registers: &Registers, length: u8) -> End {

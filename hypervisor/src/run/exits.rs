@@ -23,7 +23,10 @@ impl Cpu {
         match exit {
             Exit::Hypercall => {
                 vp.stats.count(counter::HYPERCALLS_COUNT);
-                hypercall::call(self, vp);
+                if hypercall::call(self, vp) {
+                    // Another processor may have to do its part first, and waits for this one to do its own.
+                    self.take_interrupts(vp);
+                }
             }
             Exit::Cpuid => {
                 vp.stats.count(counter::CPUID_INSTRUCTIONS_COUNT);
@@ -72,6 +75,9 @@ impl Cpu {
         match *exit {
             Exit::Internal => self.take_interrupts(vp),
             Exit::Pause => {
+                // It may wait for a processor that waits for this one; and an emulator may hold back interrupts for as long as
+                // a guest keeps them out.
+                self.take_interrupts(vp);
                 self.queue.yield_turn(self.hv.now());
                 self.reschedule = true;
             }

@@ -25,7 +25,7 @@ impl Bench {
         }
         vp.hw.set_pending_event(None);
         let suspended = vp.suspend.intercept.suspended();
-        hypercall::call(cpu, vp);
+        let _ = hypercall::call(cpu, vp);
         let outcome = if let Some(event) = vp.hw.pending_event() {
             vp.hw.set_pending_event(None);
             Some(Outcome::Exception(event))
