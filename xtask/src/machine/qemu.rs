@@ -102,7 +102,13 @@ pub fn command(
             "-cpu",
             &machine.cpu,
         ]),
-        (Accel::Tcg, false) => qemu.args(["-accel", "tcg,thread=multi", "-cpu", &machine.cpu]),
+        (Accel::Tcg, false) => {
+            let accel = match machine.one_thread {
+                true => "tcg,thread=single",
+                false => "tcg,thread=multi",
+            };
+            qemu.args(["-accel", accel, "-cpu", &machine.cpu])
+        }
     };
     match serial {
         Serial::Terminal => qemu.args(["-serial", "mon:stdio"]),
