@@ -100,6 +100,26 @@ impl Messages {
         trap::set_handler(SINT0_VECTOR, Some(end_of_interrupt));
         trap::set_handler(TIMER_VECTOR, Some(end_of_interrupt));
         trap::set_handler(SPURIOUS_VECTOR, Some(|_| ()));
+        let mut messages = Self {
+            slot: 0,
+            apic_hz: apic_hz(),
+            taken: 0,
+        };
+        messages.switch_on();
+        messages
+    }
+
+    /// Those of another VP, off.
+    pub const fn of_another_vp(&self) -> Self {
+        Self {
+            slot: 0,
+            apic_hz: self.apic_hz,
+            taken: 0,
+        }
+    }
+
+    /// Switches the local APIC and the SynIC of the VP that this runs on on.
+    pub fn switch_on(&mut self) {
         let base = rdmsr(APIC_BASE).unwrap_or_else(|fault| fail!("APIC base: {fault:x?}"));
         must(wrmsr(APIC_BASE, base | APIC_ON), "APIC on");
         must(wrmsr(APIC_BASE, base | APIC_ON | X2APIC_ON), "x2APIC on");
@@ -120,11 +140,7 @@ impl Messages {
         must(wrmsr(HV_X64_MSR_SIMP, simp), "SIMP");
         must(wrmsr(HV_X64_MSR_SINT0, sint), "SINT0");
         must(wrmsr(HV_X64_MSR_SCONTROL, on), "SCONTROL");
-        Self {
-            slot: page.gpfn() * PAGE,
-            apic_hz: apic_hz(),
-            taken: 0,
-        }
+        self.slot = page.gpfn() * PAGE;
     }
 
     /// Physical address of the SIM page.

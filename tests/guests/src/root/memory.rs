@@ -4,6 +4,8 @@ use core::arch::asm;
 
 use boot_archive::start_info::{MemoryMapEntry, kind};
 
+use spin::Mutex;
+
 use crate::metal::Boot;
 use crate::metal::memory::virtual_address;
 use crate::read_cr;
@@ -66,40 +68,76 @@ impl Range {
     }
 }
 
-/// Free frames.
+/// The machine's memory, of which all VPs of the root take frames.
+#[derive(Clone, Copy)]
 pub struct Memory {
     boot: Boot,
+}
+
+static FRAMES: Mutex<Frames> = Mutex::new(Frames {
+    ranges: [Range { start: 0, end: 0 }; MAX_RANGES],
+    count: 0,
+    free: 0,
+    used: 0,
+});
+
+/// Free frames.
+struct Frames {
     ranges: [Range; MAX_RANGES],
     count: usize,
     /// First frame of the list of frames given back; each holds the address of the next, then its complement.
     free: u64,
     /// Frames handed out and not given back.
-    pub used: u64,
+    used: u64,
 }
 
 impl Memory {
-    /// All RAM that is neither a module's nor the firmware's.
+    /// All RAM that is neither a module's nor the firmware's: the same for all who ask.
     pub fn new(boot: &Boot) -> Self {
-        let mut memory = Self {
-            boot: *boot,
-            ranges: [Range::default(); MAX_RANGES],
-            count: 0,
-            free: 0,
-            used: 0,
-        };
+        let mut frames = FRAMES.lock();
+        if frames.count != 0 {
+            return Self { boot: *boot };
+        }
         for entry in boot.memory_map().filter(|entry| entry.kind == kind::RAM) {
-            memory.add(Range {
+            frames.add(Range {
                 start: entry.addr.next_multiple_of(PAGE).max(LOWEST),
                 end: ((entry.addr + entry.size) & !(PAGE - 1)).min(HIGHEST),
             });
         }
         for module in boot.start_info().modules() {
-            memory.cut(Range {
+            frames.cut(Range {
                 start: module.paddr & !(PAGE - 1),
                 end: (module.paddr + module.size).next_multiple_of(PAGE),
             });
         }
-        memory
+        Self { boot: *boot }
+    }
+
+    /// A frame; its contents are undefined.
+    pub fn frame(&mut self) -> u64 {
+        FRAMES.lock().frame()
+    }
+
+    /// A frame of zeros.
+    pub fn zeroed(&mut self) -> u64 {
+        let frame = self.frame();
+        fill(frame, 0, PAGE);
+        frame
+    }
+
+    /// `pages` consecutive 2 MiB pages, from the largest range's end. They are never given back.
+    pub fn large(&mut self, pages: u64) -> u64 {
+        FRAMES.lock().large(pages)
+    }
+
+    /// Gives a frame back.
+    pub fn give_back(&mut self, frame: u64) {
+        FRAMES.lock().give_back(frame);
+    }
+
+    /// Frames handed out and not given back.
+    pub fn used(&self) -> u64 {
+        FRAMES.lock().used
     }
 
     /// The memory map.
@@ -120,7 +158,9 @@ impl Memory {
             .find(|entry| entry.addr <= gpa && gpa - entry.addr < entry.size)
             .map(|entry| (entry.addr, entry.size))
     }
+}
 
+impl Frames {
     fn add(&mut self, range: Range) {
         if range.start < range.end && self.count < MAX_RANGES {
             self.ranges[self.count] = range;
@@ -143,8 +183,7 @@ impl Memory {
         }
     }
 
-    /// A frame; its contents are undefined.
-    pub fn frame(&mut self) -> u64 {
+    fn frame(&mut self) -> u64 {
         self.used += 1;
         if self.free != 0 {
             let frame = self.free;
@@ -169,15 +208,7 @@ impl Memory {
         }
     }
 
-    /// A frame of zeros.
-    pub fn zeroed(&mut self) -> u64 {
-        let frame = self.frame();
-        fill(frame, 0, PAGE);
-        frame
-    }
-
-    /// `pages` consecutive 2 MiB pages, from the largest range's end. They are never given back.
-    pub fn large(&mut self, pages: u64) -> u64 {
+    fn large(&mut self, pages: u64) -> u64 {
         let ranges = self.ranges[..self.count].iter_mut();
         if let Some(range) = ranges.max_by_key(|range| range.len()) {
             let start = range.end.saturating_sub(pages * LARGE_PAGE) & !(LARGE_PAGE - 1);
@@ -189,8 +220,7 @@ impl Memory {
         fail!("the machine has no {pages} large pages")
     }
 
-    /// Gives a frame back.
-    pub fn give_back(&mut self, frame: u64) {
+    fn give_back(&mut self, frame: u64) {
         check!(self.used > 0, "more frames come back than went out");
         self.used -= 1;
         write(frame, self.free);

@@ -12,11 +12,13 @@ pub mod child;
 pub mod interrupts;
 pub mod memory;
 pub mod pool;
+pub mod processors;
 pub mod stats;
 pub mod vp;
 pub mod work;
 
 pub use call::Calls;
 pub use child::Child;
+pub use memory::forget_translations;
 pub use pool::Root;
 pub use vp::Vp;

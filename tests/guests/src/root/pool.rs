@@ -1,5 +1,6 @@
 //! The root itself, and the pools that it pays into.
 
+use spin::Mutex;
 use tlfs::{
     HvCallCode, HvHypercallInput, HvInputDepositMemory, HvInputGetMemoryBalance,
     HvInputWithdrawMemory, HvOutputGetMemoryBalance, HvOutputPartitionId, HvPartitionId,
@@ -33,8 +34,11 @@ pub struct Root {
     pub messages: Messages,
     /// Own partition id.
     pub id: HvPartitionId,
-    pools: [(HvPartitionId, u64); MAX_POOLS],
 }
+
+/// What was paid into which pool, by whichever VP.
+static POOLS: Mutex<[(HvPartitionId, u64); MAX_POOLS]> =
+    Mutex::new([(HvPartitionId::INVALID, 0); MAX_POOLS]);
 
 impl Root {
     /// Establishes hypercalls, SynIC, and the own id.
@@ -59,28 +63,39 @@ impl Root {
             calls,
             messages,
             id,
-            pools: [(HvPartitionId::INVALID, 0); MAX_POOLS],
         }
     }
 
-    fn pool(&mut self, of: HvPartitionId) -> &mut u64 {
+    /// The same root as another of its VPs sees it, with two pages in a row for its hypercalls. That VP switches its messages on.
+    pub fn on_another_vp(&self, pages: u64) -> Self {
+        Self {
+            memory: self.memory,
+            calls: self.calls.with_pages(pages),
+            messages: self.messages.of_another_vp(),
+            id: self.id,
+        }
+    }
+
+    /// Changes what is known of a pool.
+    fn pool<R>(&self, of: HvPartitionId, change: impl FnOnce(&mut u64) -> R) -> R {
         let of = if of == self.id {
             HvPartitionId::SELF
         } else {
             of
         };
-        let known = self.pools.iter().position(|pool| pool.0 == of);
-        let free = self.pools.iter().position(|pool| pool.1 == 0);
+        let mut pools = POOLS.lock();
+        let known = pools.iter().position(|pool| pool.0 == of);
+        let free = pools.iter().position(|pool| pool.1 == 0);
         let Some(place) = known.or(free) else {
             fail!("the payload knows only {MAX_POOLS} pools")
         };
-        self.pools[place].0 = of;
-        &mut self.pools[place].1
+        pools[place].0 = of;
+        change(&mut pools[place].1)
     }
 
     /// Pages paid into a partition's pool and not withdrawn.
-    pub fn paid(&mut self, to: HvPartitionId) -> u64 {
-        *self.pool(to)
+    pub fn paid(&self, to: HvPartitionId) -> u64 {
+        self.pool(to, |pages| *pages)
     }
 
     /// One DepositMemory of these pages (physical addresses), at most [`DEPOSIT_REPS`]. What is accepted is booked.
@@ -93,7 +108,7 @@ impl Root {
         let parts = [header.as_bytes(), list[..pages.len()].as_bytes()];
         let code = HvCallCode::DEPOSIT_MEMORY;
         let (status, done) = self.calls.reps(code, pages.len(), &parts, &mut []);
-        *self.pool(to) += done as u64;
+        self.pool(to, |pages| *pages += done as u64);
         (status, done)
     }
 
@@ -133,9 +148,8 @@ impl Root {
             );
             self.memory.give_back(frame);
         }
-        let paid = self.pool(from);
         // The root's own pool has pages that the hypervisor put there before the root started.
-        *paid = paid.saturating_sub(done as u64);
+        self.pool(from, |paid| *paid = paid.saturating_sub(done as u64));
         (status, done)
     }
 

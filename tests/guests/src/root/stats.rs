@@ -73,7 +73,7 @@ impl Holdings {
             vps,
             pages,
             own: own.pages_available + own.pages_in_use,
-            frames: root.memory.used,
+            frames: root.memory.used(),
         }
     }
 }
