@@ -74,6 +74,7 @@ impl Cpu {
     }
 
     /// The VP in hand is at home for a moment, for another processor to look at, and in hand again.
+    #[cold]
     pub(super) fn receive_visitor(&mut self, mut hand: PageBox<Vp>) -> PageBox<Vp> {
         self.release = false;
         self.store_fpu(&mut hand);
@@ -86,6 +87,23 @@ impl Cpu {
             unreachable!("nobody else takes a VP that has its turns here");
         };
         self.reload_fpu(&hand);
+        if hand.leaving {
+            // Whoever ends it has found it at home. If nobody else's turn came, it would never lie there for long enough.
+            return self.put_down(hand);
+        }
         hand
+    }
+
+    /// The VP in hand is never coming back; the root's VP of this processor is in hand instead.
+    #[cold]
+    #[inline(never)]
+    fn put_down(&mut self, hand: PageBox<Vp>) -> PageBox<Vp> {
+        let turns = hand.turns();
+        let Some(root) = self.take(self.root_vp()) else {
+            unreachable!("a child was in hand, so the root's VP is at home");
+        };
+        let (mut root, _) = self.switch(hand, root);
+        self.let_go(&mut root, turns);
+        root
     }
 }

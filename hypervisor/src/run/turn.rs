@@ -137,6 +137,7 @@ impl Cpu {
     }
 
     /// Puts the VP in hand home and takes `to` in its place. True if what others had left for the first woke it.
+    #[inline(always)]
     pub(super) fn switch(&mut self, mut from: PageBox<Vp>, to: PageBox<Vp>) -> (PageBox<Vp>, bool) {
         self.switch_fpu(Some(&mut from), &to);
         Self::leave(&mut from);
