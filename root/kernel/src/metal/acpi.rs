@@ -1,4 +1,4 @@
-//! What the firmware's ACPI tables say: IOAPIC, serial interrupt, ways to switch off and to reset.
+//! What the firmware's ACPI tables say: processors, IOAPIC, serial interrupt, ways to switch off and to reset.
 
 use core::ptr::NonNull;
 
@@ -12,6 +12,11 @@ use super::memory;
 
 /// AML is searched up to here.
 const MOST_AML: usize = 1 << 20;
+
+/// Processors are listed up to here: more than the kernel uses, so that it can say so.
+const MOST_PROCESSORS: usize = 64;
+/// Of a processor's entry in the MADT.
+const ENABLED: u32 = 1 << 0;
 
 /// An I/O APIC.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +75,39 @@ pub struct Machine {
     pub power_off: Option<PowerOff>,
     /// CMOS register of the century, 0 for none.
     pub century: u8,
+    /// Processors that can be used.
+    pub processors: Processors,
+}
+
+/// Processors, by APIC id.
+#[derive(Clone, Copy, Debug)]
+pub struct Processors {
+    ids: [u32; MOST_PROCESSORS],
+    count: usize,
+}
+
+impl Default for Processors {
+    fn default() -> Self {
+        Self {
+            ids: [0; MOST_PROCESSORS],
+            count: 0,
+        }
+    }
+}
+
+impl Processors {
+    /// Their APIC ids, as the MADT lists them.
+    pub fn apic_ids(&self) -> impl Iterator<Item = u32> + Clone + '_ {
+        self.ids.iter().copied().take(self.count)
+    }
+
+    fn add(&mut self, id: u32) {
+        let known = self.apic_ids().any(|known| known == id);
+        if let Some(place) = self.ids.get_mut(self.count).filter(|_| !known) {
+            *place = id;
+            self.count += 1;
+        }
+    }
 }
 
 /// ISA interrupt of COM1.
@@ -128,6 +166,12 @@ fn interrupts(madt: &PhysicalMapping<DirectMap, Madt>, machine: &mut Machine) {
                     SECOND_SERIAL_IRQ => machine.second_serial = interrupt,
                     _ => {}
                 }
+            }
+            MadtEntry::LocalApic(entry) if entry.flags & ENABLED != 0 => {
+                machine.processors.add(entry.apic_id.into());
+            }
+            MadtEntry::LocalX2Apic(entry) if entry.flags & ENABLED != 0 => {
+                machine.processors.add(entry.x2apic_id);
             }
             _ => {}
         }

@@ -3,16 +3,18 @@
 use core::cell::{Cell, UnsafeCell};
 use core::panic::Location;
 
-/// One thing that exists once. Kernel code runs on one processor with interrupts off, so that taking it is never a
-/// wait; taking it while it is taken is a bug, and found.
+/// One thing that exists once. Kernel code runs on one processor at a time, the one with the kernel's lock, with
+/// interrupts off, so that taking it is never a wait; taking it while it is taken is a bug, and found.
 pub struct Global<T> {
     /// Who has taken it.
     taken: Cell<Option<&'static Location<'static>>>,
     value: UnsafeCell<Option<T>>,
 }
 
-// SAFETY: the kernel runs on one processor, and its interrupt handlers run only where kernel code has opened a window,
-// which it does with nothing taken; `taken` finds violations before they alias.
+// SAFETY: only the processor that has the kernel's lock (`super::lock`) gets here, and the lock's handing over orders
+// what one processor does before what the next one does. Interrupt handlers take the lock too, or run where kernel code
+// that has it has opened a window, which it does with nothing taken that they use; `taken` finds violations before they
+// alias. The end of the kernel (`super::power`) comes without the lock: it only tries, and the others are stopped.
 unsafe impl<T> Sync for Global<T> {}
 
 impl<T> Global<T> {

@@ -1,4 +1,4 @@
-//! The processor: per-processor block, descriptor tables, system call entry, control registers.
+//! The processor: descriptor tables, system call entry, control registers.
 
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
@@ -12,7 +12,8 @@ use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::gdt::SegmentSelector;
 use x86_64::{PrivilegeLevel, VirtAddr};
 
-use super::trap;
+use super::block::{self, FIRST, Parts, PerCpu, Tss};
+use super::{lock, trap};
 
 /// Selectors, in the order that `syscall` and `sysret` need.
 pub const KERNEL_CODE: u16 = 0x08;
@@ -33,79 +34,13 @@ const IA32_KERNEL_GS_BASE: u32 = 0xC000_0102;
 /// Interrupt, trap, direction, nested task, alignment check: clear in the kernel.
 const SYSCALL_FLAGS_CLEARED: u64 = 0x4_4700;
 
-/// What each processor has of its own; GS points to it while the kernel runs. The first fields are known to the
-/// assembly in `trap`.
-#[repr(C)]
-pub struct PerCpu {
-    this: u64,
-    /// Top of the kernel stack of the process that runs.
-    kernel_stack: u64,
-    /// Place for the process's RSP during entry.
-    user_stack: u64,
-    /// Saved RSP of the root task while a process runs.
-    pub root_task: u64,
-    tss: Tss,
-    gdt: [u64; 7],
-}
-
-#[repr(C, packed(4))]
-struct Tss {
-    reserved0: u32,
-    stacks: [u64; 3],
-    reserved1: u64,
-    interrupt_stacks: [u64; 7],
-    reserved2: u64,
-    reserved3: u16,
-    io_map: u16,
-}
-
-#[repr(C, align(16))]
-struct Stack<const N: usize>(UnsafeCell<[u8; N]>);
-
-// SAFETY: only the processor itself uses its stacks.
-unsafe impl<const N: usize> Sync for Stack<N> {}
-
-impl<const N: usize> Stack<N> {
-    const fn new() -> Self {
-        Self(UnsafeCell::new([0; N]))
-    }
-
-    fn top(&self) -> u64 {
-        (self.0.get() as u64).wrapping_add(N as u64)
-    }
-}
-
-struct Block(UnsafeCell<PerCpu>);
-
-// SAFETY: one processor, and references to it are never held across a call.
-unsafe impl Sync for Block {}
-
 #[repr(C, align(16))]
 struct Idt(UnsafeCell<[[u64; 2]; 256]>);
 
-// SAFETY: written once before interrupts are possible.
+// SAFETY: written once before interrupts are possible and before there is a second processor.
 unsafe impl Sync for Idt {}
 
-static BLOCK: Block = Block(UnsafeCell::new(PerCpu {
-    this: 0,
-    kernel_stack: 0,
-    user_stack: 0,
-    root_task: 0,
-    tss: Tss {
-        reserved0: 0,
-        stacks: [0; 3],
-        reserved1: 0,
-        interrupt_stacks: [0; 7],
-        reserved2: 0,
-        reserved3: 0,
-        io_map: size_of::<Tss>() as u16,
-    },
-    gdt: [0; 7],
-}));
 static IDT: Idt = Idt(UnsafeCell::new([[0; 2]; 256]));
-static BOOT_STACK: Stack<0x1_0000> = Stack::new();
-static FAULT_STACK: Stack<0x4000> = Stack::new();
-static NMI_STACK: Stack<0x2000> = Stack::new();
 
 const FAULT_IST: u64 = 1;
 const NMI_IST: u64 = 2;
@@ -117,25 +52,36 @@ global_asm!(
     "_start:",
     "cli",
     "cld",
-    "lea rsp, [rip + {stack} + {size}]",
+    "lea rsp, [rip + {parts} + {stack_end}]",
     "xor ebp, ebp",
     "call {start}",
     "ud2",
     ".text",
-    stack = sym BOOT_STACK,
-    size = const 0x1_0000,
+    parts = sym FIRST,
+    stack_end = const block::STACK_END,
     start = sym super::start,
 );
 
-/// Sets up descriptor tables, system calls and control registers of this processor.
+/// Sets up the processor on which the kernel begins. To be called first thing.
 pub fn init() {
-    let block = BLOCK.0.get();
-    // SAFETY: called once, first thing, by the only processor; nobody else has a reference to these statics. The
-    // tables hold valid descriptors and stay where they are for ever.
+    // SAFETY: nothing reads the table yet.
+    fill_idt(unsafe { &mut *IDT.0.get() });
+    init_processor(&FIRST);
+    // From the start: see `lock`.
+    block::set_holder(true);
+}
+
+/// Sets up descriptor tables, system calls and control registers of this processor, whose `parts` are. To be called
+/// once, first thing.
+pub fn init_processor(parts: &'static Parts) {
+    let block = parts.block.get();
+    // SAFETY: the processor's own block, to which nobody else has a reference. The tables hold valid descriptors and
+    // stay where they are for ever.
     unsafe {
         (*block).this = block as u64;
-        (*block).tss.interrupt_stacks[FAULT_IST as usize - 1] = FAULT_STACK.top();
-        (*block).tss.interrupt_stacks[NMI_IST as usize - 1] = NMI_STACK.top();
+        (*block).tss.io_map = size_of::<Tss>() as u16;
+        (*block).tss.interrupt_stacks[FAULT_IST as usize - 1] = parts.fault.top();
+        (*block).tss.interrupt_stacks[NMI_IST as usize - 1] = parts.nmi.top();
         let tss = &raw const (*block).tss as u64;
         (*block).gdt = gdt(tss);
         load_table(lgdt_pointer(block));
@@ -144,7 +90,6 @@ pub fn init() {
         DS::set_reg(selector(0));
         ES::set_reg(selector(0));
         load_tss(selector(TSS));
-        fill_idt(&mut *IDT.0.get());
         let limit = (size_of::<Idt>() - 1) as u16;
         lidt(&DescriptorTablePointer {
             limit,
@@ -252,21 +197,6 @@ fn fill_idt(idt: &mut [[u64; 2]; 256]) {
     }
 }
 
-/// The block of the processor that runs this. The pointer is valid for ever; do not keep references to it.
-pub fn block() -> *mut PerCpu {
-    BLOCK.0.get()
-}
-
-/// Sets the stack on which the kernel is entered from ring 3.
-pub fn set_kernel_stack(top: u64) {
-    let block = block();
-    // SAFETY: this processor's own block; both fields are read only by entries from ring 3, and we are in ring 0.
-    unsafe {
-        (*block).kernel_stack = top;
-        (*block).tss.stacks[0] = top;
-    }
-}
-
 /// Reads an MSR.
 ///
 /// # Safety
@@ -306,17 +236,37 @@ pub fn tsc() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// Lets waiting interrupts in, and comes back with interrupts off. Nothing may be taken ([`super::cell::Global`]).
+/// Lets waiting interrupts in, and comes back with interrupts off. The kernel's lock is kept, so nobody else gets in.
+/// Nothing that handlers use may be taken ([`super::cell::Global`]).
 pub fn interrupt_window() {
     // SAFETY: handlers preserve all registers; the caller holds nothing that they use. `sti` takes effect after the
     // instruction that follows it.
     unsafe { asm!("sti", "nop", "cli", options(nostack)) };
 }
 
-/// Halts until an interrupt has been handled; comes back with interrupts off. Nothing may be taken.
+/// Lets waiting interrupts in, and other processors into the kernel. Nothing may be taken, and anything may be different
+/// afterwards but what is the calling process's own.
+pub fn pause() {
+    lock::give();
+    interrupt_window();
+    lock::ensure();
+}
+
+/// While this processor waits for another one: that may wait for the hypervisor to get something done here, for which the
+/// hypervisor interrupts this one. Bochs keeps physical interrupts waiting as long as a guest that was entered with
+/// interrupts off does not touch the flag. No interrupt comes in: `sti` holds them up for an instruction, which is `cli`.
+pub fn let_hypervisor_in() {
+    // SAFETY: as said, interrupts stay off for this kernel.
+    unsafe { asm!("sti", "cli", options(nomem, nostack)) };
+}
+
+/// Halts without the kernel's lock until an interrupt has been handled; comes back with interrupts off. Nothing may be
+/// taken. A handler takes the lock and leaves it taken, since what follows needs it as well.
 pub fn wait_for_interrupt() {
+    lock::give();
     // SAFETY: as in `interrupt_window`; no interrupt can slip in between `sti` and `hlt`.
     unsafe { asm!("sti", "hlt", "cli", options(nostack)) };
+    lock::ensure();
 }
 
 /// Stops this processor for good.

@@ -1,5 +1,6 @@
 //! What the manager needs of the machine.
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -7,10 +8,11 @@ use manager::counters::{Object, Page, Whose};
 use manager::{Counter, DebugFault, Definition, Event, Host, MemoryReport, PartitionMemory, VmId};
 use root_kernel::frames::{Class, Owner, Slot};
 use root_kernel::hv::Partition;
+use root_kernel::sched::Processor;
 
 use super::memory::FRAMES;
 use super::process::{self, Process, TABLE};
-use super::{console, loader, partition, power, root_task, space, stats, time};
+use super::{console, loader, partition, power, processors, root_task, space, stats, time};
 
 /// The machine as the manager sees it.
 pub struct Machine;
@@ -92,7 +94,12 @@ impl Host for Machine {
     }
 
     fn own_counters(&self) -> Vec<Counter> {
-        Vec::new()
+        let turns = |processor: Processor| Counter {
+            name: format!("Root Kernel Processor {} Process Turns", processor.index()),
+            value: process::turns(processor),
+        };
+        let used = |counter: &Counter| counter.value != 0;
+        processors::all().map(turns).filter(used).collect()
     }
 
     fn events(&self) -> Vec<Event> {

@@ -17,7 +17,7 @@ use tlfs::{
 use super::cell::Global;
 use super::cpu::{read_msr, write_msr};
 use super::memory::{self, FRAMES};
-use super::{apic, console, layout, process};
+use super::{apic, block, console, layout, process};
 
 /// Open-source operating system, of no registered kind (guest sheet 4.1), version 0.1.
 const GUEST_OS_ID: u64 = 1 << 63 | 0x50 << 56 | 0x0000_0100 << 16;
@@ -43,15 +43,14 @@ pub struct Features {
     pub root: bool,
 }
 
-/// Where the hypervisor's and the kernel's pages for each other are; physical and in the kernel's space.
-#[derive(Clone, Copy, Default)]
+/// Where the hypervisor's and the kernel's pages for each other are; physical and in the kernel's space. One pair for
+/// parameters is enough: hypercalls are made with the kernel's lock.
+#[derive(Clone, Copy)]
 struct Pages {
     /// Address of the hypercall page, 0 without a hypervisor.
     code: u64,
     input: Pfn,
     output: Pfn,
-    /// The SIM page.
-    messages: u64,
 }
 
 static FEATURES: Global<Features> = Global::empty();
@@ -88,9 +87,9 @@ pub fn init(features: &Features) {
         panic!("no memory for hypercall pages")
     };
     PAGES.set(Pages {
+        code: 0,
         input,
         output,
-        ..Pages::default()
     });
     if !features.present || !features.hypercalls {
         console::line(format_args!(
@@ -105,7 +104,12 @@ pub fn init(features: &Features) {
         Ok(own) => OWN_ID.with(|id| *id = own.partition_id),
         Err(error) => console::line(format_args!("own partition id not known: {error}")),
     }
-    if features.synic {
+    init_processor();
+}
+
+/// Establishes the SynIC of this processor.
+pub fn init_processor() {
+    if known_features().synic {
         init_synic();
     }
 }
@@ -160,7 +164,7 @@ fn init_synic() {
             HV_X64_MSR_SCONTROL,
             HvSynicScontrol::new().with_enabled(true).into_bits(),
         );
-        PAGES.with(|pages| pages.messages = provided(simp));
+        block::set_messages(provided(simp));
     }
 }
 
@@ -170,7 +174,7 @@ fn provided(msr: HvPageMsr) -> u64 {
     place.unwrap_or_else(|error| panic!("the hypervisor's page: {error}")) as u64
 }
 
-/// Makes real hypercalls, through this processor's pages.
+/// Makes real hypercalls, through the kernel's pages.
 pub struct Metal;
 
 impl Hypercalls for Metal {
@@ -180,15 +184,10 @@ impl Hypercalls for Metal {
         input: &[u8],
         output: &mut [u8],
     ) -> HvHypercallResult {
-        let pages = PAGES.with(|pages| *pages);
-        memory::write_frame(pages.input, 0, input);
-        let result = raw(
-            pages.code,
-            control.into_bits(),
-            pages.input.address(),
-            pages.output.address(),
-        );
-        memory::read_frame(pages.output, 0, output);
+        let (code, to, from) = PAGES.with(|pages| (pages.code, pages.input, pages.output));
+        memory::write_frame(to, 0, input);
+        let result = raw(code, control.into_bits(), to.address(), from.address());
+        memory::read_frame(from, 0, output);
         result
     }
 }
@@ -228,9 +227,9 @@ const MESSAGE_SENDER: u64 = 8;
 const MESSAGE_PAYLOAD: u64 = 16;
 const MORE_PENDING: u8 = 1;
 
-/// SINT0's interrupt: hands each message to whom it concerns. This is on the path of every intercept.
+/// SINT0's interrupt: hands each message of this processor to whom it concerns. This is on the path of every intercept.
 pub fn messages() {
-    let slot = PAGES.with(|pages| pages.messages);
+    let slot = block::messages();
     if slot == 0 {
         return;
     }

@@ -108,8 +108,9 @@ pub fn zero(first: Pfn, count: u64) {
 /// exceed a page: what does is cut off.
 pub fn write_frame(frame: Pfn, at: usize, bytes: &[u8]) {
     let len = bytes.len().min((PAGE_SIZE as usize).saturating_sub(at));
-    // SAFETY: the target lies within one frame of RAM in the direct map. A process may use the frame too, but not at
-    // this moment: there is one processor. Nothing holds a Rust reference to it.
+    // SAFETY: the target lies within one frame of RAM in the direct map. The process that runs, or one that does not run
+    // yet, may use the frame too, but not at this moment: it has one thread, which is here. Nothing holds a Rust reference
+    // to it.
     unsafe {
         ptr::copy(
             bytes.as_ptr(),

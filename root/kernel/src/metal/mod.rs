@@ -2,6 +2,7 @@
 
 mod acpi;
 mod apic;
+mod block;
 mod cell;
 mod console;
 mod cpu;
@@ -12,10 +13,12 @@ mod interrupts;
 mod ioapic;
 mod layout;
 mod loader;
+mod lock;
 mod memory;
 mod partition;
 mod power;
 mod process;
+mod processors;
 mod root_task;
 mod space;
 mod stats;
@@ -70,7 +73,7 @@ extern "C" fn start(start_info: u64) -> ! {
     if routed {
         console::enable_interrupts();
     }
-    root_task::run(archive, routed)
+    root_task::run(archive, routed, &machine.processors)
 }
 
 /// Takes over all RAM; returns where the boot archive is: address and length.

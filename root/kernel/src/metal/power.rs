@@ -7,7 +7,7 @@ use x86_64::instructions::port::Port;
 
 use super::acpi::{Machine, PowerOff};
 use super::cell::Global;
-use super::{console, cpu, hypervisor};
+use super::{apic, console, cpu, hypervisor, lock, processors};
 
 /// Reads of a register before the machine is given up.
 const PATIENCE: u32 = 1_000_000;
@@ -86,9 +86,18 @@ pub fn reset() -> ! {
     cpu::halt();
 }
 
+/// Stops the other processors: in a process, at their next entry, and where they wait for the kernel.
+fn end_of_kernel() {
+    lock::end();
+    if processors::running() > 1 {
+        apic::nmi_to_others();
+    }
+}
+
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    // Whatever is taken stays taken: this uses the UART directly.
+    // The others stop, and whatever is taken stays taken: this uses the UART directly.
+    end_of_kernel();
     let _ = write!(console::Emergency, "\nroot kernel: {}\n", info.message());
     if let Some(location) = info.location() {
         let _ = writeln!(

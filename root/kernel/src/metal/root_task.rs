@@ -1,4 +1,4 @@
-//! The root task: the kernel's own thread. It runs the manager, takes down processes that have ended, and halts the
+//! The root task: the first processor's own task. It runs the manager, takes down processes that have ended, and halts the
 //! processor when there is nothing to do.
 
 use alloc::format;
@@ -13,7 +13,7 @@ use super::cell::Global;
 use super::host::{self, Machine};
 use super::memory::FRAMES;
 use super::process::{self, End, Gone, TABLE};
-use super::{console, cpu, heap, hypervisor, loader, stats, stream, time};
+use super::{acpi, console, heap, hypervisor, loader, processors, stats, stream, time};
 
 /// How often a serial line without an interrupt is looked at, 100 ns.
 const POLL: u64 = 200_000;
@@ -63,9 +63,10 @@ pub fn worker_running() {
 }
 
 /// Runs for ever. `archive` is the boot archive's address and length.
-pub fn run(archive: (u64, u64), serial_interrupts: bool) -> ! {
+pub fn run(archive: (u64, u64), serial_interrupts: bool, machine: &acpi::Processors) -> ! {
     EVENTS.set(Events::default());
     banner(serial_interrupts);
+    processors::start(machine);
     if let Err(error) = loader::open(archive.0, archive.1) {
         console::line(format_args!("{error}"));
     }
@@ -81,7 +82,7 @@ pub fn run(archive: (u64, u64), serial_interrupts: bool) -> ! {
         if !process::run_next() {
             heap::replenish();
             if !process::root_task_pending() {
-                cpu::wait_for_interrupt();
+                process::halt();
             }
         }
     }

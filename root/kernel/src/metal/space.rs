@@ -7,10 +7,11 @@ use root_kernel::image::Image;
 use root_kernel::paging::{
     Attributes, ENTRIES, KERNEL_HALF, MapError, Mapping, Rights, TableMemory, Tables,
 };
+use root_kernel::sched::PROCESSORS;
 
 use super::cell::Global;
 use super::memory::{self, DirectTables, FRAMES, ReadTables};
-use super::{cpu, layout};
+use super::{block, cpu, layout};
 
 /// Frames that processes cannot take: for deposits and the kernel itself.
 pub const RESERVE: u64 = 1024;
@@ -76,16 +77,28 @@ impl From<SpaceError> for Error {
     }
 }
 
-/// The tables that the processor uses now.
-static LOADED: Global<Option<Pfn>> = Global::new(None);
+/// The tables that each processor uses now. Without the kernel's lock a processor uses those of the process in its hands,
+/// or the kernel's: it leaves those of any other process before it gives the lock back. So tables of a process that is in
+/// nobody's hands are in no processor, and neither are translations made from them.
+static LOADED: Global<[Option<Pfn>; PROCESSORS]> = Global::new([None; PROCESSORS]);
 
 /// Makes the processor use these tables, unless it does already.
 fn load(root: Pfn) {
-    let changed = LOADED.with(|loaded| loaded.replace(root) != Some(root));
+    let me = block::processor().index();
+    let changed = LOADED.with(|loaded| {
+        loaded
+            .get_mut(me)
+            .is_none_or(|loaded| loaded.replace(root) != Some(root))
+    });
     if changed {
         // SAFETY: every top table has the kernel's half, so this code, its stack and data stay mapped.
         unsafe { cpu::load_page_tables(root.address()) };
     }
+}
+
+/// Makes the processor use the kernel's own tables: before it gives the kernel's lock back with no process in its hands.
+pub fn leave() {
+    load(memory::kernel_root());
 }
 
 impl Space {
@@ -167,7 +180,7 @@ impl Space {
                 self.map_block(at, 0, Rights::ReadWrite)?;
                 at += PAGE_SIZE;
             }
-            cpu::interrupt_window();
+            cpu::pause();
         }
         Ok(())
     }
@@ -312,9 +325,9 @@ impl Space {
         Ok((mapping.pfn, run))
     }
 
-    /// Gives everything back. The process must be gone.
+    /// Gives everything back. The process must be gone, and in no processor's hands.
     pub fn dismantle(self) {
-        load(memory::kernel_root());
+        leave();
         self.with_tables(|tables| tables.dismantle());
         let owner = Owner::new(self.slot, Class::PageTable);
         if let Err(error) = FRAMES.with(|frames| frames.release(self.root, 0, owner)) {

@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::process::{self, End, TABLE};
 use super::space::Space;
-use super::{heap, layout, partition, power, root_task, time};
+use super::{heap, layout, lock, partition, power, root_task, time};
 
 /// Longest text of `exit` and `log`.
 const MAX_TEXT: u64 = 200;
@@ -23,8 +23,10 @@ type Arguments = [u64; 5];
 
 /// Entry from `trap`: arguments, then the number.
 pub extern "C" fn handle(a: u64, b: u64, c: u64, d: u64, e: u64, number: u64) -> i64 {
+    lock::take();
     let result = dispatch(number, [a, b, c, d, e]);
     process::before_return();
+    lock::give();
     match result {
         Ok(value) => i64::try_from(value).unwrap_or(i64::MAX),
         Err(error) => (error as i64).wrapping_neg(),
@@ -143,7 +145,7 @@ fn console_write(address: u64, len: u64) -> Result<u64, Error> {
         space.copy_in(&part, bytes)?;
         root_task::guest_output(bytes);
         done += count;
-        super::cpu::interrupt_window();
+        super::cpu::pause();
     }
     Ok(done)
 }

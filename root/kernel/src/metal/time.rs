@@ -2,7 +2,7 @@
 
 use root_kernel::addr::Pfn;
 use root_kernel::rtc::Registers;
-use root_kernel::sched::{Alarm, NEVER};
+use root_kernel::sched::{Alarm, NEVER, PROCESSORS};
 use tlfs::{
     HV_REFERENCE_TIME_HZ, HV_X64_MSR_APIC_FREQUENCY, HV_X64_MSR_REFERENCE_TSC,
     HV_X64_MSR_TIME_REF_COUNT, HV_X64_MSR_TSC_FREQUENCY, HvPageMsr, HvReferenceTscPage,
@@ -12,7 +12,7 @@ use x86_64::instructions::port::Port;
 use super::cell::Global;
 use super::cpu::{read_msr, tsc, write_msr};
 use super::hypervisor::Features;
-use super::{apic, memory};
+use super::{apic, block, memory};
 
 #[derive(Clone, Copy)]
 enum Source {
@@ -28,13 +28,21 @@ struct Clock {
     source: Source,
     /// Hz of the local APIC's timer.
     timer_hz: u64,
-    alarm: Alarm,
+    /// Each processor has a timer of its own.
+    alarms: [Alarm; PROCESSORS],
+}
+
+impl Clock {
+    /// The alarm of the processor that runs this.
+    fn alarm(&mut self) -> Option<&mut Alarm> {
+        self.alarms.get_mut(block::processor().index())
+    }
 }
 
 static CLOCK: Global<Clock> = Global::new(Clock {
     source: Source::Msr,
     timer_hz: 0,
-    alarm: Alarm::NONE,
+    alarms: [Alarm::NONE; PROCESSORS],
 });
 
 /// Finds the clock and the timer's rate.
@@ -121,9 +129,12 @@ fn page_time(page: *const HvReferenceTscPage) -> Option<u64> {
     }
 }
 
-/// Makes sure that the timer rings at `time` or earlier.
+/// Makes sure that this processor's timer rings at `time` or earlier.
 pub fn wake_at(time: u64) {
-    let timer_hz = CLOCK.with(|clock| clock.alarm.want(time).then_some(clock.timer_hz));
+    let timer_hz = CLOCK.with(|clock| {
+        let earlier = clock.alarm()?.want(time);
+        earlier.then_some(clock.timer_hz)
+    });
     if let Some(timer_hz) = timer_hz {
         let left = u128::from(time.saturating_sub(now()));
         let ticks = left * u128::from(timer_hz) / u128::from(HV_REFERENCE_TIME_HZ);
@@ -131,9 +142,13 @@ pub fn wake_at(time: u64) {
     }
 }
 
-/// The timer rang.
+/// This processor's timer rang.
 pub fn rang() {
-    CLOCK.with(|clock| clock.alarm.rang());
+    CLOCK.with(|clock| {
+        if let Some(alarm) = clock.alarm() {
+            alarm.rang();
+        }
+    });
 }
 
 /// Rates of the TSC and of the local APIC's timer, measured against the PIT: for machines that do not tell.

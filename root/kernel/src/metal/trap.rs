@@ -3,7 +3,7 @@
 use core::arch::global_asm;
 use core::fmt::Write;
 
-use super::{interrupts, process, syscall};
+use super::{cpu, interrupts, lock, process, syscall};
 
 /// The interrupted state, as the entry code leaves it on the stack.
 #[repr(C)]
@@ -153,12 +153,15 @@ global_asm!(
     "ret",
 );
 
+// Where a new process begins, on a kernel stack with its first registers: the processor leaves the kernel.
+global_asm!("process_begin:", "call {give}", "jmp trap_return", give = sym lock::give);
+
 unsafe extern "C" {
     /// Where `syscall` goes.
     pub fn syscall_entry();
     static trap_stubs: u8;
-    /// The end of trap handling: pops a [`TrapFrame`] and returns to what it describes.
-    pub fn trap_return();
+    /// Gives the kernel's lock back, pops a [`TrapFrame`] and returns to what it describes.
+    pub fn process_begin();
     /// Saves the callee-saved registers and RSP to `*save`, and continues where `load` was saved.
     ///
     /// # Safety
@@ -198,19 +201,31 @@ pub fn exception_name(vector: u64) -> &'static str {
 }
 
 extern "C" fn handle(frame: &mut TrapFrame) {
-    if frame.vector >= 32 {
+    if frame.vector >= 32 && !frame.is_from_user() {
+        // Kernel code has opened a window, with the lock or without. It is left taken: see `cpu::wait_for_interrupt`.
+        lock::ensure();
         interrupts::handle(frame.vector as u8);
-        if frame.is_from_user() {
-            process::before_return();
-        }
-    } else if frame.is_from_user() && !matches!(frame.vector, 2 | 8 | 18) {
-        process::fault(frame);
     } else if frame.vector == 2 {
-        // It may have come anywhere, so nothing but the UART itself may be used.
-        let _ = writeln!(super::console::Emergency, "root: NMI at {:#x}", frame.rip);
+        nmi(frame);
+    } else if frame.is_from_user() && !matches!(frame.vector, 8 | 18) {
+        lock::take();
+        if frame.vector < 32 {
+            process::fault(frame);
+        }
+        interrupts::handle(frame.vector as u8);
+        process::before_return();
+        lock::give();
     } else {
         kernel_fault(frame);
     }
+}
+
+/// It may have come anywhere, so nothing but the UART itself may be used.
+fn nmi(frame: &TrapFrame) {
+    if lock::is_over() {
+        cpu::halt();
+    }
+    let _ = writeln!(super::console::Emergency, "root: NMI at {:#x}", frame.rip);
 }
 
 fn kernel_fault(frame: &TrapFrame) -> ! {

@@ -153,7 +153,7 @@ fn unmap_leaves(space: &Space, region: &Region) -> Result<(), Error> {
     })
 }
 
-/// Cuts a region into leaves, and gives them to `work` some at a time; interrupts get their turn in between.
+/// Cuts a region into leaves, and gives them to `work` some at a time; interrupts and other processors get their turn in between.
 fn in_batches(
     space: &Space,
     region: &Region,
@@ -167,7 +167,7 @@ fn in_batches(
         if batch.len() == BATCH {
             work(&batch)?;
             batch.clear();
-            cpu::interrupt_window();
+            cpu::pause();
         }
         Ok(())
     })?;

@@ -8,7 +8,7 @@ use root_kernel::frames::{Class, Owner, Slot};
 use root_kernel::hv::{Hv, Partition, Teardown};
 use x86_64::registers::control::Cr2;
 
-use super::run::yield_to_root_task;
+use super::run::yield_to_own_task;
 use super::stack::unmap_kernel_stack;
 use super::{Process, State, TABLE, release};
 use crate::metal::hypervisor::Metal;
@@ -32,9 +32,9 @@ pub fn end_current(end: End) -> ! {
         let process = table.current();
         process.state = State::Ended;
         process.end = Some(end);
-        table.root_task_wanted = true;
+        table.want_root_task();
     });
-    yield_to_root_task();
+    yield_to_own_task();
     unreachable!("a process that has ended was run");
 }
 
@@ -71,7 +71,8 @@ pub struct Gone {
     pub trouble: Option<String>,
 }
 
-/// Takes down one process that has ended, with everything that was its. Only the root task calls this.
+/// Takes down one process that has ended, with everything that was its. Only the root task calls this. What has ended is
+/// in no processor's hands: whoever ends a process that runs does so there, and leaves it before giving the lock back.
 pub fn reap() -> Option<Gone> {
     let (slot, mut process) = TABLE.with(|table| {
         let ended = |(_, process): &(Slot, &Process)| process.state == State::Ended;

@@ -1,8 +1,11 @@
 //! Processes: the table, who runs, what wakes whom, how they end.
 //!
-//! There is one kernel stack for each process and one for the root task, which is the hub: a process that blocks or is
-//! preempted switches to the root task, and that runs the next one or halts. A process that blocks while nobody else has
-//! anything to do halts by itself.
+//! There is one kernel stack for each process and one for the own task of each processor, which is its hub: a process
+//! that blocks or is preempted switches to that, and it runs the next one or halts. A process that blocks while nobody
+//! else has anything to do halts by itself. The first processor's own task is the root task.
+//!
+//! A process runs on any processor, and keeps to the one where it ran last or where the last message for it came in
+//! (its home): there its VPs run, so that resuming them takes no other processor.
 
 mod end;
 mod run;
@@ -11,8 +14,8 @@ mod stack;
 
 pub use end::{End, Gone, end_current, fault, reap};
 pub use run::{
-    before_return, begin_resume, begin_wait, root_task_at, root_task_pending, root_task_wanted,
-    run_next, timer, wait, want_root_task,
+    before_return, begin_resume, begin_wait, halt, root_task_at, root_task_pending,
+    root_task_wanted, run_next, timer, turns, wait, want_root_task,
 };
 pub use signal::{
     ask_to_misbehave, ask_to_stop, intercept, kill, note_unknown_message, take_unknown_message,
@@ -29,18 +32,18 @@ use root_kernel::frames::{Owner, SLOTS, Slot};
 use root_kernel::hv::{GuestMemory, MAX_VPS, Partition};
 use root_kernel::inbox::Inbox;
 use root_kernel::ring::ByteRing;
-use root_kernel::sched::{NEVER, RunQueue};
+use root_kernel::sched::{Idle, NEVER, PROCESSORS, Processor, RunQueue};
 use tlfs::{HvMessageType, HvPartitionId};
 
 use super::cell::Global;
-use super::layout;
 use super::memory::FRAMES;
 use super::space::{EventPlace, Space, SpaceError};
+use super::{apic, block, layout};
 use stack::{first_stack, map_kernel_stack};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In the queue, or running.
+    /// In the queue, or in a processor's hands.
     Ready,
     /// In `wait`.
     Waiting,
@@ -73,6 +76,12 @@ pub struct Process {
     state: State,
     deadline: u64,
     saved_stack: u64,
+    /// The processor in whose hands it is: it runs there, or halts there in `wait`.
+    on: Option<Processor>,
+    /// The one where it waits, and whose timer knows its deadline.
+    waits_at: Processor,
+    /// The one where it should run next.
+    home: Processor,
     has_run: bool,
     event_place: Option<EventPlace>,
     end: Option<End>,
@@ -99,12 +108,34 @@ pub struct Table {
     /// Slots that lost something when their process was taken down; never used again.
     quarantined: u64,
     queue: RunQueue,
-    current: Option<Slot>,
+    idle: Idle,
+    hands: [Hands; PROCESSORS],
     root_task_wanted: bool,
     root_task_deadline: u64,
-    preempt: bool,
     unknown_messages: u64,
     last_unknown: HvMessageType,
+}
+
+/// What a processor is asked with regard to the process in its hands.
+#[derive(Clone, Copy)]
+struct Hands {
+    /// Something of the following.
+    asked: bool,
+    /// Its slice is over.
+    preempt: bool,
+    /// The manager wants it to end.
+    end: bool,
+    /// How often the processor has taken a process in hand.
+    turns: u64,
+}
+
+impl Hands {
+    const EMPTY: Self = Self {
+        asked: false,
+        preempt: false,
+        end: false,
+        turns: 0,
+    };
 }
 
 /// All processes.
@@ -113,21 +144,26 @@ pub static TABLE: Global<Table> = Global::new(Table {
     partitions: [0; SLOTS],
     quarantined: 0,
     queue: RunQueue::EMPTY,
-    current: None,
+    idle: Idle::NONE,
+    hands: [Hands::EMPTY; PROCESSORS],
     root_task_wanted: true,
     root_task_deadline: NEVER,
-    preempt: false,
     unknown_messages: 0,
     last_unknown: HvMessageType::NONE,
 });
 
 impl Table {
-    /// The process that runs now. Panics outside of one: a bug.
+    /// What a processor is asked. Its number is below the length.
+    fn hands(&mut self, processor: Processor) -> &mut Hands {
+        match self.hands.get_mut(processor.index()) {
+            Some(hands) => hands,
+            None => panic!("no such processor"),
+        }
+    }
+
+    /// The process that runs now on this processor. Panics outside of one: a bug.
     pub fn current(&mut self) -> &mut Process {
-        match self
-            .current
-            .and_then(|slot| self.processes.get_mut(slot.index()))
-        {
+        match block::current().and_then(|slot| self.processes.get_mut(slot.index())) {
             Some(Some(process)) => process,
             _ => panic!("no process runs"),
         }
@@ -155,28 +191,55 @@ impl Table {
 
     /// Records the partition of the process that runs, for its intercepts.
     pub fn set_partition(&mut self, id: HvPartitionId) {
-        if let Some(place) = self
-            .current
-            .and_then(|slot| self.partitions.get_mut(slot.index()))
+        if let Some(place) = block::current().and_then(|slot| self.partitions.get_mut(slot.index()))
         {
             *place = id.0;
         }
     }
 
-    fn wake(&mut self, slot: Slot) {
-        if let Some(process) = self.get(slot)
-            && process.state == State::Waiting
-        {
+    /// Changes a process and has it hear of that: one that waits can run, one that halts in the hands of another processor
+    /// is woken.
+    fn signal(&mut self, slot: Slot, change: impl FnOnce(&mut Process)) {
+        let Some(process) = self.get(slot) else {
+            return;
+        };
+        change(process);
+        if process.state == State::Waiting {
             process.state = State::Ready;
+            let home = process.home;
             self.queue.push(slot);
+            self.send_for(home);
+        } else if let Some(on) = process.on
+            && on != block::processor()
+        {
+            self.rouse(on);
         }
     }
 
-    /// Changes a process and wakes it to hear of it.
-    fn signal(&mut self, slot: Slot, change: impl FnOnce(&mut Process)) {
-        if let Some(process) = self.get(slot) {
-            change(process);
-            self.wake(slot);
+    /// There is a new process in the queue that prefers a processor.
+    fn send_for(&mut self, home: Processor) {
+        let me = block::processor();
+        // Here it is taken as soon as this is over, unless another process goes on.
+        let at_hand = self.idle.halts(me) || block::current().is_none();
+        if let Some(processor) = self.idle.choose(home, me, at_hand) {
+            self.rouse(processor);
+        }
+    }
+
+    /// Wakes another processor if it halts.
+    fn rouse(&mut self, processor: Processor) {
+        if self.idle.halts(processor) {
+            self.idle.wake(processor);
+            apic::wake(processor);
+        }
+    }
+
+    /// The root task has something to do.
+    fn want_root_task(&mut self) {
+        let known = core::mem::replace(&mut self.root_task_wanted, true);
+        if !known && block::processor() != Processor::FIRST {
+            self.idle.wake(Processor::FIRST);
+            apic::wake(Processor::FIRST);
         }
     }
 }
@@ -274,6 +337,9 @@ pub fn start(new: &New<'_>) -> Result<(), SpaceError> {
         state: State::Ready,
         deadline: NEVER,
         saved_stack: first_stack(top, new),
+        on: None,
+        waits_at: Processor::FIRST,
+        home: Processor::FIRST,
         has_run: false,
         event_place: None,
         end: None,
@@ -282,6 +348,7 @@ pub fn start(new: &New<'_>) -> Result<(), SpaceError> {
         if let Some(place) = table.processes.get_mut(slot.index()) {
             *place = Some(process);
             table.queue.push(slot);
+            table.send_for(Processor::FIRST);
         }
     });
     Ok(())

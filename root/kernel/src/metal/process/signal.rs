@@ -5,9 +5,11 @@ use root_kernel::hv::MAX_VPS;
 use tlfs::{HvMessageType, HvPartitionId};
 
 use super::{End, State, TABLE};
+use crate::metal::{apic, block};
 
-/// A VP of a partition waits for its process. On the path of every intercept.
+/// A VP of a partition waits for its process. On the path of every intercept. The VP runs on this processor.
 pub fn intercept(partition: HvPartitionId, vp: u32) {
+    let me = block::processor();
     TABLE.with(|table| {
         let slot = table
             .partitions
@@ -17,6 +19,7 @@ pub fn intercept(partition: HvPartitionId, vp: u32) {
         match slot.filter(|_| partition.0 != 0 && vp < MAX_VPS as u32) {
             Some(slot) => table.signal(slot, |process| {
                 process.inbox.intercept(vp);
+                process.home = me;
             }),
             // The last messages of a partition that is gone.
             None => table.unknown_messages = table.unknown_messages.saturating_add(1),
@@ -29,7 +32,7 @@ pub fn note_unknown_message(kind: HvMessageType) {
     TABLE.with(|table| {
         table.unknown_messages = table.unknown_messages.saturating_add(1);
         table.last_unknown = kind;
-        table.root_task_wanted = true;
+        table.want_root_task();
     });
 }
 
@@ -74,19 +77,29 @@ pub fn type_in(vm: u16, bytes: &[u8]) {
     });
 }
 
-/// Ends the process of a VM. Only the root task calls this, so the process does not run.
+/// Ends the process of a VM. Only the root task calls this, so the process is not in this processor's hands; if it is in
+/// another one's, that ends it.
 pub fn kill(vm: u16) {
     TABLE.with(|table| {
-        if let Some(slot) = table.of_vm(vm) {
-            table.queue.remove(slot);
-            if let Some(process) = table
-                .get(slot)
-                .filter(|process| process.state != State::Ended)
-            {
-                process.state = State::Ended;
-                process.end = Some(End::Killed);
-                table.root_task_wanted = true;
-            }
+        let Some(slot) = table.of_vm(vm) else {
+            return;
+        };
+        table.queue.remove(slot);
+        let Some(process) = table
+            .get(slot)
+            .filter(|process| process.state != State::Ended)
+        else {
+            return;
+        };
+        if let Some(on) = process.on {
+            let hands = table.hands(on);
+            (hands.asked, hands.end) = (true, true);
+            table.idle.wake(on);
+            apic::wake(on);
+        } else {
+            process.state = State::Ended;
+            process.end = Some(End::Killed);
+            table.want_root_task();
         }
     });
 }

@@ -61,7 +61,9 @@ pub(super) fn map_kernel_stack(slot: Slot) -> Result<u64, SpaceError> {
     Ok(kernel_stack_top(slot))
 }
 
-/// Gives the frames of a kernel stack back; it must not be in use.
+/// Gives the frames of a kernel stack back; it must not be in use. Only the root task's processor makes, fills and takes
+/// away stacks, and only it forgets the translations here: another one uses a stack after it has loaded the tables of the
+/// stack's process, which it has not in use before (see [`crate::metal::space::leave`]), so its old translations are gone.
 pub(super) fn unmap_kernel_stack(slot: Slot) {
     let bottom = kernel_stack(slot);
     for page in 0..layout::STACK_PAGES {
@@ -102,7 +104,7 @@ pub(super) fn first_stack(top: u64, new: &New<'_>) -> u64 {
         }
         (saved as *mut u64)
             .wrapping_add(6)
-            .write(trap::trap_return as *const () as u64);
+            .write(trap::process_begin as *const () as u64);
     }
     saved
 }
