@@ -252,14 +252,6 @@ pub fn pause() {
     lock::ensure();
 }
 
-/// While this processor waits for another one: that may wait for the hypervisor to get something done here, for which the
-/// hypervisor interrupts this one. Bochs keeps physical interrupts waiting as long as a guest that was entered with
-/// interrupts off does not touch the flag. No interrupt comes in: `sti` holds them up for an instruction, which is `cli`.
-pub fn let_hypervisor_in() {
-    // SAFETY: as said, interrupts stay off for this kernel.
-    unsafe { asm!("sti", "cli", options(nomem, nostack)) };
-}
-
 /// Halts without the kernel's lock until an interrupt has been handled; comes back with interrupts off. Nothing may be
 /// taken. A handler takes the lock and leaves it taken, since what follows needs it as well.
 pub fn wait_for_interrupt() {

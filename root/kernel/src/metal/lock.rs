@@ -9,9 +9,6 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::{block, cpu};
 
-/// Looks at the lock between two chances for the hypervisor.
-const LOOKS: u32 = 64;
-
 /// The next ticket. The first processor has ticket 0 from the start.
 static NEXT: AtomicU32 = AtomicU32::new(1);
 /// The ticket that has the lock.
@@ -48,17 +45,13 @@ pub extern "C" fn give() {
 
 #[cold]
 fn wait(ticket: u32) {
-    loop {
-        for _ in 0..LOOKS {
-            if SERVED.load(Ordering::Acquire) == ticket {
-                return;
-            }
-            spin_loop();
-        }
+    while SERVED.load(Ordering::Acquire) != ticket {
         if OVER.load(Ordering::Relaxed) {
             cpu::halt();
         }
-        cpu::let_hypervisor_in();
+        // PAUSE, at which the hypervisor takes the interrupts that wait for it: who has the lock may be waiting for it to
+        // get something done here.
+        spin_loop();
     }
 }
 
