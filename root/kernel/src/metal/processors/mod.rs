@@ -52,7 +52,11 @@ pub fn start(machine: &acpi::Processors) {
             break;
         };
         match bring_up(&trampoline, next, id) {
-            Ok(()) => RUNNING.store(next.index() + 1, Ordering::Relaxed),
+            Ok(()) => {
+                RUNNING.store(next.index() + 1, Ordering::Relaxed);
+                // It finishes, and halts instead of waiting: a VP at rest answers the hypervisor's questions at once.
+                cpu::pause();
+            }
             Err(why) => console::line(format_args!(
                 "processor {next} (APIC id {id:#x}) {why}; the kernel goes on without it",
                 next = next.index()
