@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use spin::Mutex;
+use spin::mutex::SpinMutex;
 
 /// Events kept.
 pub const CAPACITY: usize = 256;
@@ -150,7 +150,7 @@ impl Default for Ring {
     }
 }
 
-static RING: Mutex<Ring> = Mutex::new(Ring::new());
+static RING: SpinMutex<Ring> = SpinMutex::new(Ring::new());
 
 /// Records an event at reference time `time` (100 ns units).
 pub fn record(time: u64, event: Event) {

@@ -10,14 +10,15 @@ mod serial;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use spin::Mutex;
+use spin::mutex::SpinMutex;
 
 pub use events::{Event, record};
 pub use screen::{PixelOrder, Screen};
 use serial::Serial;
 
-static SERIAL: Mutex<Serial> = Mutex::new(Serial::COM1);
-static SCREEN: Mutex<Option<Screen>> = Mutex::new(None);
+// A panic opens these by force, and the ring's: a lock with tickets would be shut for good by that if it was open.
+static SERIAL: SpinMutex<Serial> = SpinMutex::new(Serial::COM1);
+static SCREEN: SpinMutex<Option<Screen>> = SpinMutex::new(None);
 /// COM1 belongs to the root.
 static SILENT: AtomicBool = AtomicBool::new(false);
 /// TSC ticks a second, 0 as long as nobody knows.
