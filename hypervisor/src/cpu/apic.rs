@@ -43,6 +43,8 @@ const LVT_PERIODIC: u32 = 1 << 17;
 const LVT_TSC_DEADLINE: u32 = 2 << 17;
 const ICR_PENDING: u32 = 1 << 12;
 const ICR_ASSERT: u32 = 1 << 14;
+const ICR_NMI: u32 = 4 << 8;
+const ICR_ALL_BUT_SELF: u32 = 3 << 18;
 const DIVIDE_BY_1: u32 = 0b1011;
 /// Shortest period of a timer that repeats, in its ticks: a shorter one would keep an emulator busy with itself.
 const SHORTEST_PERIOD: u32 = 10_000;
@@ -306,6 +308,11 @@ impl CommandPort {
     /// Sends `vector` to the processor with physical APIC id `target`, as an edge.
     pub fn interrupt(self, target: u32, vector: u8) {
         self.send(target, ICR_ASSERT | u32::from(vector));
+    }
+
+    /// Sends an NMI to all processors but this one.
+    pub fn stop_all_others(self) {
+        self.send(0, ICR_ALL_BUT_SELF | ICR_ASSERT | ICR_NMI);
     }
 
     /// Sends a command to the processor with physical APIC id `target`: `low` are ICR bits 31:0. Interrupts are off, so

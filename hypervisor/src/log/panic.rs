@@ -1,10 +1,13 @@
 //! The end: reason, registers, way here, last events; then halt. An invariant of the hypervisor failed, a bug by
-//! definition, and running on could only spread it.
+//! definition, and running on could only spread it: the other processors halt as well.
 
 use core::fmt::{Display, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::{LastWords, events};
+use spin::Once;
+
+use crate::cpu::apic::CommandPort;
 use crate::cpu::exceptions::ExceptionFrame;
 
 /// Frames of the way here.
@@ -13,6 +16,20 @@ const BACKTRACE_DEPTH: usize = 24;
 const UPPER_HALF: u64 = 0xFFFF_8000_0000_0000;
 
 static DYING: AtomicBool = AtomicBool::new(false);
+/// How the other processors are stopped, once there are some.
+static ALARM: Once<CommandPort> = Once::new();
+
+/// There are other processors from now on, and a panic has to stop them.
+pub fn stops_others_by(commands: CommandPort) {
+    ALARM.call_once(|| commands);
+}
+
+/// Another processor has panicked: this one stops as well. Asked after each NMI, which is how it is told.
+pub fn stop_with_the_others() {
+    if DYING.load(Ordering::Acquire) {
+        crate::cpu::halt_forever();
+    }
+}
 
 /// Reports a panic and halts for good.
 pub fn report(reason: impl Display) -> ! {
@@ -35,7 +52,10 @@ fn die(reason: impl Display, frame: Option<&ExceptionFrame>, frame_pointer: u64)
         // A fault while reporting, or a second processor: the first report is the one that counts.
         crate::cpu::halt_forever();
     }
-    // SAFETY: other processors, should they run, print nothing once DYING is set; this one does not return.
+    if let Some(commands) = ALARM.get() {
+        commands.stop_all_others();
+    }
+    // SAFETY: other processors print nothing once DYING is set; this one does not return.
     let mut out = unsafe {
         events::force_unlock();
         LastWords::take_over()

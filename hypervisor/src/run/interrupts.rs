@@ -7,6 +7,7 @@ use crate::apic::{Delivery, Effect, InterruptMessage, Trigger, lowest_priority};
 use crate::arch::section::AFTER_WINDOW;
 use crate::cpu::{self, VECTOR_TIMER, VECTOR_WAKE};
 use crate::log::events::{Event, record};
+use crate::log::panic;
 use crate::partition::table::{MAX_VPS, VpPlace};
 use crate::partition::vp::Turns;
 use crate::partition::{Vp, VpRef};
@@ -100,6 +101,7 @@ impl Cpu {
             }
         }
         if self.local.take_nmi() {
+            panic::stop_with_the_others();
             record(self.hv.now().units(), Event::MachineNmi);
             self.deliver(hand, self.root_vp(), Delivery::Nmi);
         }

@@ -16,6 +16,7 @@ use crate::cpu::apic::LocalApic as PhysicalApic;
 use crate::cpu::local::Local;
 use crate::hv::Hypervisor;
 use crate::hypercall::Buffers;
+use crate::log::panic;
 use crate::lp::{LogicalProcessor, Mailbox, RootVpPages, RunClock};
 use crate::mem::phys::PhysMap;
 use crate::partition::table::MAX_VPS;
@@ -116,6 +117,7 @@ fn join(arrival: Arrival<CpuParts>, ready: &dyn Fn()) -> ! {
 
 /// Starts the other processors; says how many run then.
 pub(super) fn start_others(hv: &'static Hypervisor, machine: &mut Machine) -> u32 {
+    panic::stops_others_by(hv.commands);
     let parts = |machine: &mut Machine| CpuParts::take(hv, &mut machine.pool);
     // SAFETY: ring 0 on the processor that booted, with interrupts off, on our own tables; the root, whose the low memory
     // will be, does not run yet.
