@@ -62,6 +62,11 @@ impl Cpu {
 
     /// The root has touched memory that is not its own: its error, its fault.
     fn forbidden_memory(&mut self, vp: &mut Vp, fault: &NestedFault) {
+        let cause = self.partition(vp, |_, partition| cause(partition, fault));
+        if matches!(cause, Cause::Gone) {
+            // One of its VPs has given the page away, or got it back, on another processor.
+            return;
+        }
         let text = "the root has touched memory that is not its own (GPA, RIP)";
         let (a, b) = (fault.gpa.0, vp.hw.rip());
         record(self.hv.now().units(), Event::Note { text, a, b });
