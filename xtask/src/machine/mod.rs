@@ -35,9 +35,6 @@ pub struct Machine {
     pub icount: bool,
     /// With `icount`, in QEMU: an instruction takes 2 to this power nanoseconds instead, for what goes on for seconds.
     pub icount_shift: u8,
-    /// QEMU runs all processors in one thread, taking turns: where there are more of them than the host has to spare, those
-    /// that wait for another one do not keep it from running.
-    pub one_thread: bool,
     /// Further arguments for QEMU.
     pub extra: Vec<String>,
     /// Whether there is a second serial port, for the counters.
@@ -55,7 +52,6 @@ impl Default for Machine {
             cpu: qemu::USUAL_CPU.into(),
             icount: false,
             icount_shift: 0,
-            one_thread: false,
             extra: Vec::new(),
             counters: false,
             gdb: false,

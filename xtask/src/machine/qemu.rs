@@ -103,9 +103,11 @@ pub fn command(
             &machine.cpu,
         ]),
         (Accel::Tcg, false) => {
-            let accel = match machine.one_thread {
-                true => "tcg,thread=single",
-                false => "tcg,thread=multi",
+            // In one thread they take turns: one that waits for another does not keep it from running, and what QEMU 7.2
+            // does wrong with a thread for each (SUPPORT.md, quirks) does not happen.
+            let accel = match machine.cpus {
+                0 | 1 => "tcg,thread=multi",
+                _ => "tcg,thread=single",
             };
             qemu.args(["-accel", accel, "-cpu", &machine.cpu])
         }
