@@ -7,13 +7,14 @@ use super::figure::{Figure, Figures, Measured};
 use crate::machine::Vendor;
 
 /// The most that a figure may be, whoever's virtualization it is; figures without a bound are reported only.
-const BOUNDS: [(&str, u64); 6] = [
+const BOUNDS: [(&str, u64); 7] = [
     ("null_hypercall", 300),
     ("cpuid_exit", 300),
     ("msr_exit", 400),
     ("io_intercept_round_trip", 3_000),
     ("max_hypervisor_section", 100_000),
     ("bytes_per_mapped_gib", 16_384),
+    ("exit_growth_with_64_vms", 2),
 ];
 
 /// Figures of round trips, for which is counted what the processor does.

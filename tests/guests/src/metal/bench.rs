@@ -40,8 +40,9 @@ impl Meter {
         report(key, self.measure(work));
     }
 
+    /// Measures `work`.
     #[inline(always)]
-    fn measure(&self, mut work: impl FnMut()) -> Summary {
+    pub fn measure(&self, mut work: impl FnMut()) -> Summary {
         let mut samples = [0u64; COUNT];
         for _ in 0..WARM_UP {
             work();
@@ -68,7 +69,8 @@ impl Default for Meter {
     }
 }
 
-fn report(key: &str, cost: Summary) {
+/// Prints a figure.
+pub fn report(key: &str, cost: Summary) {
     println!(
         "bench {key} {} instructions min={} max={}",
         cost.median, cost.min, cost.max

@@ -2,7 +2,7 @@
 
 use tlfs::stats::vp as counter;
 use tlfs::{
-    HvCallCode, HvInputAssertVirtualInterrupt, HvInterruptControl, HvInterruptType,
+    HvCallCode, HvInputAssertVirtualInterrupt, HvInterruptControl, HvInterruptType, HvPartitionId,
     HvPartitionPropertyCode, HvRegisterName, HvStatsAreaType, HvStatsObjectIdentity,
     HvStatsObjectType, HvStatus, HvVpIndex,
 };
@@ -173,17 +173,23 @@ impl Busy {
     /// AssertVirtualInterrupt: a vector for one VP.
     #[track_caller]
     pub fn interrupt(&self, root: &Root, index: u64, vector: u8) {
-        let input = HvInputAssertVirtualInterrupt {
-            partition_id: self.child.id,
-            control: HvInterruptControl::new().with_interrupt_type(HvInterruptType::FIXED),
-            dest_addr: index,
-            vector: vector.into(),
-            ..HvInputAssertVirtualInterrupt::default()
-        };
-        let code = HvCallCode::ASSERT_VIRTUAL_INTERRUPT;
-        let status = root.calls.order(code, &input);
-        report::status(status, HvStatus::SUCCESS, "AssertVirtualInterrupt");
+        assert_interrupt(root, self.child.id, index, vector);
     }
+}
+
+/// AssertVirtualInterrupt: a vector for one VP.
+#[track_caller]
+pub fn assert_interrupt(root: &Root, partition: HvPartitionId, index: u64, vector: u8) {
+    let input = HvInputAssertVirtualInterrupt {
+        partition_id: partition,
+        control: HvInterruptControl::new().with_interrupt_type(HvInterruptType::FIXED),
+        dest_addr: index,
+        vector: vector.into(),
+        ..HvInputAssertVirtualInterrupt::default()
+    };
+    let code = HvCallCode::ASSERT_VIRTUAL_INTERRUPT;
+    let status = root.calls.order(code, &input);
+    report::status(status, HvStatus::SUCCESS, "AssertVirtualInterrupt");
 }
 
 impl Worker {

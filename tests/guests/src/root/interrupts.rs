@@ -13,7 +13,7 @@ use zerocopy::{FromZeros, IntoBytes};
 use super::memory::{self, Memory, PAGE};
 use crate::metal::cpu::{rdmsr, tsc, wait_for_interrupt, wrmsr};
 use crate::metal::memory::virtual_address;
-use crate::metal::time::{apic_hz, tsc_of_micros};
+use crate::metal::time::{apic_hz, tsc_hz, tsc_of_micros};
 use crate::metal::trap::{self, Frame};
 
 /// Vector of SINT0.
@@ -182,6 +182,18 @@ impl Messages {
         let (start, ticks) = (tsc(), tsc_of_micros(micros));
         while tsc().wrapping_sub(start) < ticks {
             self.nap(NAP_MICROS.min(micros));
+        }
+    }
+
+    /// As [`Messages::sleep`], and wakes as rarely as it can.
+    pub fn sleep_through(&self, micros: u64) {
+        let (start, hz) = (tsc(), tsc_hz());
+        loop {
+            let passed = u128::from(tsc().wrapping_sub(start)) * 1_000_000 / u128::from(hz);
+            match micros.checked_sub(passed as u64) {
+                None | Some(0) => return,
+                Some(left) => self.nap(left),
+            }
         }
     }
 

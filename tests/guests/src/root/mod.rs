@@ -14,6 +14,7 @@ pub mod memory;
 pub mod pool;
 pub mod processors;
 pub mod stats;
+pub mod trips;
 pub mod vp;
 pub mod work;
 

@@ -19,7 +19,7 @@ pub const DEPOSIT_REPS: usize = 511;
 /// List elements of a withdrawal.
 pub const WITHDRAW_REPS: usize = 512;
 
-const MAX_POOLS: usize = 64;
+const MAX_POOLS: usize = 80;
 
 /// More deposits for one call than any can need here.
 const PATIENCE: u32 = 16_384;

@@ -1,0 +1,46 @@
+//! What several VPs and many VMs on one processor cost, in instructions: an exit with more and more VMs that exist, a switch
+//! between two VPs, an interrupt of one VP for another and back.
+#![no_std]
+#![no_main]
+
+mod exits;
+mod switches;
+
+use guests::metal::Boot;
+use guests::root::trips::{Kind, MOST, Traveller};
+use guests::root::work::Counts;
+use guests::root::{Root, report};
+use guests::{check, println, root, say};
+
+root!(main);
+
+fn main(boot: &Boot) {
+    let mut root = Root::start(boot);
+    switches::rows(&mut root);
+    ipi_same_processor(&mut root);
+    exits::rows(&mut root);
+    println!("ok root-bench-vps");
+    report::done()
+}
+
+/// Both ends wait in HLT: one processor, so there is a switch for each interrupt.
+fn ipi_same_processor(root: &mut Root) {
+    const KEY: &str = "ipi_same_processor";
+    let trips = MOST as u64;
+    let pair = Traveller::new(root, Kind::Ipi);
+    let vps = [0, 1].map(|index| pair.vp(root, index));
+    vps.iter().for_each(|vp| vp.resume(root));
+    // They run to their first HLT; then once for caches.
+    root.messages.sleep(1000);
+    pair.make(root, trips);
+    let counts = Counts::during(root, |root| pair.make(root, trips));
+    let (switches, ipis) = (counts.switches(), counts.ipis());
+    check!(
+        (2 * trips..2 * trips + trips / 10).contains(&switches),
+        "{switches} switches for {trips} round trips: somebody did not wait, or somebody else ran"
+    );
+    check!(ipis == 0, "{ipis} interrupts for the only processor");
+    guests::metal::bench::report(KEY, pair.took());
+    say!("counts {KEY}{}", counts.per(trips));
+    pair.child.end(root);
+}

@@ -1,0 +1,249 @@
+//! Children that make round trips when they are told to, and note how long each of them took.
+//!
+//! Their VPs sleep in HLT until the root interrupts them, so nothing else runs beside what is measured.
+
+use tlfs::HvRegisterName;
+
+use super::busy::assert_interrupt;
+use super::child::VMM_FLAGS;
+use super::{Child, Root, Vp};
+use crate::statistics::Summary;
+
+/// Where the code of the first and of the second VP is.
+const CODES: [u64; 2] = [0x1000, 0x1800];
+const HANDLER: u64 = 0x2000;
+/// How many round trips to make; and whether they are made.
+const WANTED: u64 = 0x3000;
+const MADE: u64 = 0x3008;
+const GDT: u64 = 0x6000;
+const IDT: u64 = 0x7000;
+/// Top of the first VP's stack.
+const STACKS: u64 = 0x8800;
+/// Page tables, of three pages.
+const TABLES: u64 = 0xA000;
+/// What they note: 32 bits for each round trip.
+const SAMPLES: u64 = 0x1_0000;
+/// The only vector of these children.
+const VECTOR: u8 = 0x40;
+
+/// Instructions between two looks at the TSC besides what is between them: MOV, JMP, RDTSC.
+const LOOK: u64 = 3;
+/// Most round trips that are made at once.
+pub const MOST: usize = 1000;
+/// How long the root sleeps at a time while they are made.
+const NAP_MICROS: u64 = 20_000;
+/// How often it does before it gives up.
+const PATIENCE: u32 = 500;
+
+child_code!(
+    /// CPUID leaf 1.
+    trips_cpuid,
+    "64",
+    "mov ecx, 0x80f",
+    "mov eax, 0x1ff",
+    "xor edx, edx",
+    "wrmsr",
+    "2: sti",
+    "hlt",
+    "cli",
+    "mov esi, dword ptr [0x3000]",
+    "test esi, esi",
+    "jz 2b",
+    "mov dword ptr [0x3000], 0",
+    "mov edi, 0x10000",
+    "4: jmp 5f",
+    "5: rdtsc",
+    "mov ebp, eax",
+    "mov eax, 1",
+    "cpuid",
+    "jmp 6f",
+    "6: rdtsc",
+    "sub eax, ebp",
+    "mov dword ptr [edi], eax",
+    "add edi, 4",
+    "dec esi",
+    "jnz 4b",
+    "mov dword ptr [0x3008], 1",
+    "jmp 2b",
+);
+
+child_code!(
+    /// An interrupt for the other VP, and HLT until its answer comes.
+    trips_ask,
+    "64",
+    "mov ecx, 0x80f",
+    "mov eax, 0x1ff",
+    "xor edx, edx",
+    "wrmsr",
+    "2: sti",
+    "hlt",
+    "cli",
+    "mov esi, dword ptr [0x3000]",
+    "test esi, esi",
+    "jz 2b",
+    "mov dword ptr [0x3000], 0",
+    "mov edi, 0x10000",
+    "4: jmp 5f",
+    "5: rdtsc",
+    "mov ebp, eax",
+    "mov ecx, 0x830",
+    "mov eax, 0x4040",
+    "mov edx, 1",
+    "wrmsr",
+    "sti",
+    "hlt",
+    "cli",
+    "jmp 6f",
+    "6: rdtsc",
+    "sub eax, ebp",
+    "mov dword ptr [edi], eax",
+    "add edi, 4",
+    "dec esi",
+    "jnz 4b",
+    "mov dword ptr [0x3008], 1",
+    "jmp 2b",
+);
+
+child_code!(
+    /// HLT until an interrupt of the other VP comes, and one back.
+    trips_answer,
+    "64",
+    "mov ecx, 0x80f",
+    "mov eax, 0x1ff",
+    "xor edx, edx",
+    "wrmsr",
+    "2: sti",
+    "hlt",
+    "cli",
+    "mov ecx, 0x830",
+    "mov eax, 0x4040",
+    "xor edx, edx",
+    "wrmsr",
+    "jmp 2b",
+);
+
+child_code!(
+    /// Ends the interrupt.
+    trips_handler,
+    "64",
+    "push rax",
+    "push rcx",
+    "push rdx",
+    "mov ecx, 0x80b",
+    "xor eax, eax",
+    "xor edx, edx",
+    "wrmsr",
+    "pop rdx",
+    "pop rcx",
+    "pop rax",
+    "iretq",
+);
+
+child_code!(
+    /// Sleeps for ever.
+    trips_never,
+    "64",
+    "2: cli",
+    "hlt",
+    "jmp 2b",
+);
+
+/// What a child is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Its VP makes round trips of CPUID.
+    Cpuid,
+    /// Its first VP sends the second one an interrupt, and that sends one back.
+    Ipi,
+    /// Its VP sleeps for ever.
+    Never,
+}
+
+/// A child. Its VPs are suspended at first.
+pub struct Traveller {
+    /// The partition.
+    pub child: Child,
+    kind: Kind,
+}
+
+impl Traveller {
+    /// Makes one, without VPs.
+    pub fn new(root: &mut Root, kind: Kind) -> Self {
+        let child = if kind == Kind::Never {
+            let mut child = Child::active(root, VMM_FLAGS);
+            let frames = [0, 1].map(|_| child.new_frame(root));
+            child.map(root, 0, &frames, super::child::RWX);
+            child.load(CODES[0], trips_never());
+            return Self { child, kind };
+        } else {
+            Child::with_ram(root, VMM_FLAGS)
+        };
+        let codes = match kind {
+            Kind::Cpuid => [trips_cpuid(), trips_never()],
+            Kind::Ipi | Kind::Never => [trips_ask(), trips_answer()],
+        };
+        for (at, code) in CODES.into_iter().zip(codes) {
+            child.load(at, code);
+        }
+        child.load(HANDLER, trips_handler());
+        child.poke(GDT + 8, 0x00AF_9B00_0000_FFFF);
+        child.poke(GDT + 16, 0x00CF_9300_0000_FFFF);
+        let gate = HANDLER & 0xFFFF | 0x08 << 16 | 0x8E00 << 32 | (HANDLER >> 16) << 48;
+        child.poke(IDT + 16 * u64::from(VECTOR), gate);
+        // Paging as a kernel has it: where instructions have to be read, the hypervisor keeps the walk to them.
+        child.poke(TABLES, (TABLES + 0x1000) | 3);
+        child.poke(TABLES + 0x1000, (TABLES + 0x2000) | 3);
+        child.poke(TABLES + 0x2000, 0x83);
+        Self { child, kind }
+    }
+
+    /// Makes its first or its second VP, on whose processor the hypervisor thinks best.
+    pub fn vp(&self, root: &mut Root, index: u32) -> Vp {
+        let vp = Vp::create(root, &self.child, index);
+        let code = CODES[index as usize % CODES.len()];
+        match self.kind {
+            Kind::Never => vp.enter_flat(root, code),
+            Kind::Cpuid | Kind::Ipi => vp.enter_long(root, code, TABLES),
+        }
+        vp.set_tables(root, (GDT, 0x17), (IDT, 0xFFF));
+        // Those behind the first wait for a startup IPI otherwise.
+        vp.set64(
+            root,
+            &[
+                (HvRegisterName::RSP, STACKS + 0x100 * u64::from(index)),
+                (HvRegisterName::INTERNAL_ACTIVITY_STATE, 0),
+            ],
+        );
+        vp
+    }
+
+    /// Lets its VPs, which run, make so many round trips, at most [`MOST`]; sleeps until these are made.
+    pub fn make(&self, root: &Root, trips: u64) {
+        check!(trips <= MOST as u64, "too many round trips");
+        if trips == 0 {
+            return;
+        }
+        self.child.poke(MADE, 0);
+        self.child.poke(WANTED, trips);
+        assert_interrupt(root, self.child.id, 0, VECTOR);
+        for _ in 0..PATIENCE {
+            root.messages.nap(NAP_MICROS);
+            if self.child.peek(MADE) & 0xFFFF_FFFF != 0 {
+                return;
+            }
+        }
+        fail!("a child does not make {trips} round trips")
+    }
+
+    /// How long the last [`MOST`] round trips took.
+    pub fn took(&self) -> Summary {
+        let mut samples: [u64; MOST] = core::array::from_fn(|index| {
+            let at = SAMPLES + 4 * (index as u64 & !1);
+            (self.child.peek(at) >> (32 * (index & 1))) & 0xFFFF_FFFF
+        });
+        match Summary::of(&mut samples) {
+            Some(summary) => summary.less(LOOK),
+            None => fail!("no samples"),
+        }
+    }
+}
