@@ -3,25 +3,37 @@
 use std::path::PathBuf;
 
 use super::scenario::Scenario;
-use crate::machine::{Processor, Vendor};
+use crate::machine::{Machine, Processor, Vendor};
 use crate::paths;
 
-/// One scenario, to be run on one processor.
+/// The suite is to say the same of the same tree; `cargo xtask fuzz`, and another seed, look further.
+pub const USUAL_SEED: u32 = 1;
+
+/// One scenario, to be run on one kind of processor.
 #[derive(Clone, Debug)]
 pub struct Case<'a> {
     /// The scenario.
     pub scenario: &'a Scenario,
     /// The processor.
     pub processor: &'a Processor,
+    /// How many of them the machine has.
+    pub cpus: u32,
+    /// What its random points come from.
+    pub seed: u32,
 }
 
 impl<'a> Case<'a> {
     /// All processors of all scenarios, or those of one vendor.
     pub fn all(scenarios: &'a [Scenario], vendor: Option<Vendor>) -> Vec<Self> {
         let of = |scenario: &'a Scenario| {
-            scenario.on.iter().map(move |processor| Self {
-                scenario,
-                processor,
+            scenario.on.iter().flat_map(move |processor| {
+                let machines = scenario.cpus_on(processor).into_iter();
+                machines.map(move |cpus| Self {
+                    scenario,
+                    processor,
+                    cpus,
+                    seed: USUAL_SEED,
+                })
             })
         };
         scenarios
@@ -31,13 +43,25 @@ impl<'a> Case<'a> {
             .collect()
     }
 
-    /// The processor, as the reader is told.
+    /// The processor, as the reader is told, and how many, if the scenario runs on several numbers of them.
     pub fn machine(&self) -> String {
         let vendor = self.processor.vendor().name();
-        if self.processor.is_usual() {
+        let mut text = if self.processor.is_usual() {
             vendor.into()
         } else {
             format!("{vendor} {}", self.processor)
+        };
+        if !self.scenario.cpus.is_empty() {
+            text += &format!(" x {}", self.cpus);
+        }
+        text
+    }
+
+    /// The emulated machine.
+    pub fn computer(&self) -> Machine {
+        Machine {
+            cpus: self.cpus,
+            ..self.scenario.machine.clone()
         }
     }
 
@@ -71,18 +95,24 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The file `target/scenarios/NAME.ENDING`; the name is the scenario's, and the model's if it is one of Bochs'.
+    /// The file `target/scenarios/NAME.ENDING`; the name is the scenario's, the model's if it is one of Bochs', and the number
+    /// of processors if the scenario has several.
     pub fn file(&self, ending: &str) -> PathBuf {
-        let name = match self.processor {
+        let mut name = match self.processor {
             Processor::Qemu => self.scenario.name.clone(),
             Processor::Bochs(model) => format!("{}.{model}", self.scenario.name),
         };
+        if !self.scenario.cpus.is_empty() {
+            name += &format!(".{}", self.cpus);
+        }
         paths::target("scenarios").join(name + ending)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::{Case, Scenario, Vendor};
 
     fn scenario(text: &str) -> Scenario {
@@ -99,6 +129,31 @@ mod tests {
         assert_eq!(machines(None).len(), 3);
         assert_eq!(machines(Some(Vendor::Amd)), ["amd", "amd ryzen"]);
         assert_eq!(machines(Some(Vendor::Intel)), ["intel tigerlake"]);
+    }
+
+    #[test]
+    fn machines_differ_in_their_processors() {
+        let text =
+            "on = [\"amd\", \"intel\"]\ncpus = [1, 4]\ncpus_in_bochs = [2]\ncycles_in_bochs = 1";
+        let mut all = [scenario(text)];
+        let machines = |all: &[Scenario]| -> Vec<String> {
+            let cases = Case::all(all, None);
+            cases.iter().map(Case::machine).collect()
+        };
+        assert_eq!(machines(&all), ["amd x 1", "amd x 4", "intel x 2"]);
+        let files: BTreeSet<_> = Case::all(&all, None)
+            .iter()
+            .map(|case| case.file(".log"))
+            .collect();
+        assert_eq!(files.len(), 3);
+        all[0].lengthen();
+        assert_eq!(
+            machines(&all),
+            ["amd x 1", "amd x 4", "intel x 1", "intel x 4"]
+        );
+        assert_eq!(all[0].cycles_in_bochs, None);
+        let plain = [scenario("[machine]\ncpus = 3")];
+        assert_eq!(Case::all(&plain, None)[0].computer().cpus, 3);
     }
 
     #[test]

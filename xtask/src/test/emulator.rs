@@ -1,14 +1,17 @@
 //! Runs scenarios in the emulators.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use super::case::Case;
+use super::random::Random;
 use super::report::{Outcome, Status};
 use super::scenario::{Action, Damage, Step};
 use super::serial::SerialLine;
@@ -18,6 +21,9 @@ use crate::system::{Contents, DefinitionFile, System};
 
 /// Lines of the serial log that are shown for a failed scenario.
 const TAIL: usize = 40;
+
+/// How long the output before a random point may take.
+const LONGEST_WAY: Duration = Duration::from_secs(300);
 
 /// Runs the scenarios, as many at once as this machine has processors but two at most, since one emulated machine may
 /// use several. Prints a line for each as it ends.
@@ -67,7 +73,11 @@ fn run_one(system: &System, emulators: &Emulators, case: &Case) -> (Outcome, Opt
         result
     });
     let result = result.map_err(|error| (Status::Failed, format!("{error:#}")));
-    (Outcome::of(case, started.elapsed(), result), tail)
+    let mut outcome = Outcome::of(case, started.elapsed(), result);
+    if case.scenario.is_random() {
+        outcome.note = Some(format!("seed {}", case.seed));
+    }
+    (outcome, tail)
 }
 
 /// Removes what is large: all of it after a success, of a failure what can be made again.
@@ -127,7 +137,7 @@ pub fn prepare(system: &System, case: &Case) -> Result<PathBuf> {
 pub fn boot(emulators: &Emulators, case: &Case, image: &Path) -> Result<SerialLine> {
     let file = case.file(".log");
     let log = File::create(&file).with_context(|| format!("cannot write {}", file.display()))?;
-    let machine = &case.scenario.machine;
+    let machine = &case.computer();
     let folder = case.file("");
     let link = emulators.boot(machine, case.processor, image, &folder, log.try_clone()?)?;
     Ok(SerialLine::new(link, log, case.scenario.forbid.clone()))
@@ -138,18 +148,33 @@ pub fn boot(emulators: &Emulators, case: &Case, image: &Path) -> Result<SerialLi
 /// # Errors
 /// Naming the first step that went wrong.
 pub fn play(line: &mut SerialLine, case: &Case) -> Result<()> {
-    let mut answers = Answers::new();
-    play_part(line, case, &case.scenario.steps, &mut answers)
+    play_part(line, case, &case.scenario.steps, &mut Memory::of(case))
 }
 
-/// What the steps with `same` brought first.
-type Answers = std::collections::BTreeMap<String, String>;
+/// What goes from step to step.
+struct Memory {
+    /// What the steps with `same` brought first.
+    answers: Answers,
+    /// Where the random points are.
+    random: Random,
+}
+
+type Answers = BTreeMap<String, String>;
+
+impl Memory {
+    fn of(case: &Case) -> Self {
+        Self {
+            answers: Answers::new(),
+            random: Random::new(case.seed),
+        }
+    }
+}
 
 fn play_part(
     line: &mut SerialLine,
     case: &Case,
     steps: &[Step],
-    answers: &mut Answers,
+    memory: &mut Memory,
 ) -> Result<()> {
     for (number, step) in steps.iter().enumerate() {
         // How long something stays away is not how long something may take.
@@ -158,12 +183,21 @@ fn play_part(
             Action::Expect(text) => line.expect(text, wait),
             Action::Send(text) => line.send(text),
             Action::Absent(text) => line.absent(text, step.wait),
-            Action::Same { send, until } => same(line, send, until, wait, answers),
+            Action::Same { send, until } => same(line, send, until, wait, &mut memory.answers),
             Action::Row {
                 first,
                 column,
                 between,
             } => line.row(first, *column, *between, wait),
+            Action::Point(most) => {
+                let bytes = memory.random.up_to(*most);
+                let time = wait.mul_f64(memory.random.part());
+                line.point(
+                    bytes as usize,
+                    time,
+                    LONGEST_WAY * case.processor.patience(),
+                )
+            }
             Action::Counters(name) => line.counters(name, wait),
             Action::End(end) => line.end(case.processor.sign(*end), wait),
         };
@@ -177,14 +211,14 @@ fn play_part(
 /// # Errors
 /// As [`play`].
 fn play_all(line: &mut SerialLine, case: &Case) -> Result<()> {
-    let mut answers = Answers::new();
     let scenario = case.scenario;
-    play_part(line, case, &scenario.steps, &mut answers)?;
+    let mut memory = Memory::of(case);
+    play_part(line, case, &scenario.steps, &mut memory)?;
     for cycle in 1..=case.cycles() {
-        play_part(line, case, &scenario.cycle, &mut answers)
+        play_part(line, case, &scenario.cycle, &mut memory)
             .with_context(|| format!("cycle {cycle}"))?;
     }
-    Ok(())
+    play_part(line, case, &scenario.after, &mut memory).context("after the cycles")
 }
 
 /// Types a text; its answer has to be the first one again.
@@ -192,7 +226,7 @@ fn same(
     line: &mut SerialLine,
     send: &str,
     until: &str,
-    wait: std::time::Duration,
+    wait: Duration,
     answers: &mut Answers,
 ) -> Result<()> {
     line.send(send)?;
@@ -201,16 +235,16 @@ fn same(
     let answer = answer.rsplit(send.trim()).next().unwrap_or(&answer);
     let answer = answer.trim().to_owned();
     match answers.entry(send.to_owned()) {
-        std::collections::btree_map::Entry::Vacant(place) => {
+        Entry::Vacant(place) => {
             place.insert(answer);
         }
-        std::collections::btree_map::Entry::Occupied(first) if *first.get() != answer => {
+        Entry::Occupied(first) if *first.get() != answer => {
             bail!(
                 "{send:?} answers differently now:\n{answer}\nand at first:\n{}",
                 first.get()
             );
         }
-        std::collections::btree_map::Entry::Occupied(_) => {}
+        Entry::Occupied(_) => {}
     }
     Ok(())
 }

@@ -14,19 +14,18 @@ pub mod case;
 mod counters;
 pub mod emulator;
 mod host;
+mod random;
 pub mod report;
 pub mod scenario;
 mod serial;
 
-use case::Case;
+use case::{Case, USUAL_SEED};
 use report::Outcome;
 use scenario::Scenario;
 
 /// How long the fuzz targets run in all: a check that nothing broke. A search takes `cargo xtask fuzz` and patience.
 const FUZZ_TIME: Duration = Duration::from_secs(300);
 const FUZZ_TIME_FAST: Duration = Duration::from_secs(20);
-/// The suite is to say the same of the same tree; `cargo xtask fuzz` looks further each time.
-const SUITE_SEED: u32 = 1;
 
 /// Options of the command.
 #[derive(Args, Debug)]
@@ -45,6 +44,12 @@ pub struct Test {
     /// Only the host tests and the scenarios marked fast, these on the vendors' usual processors
     #[arg(long)]
     fast: bool,
+    /// Do in Bochs, which is slow, all that is done in QEMU
+    #[arg(long, conflicts_with = "fast")]
+    long: bool,
+    /// Other random points in the scenarios that have some
+    #[arg(long, value_name = "NUMBER", default_value_t = USUAL_SEED)]
+    seed: u32,
 }
 
 /// Runs the command; returns whether nothing failed.
@@ -72,7 +77,13 @@ pub fn test(options: &Test) -> Result<bool> {
             scenario.on = vec![Processor::from(name.clone())];
         }
     }
-    let cases = Case::all(&scenarios, options.vendor);
+    if options.long {
+        scenarios.iter_mut().for_each(Scenario::lengthen);
+    }
+    let mut cases = Case::all(&scenarios, options.vendor);
+    for case in &mut cases {
+        case.seed = options.seed;
+    }
     let mut targets = fuzz::targets()?;
     targets.retain(|name| wanted(name));
     if options.list {
@@ -106,7 +117,7 @@ pub fn test(options: &Test) -> Result<bool> {
         } else {
             FUZZ_TIME
         };
-        outcomes.extend(fuzz::run(&targets, time, Some(SUITE_SEED))?);
+        outcomes.extend(fuzz::run(&targets, time, Some(USUAL_SEED))?);
     }
     for failure in outcomes
         .iter()

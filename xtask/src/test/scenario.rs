@@ -6,6 +6,8 @@
 //! skip_on = { bochs = "why" }  # optional: where it cannot pass, by processor, emulator or vendor, and why
 //! fast = true                  # part of `cargo xtask test --fast`
 //! exits = "boot_exits"         # bench only: a figure made of the last table that `counters NAME` printed
+//! cpus = [1, 2, 4]             # on machines with so many processors, each by itself, whatever `machine.cpus` says
+//! cpus_in_bochs = [4]          # the same in Bochs, which is slow; `cargo xtask test --long` takes `cpus` there too
 //! section_meter = true         # with the hypervisor that measures how long interrupts are off
 //! work = { figure = "KEY", trips = 10000 } # bench only: what a round trip takes, from three tables of `counters`
 //! root = "payload/NAME"        # optional: a payload root instead of the built-in root kernel
@@ -42,6 +44,9 @@
 //! column = 3                   # is a number, and fails if that is not within these
 //! between = [50, 100]
 //! [[step]]
+//! point = 20000                # waits for a random part of so many bytes of output, and then for a random part of
+//! seconds = 0.5                # so many seconds, none if that is missing; `cargo xtask test --seed` makes it other points
+//! [[step]]
 //! counters = "debian"          # waits until the counters' line has told twice of a partition of that name that has run;
 //!                              # the machine needs `counters = true`, and every line has to keep to the schema
 //! [[step]]
@@ -49,7 +54,7 @@
 //! ```
 //!
 //! `cycles = 10` and `[[cycle]]` tables, which are steps too, make a part that is played so often after the steps; in Bochs,
-//! which is slow, `cycles_in_bochs` times if that is given.
+//! which is slow, `cycles_in_bochs` times if that is given, unless `--long` is. `[[after]]` tables are steps behind the cycles.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -83,6 +88,12 @@ pub struct Scenario {
     pub fast: bool,
     /// For `cargo xtask bench`: key of the figure that adds up the exits in the last table of `counters`.
     pub exits: Option<String>,
+    /// How many processors the machines have on which it runs, if not as many as `machine` says.
+    #[serde(default)]
+    pub cpus: Vec<u32>,
+    /// The same in Bochs, but for long runs.
+    #[serde(default)]
+    pub cpus_in_bochs: Vec<u32>,
     /// Whether the hypervisor is the one that measures how long interrupts are off.
     #[serde(default)]
     pub section_meter: bool,
@@ -116,11 +127,14 @@ pub struct Scenario {
     /// How often `cycle` is played after the steps.
     #[serde(default)]
     pub cycles: usize,
-    /// How often in Bochs, if not so often.
+    /// How often in Bochs, if not so often, but for long runs.
     pub cycles_in_bochs: Option<usize>,
     /// Steps of a cycle.
     #[serde(default)]
     pub cycle: Vec<Step>,
+    /// Steps behind the cycles.
+    #[serde(default)]
+    pub after: Vec<Step>,
 }
 
 /// Which round trips a scenario of the bench lets the console count.
@@ -190,6 +204,8 @@ pub enum Action {
         /// The least and the most.
         between: [u32; 2],
     },
+    /// Waits for a random point: so many bytes of output at most, and then at most as long as the step says.
+    Point(u32),
     /// Waits for counters of a partition that has run.
     Counters(String),
     /// Waits for the machine's end.
@@ -207,6 +223,7 @@ struct RawStep {
     row: Option<String>,
     column: Option<usize>,
     between: Option<[u32; 2]>,
+    point: Option<u32>,
     counters: Option<String>,
     end: Option<End>,
     seconds: Option<f64>,
@@ -229,17 +246,22 @@ impl TryFrom<RawStep> for Step {
             raw.absent.map(Action::Absent),
             same.map(|(send, until)| Action::Same { send, until }),
             row,
+            raw.point.map(Action::Point),
             raw.counters.map(Action::Counters),
             raw.end.map(Action::End),
         ];
         let mut actions = actions.into_iter().flatten();
         let (Some(action), None) = (actions.next(), actions.next()) else {
             return Err(
-                "a step has exactly one of expect, send, absent, same (with until), row (with column and between), counters, end"
+                "a step has exactly one of expect, send, absent, same (with until), row (with column and between), point, counters, end"
                     .into(),
             );
         };
-        let wait = Duration::try_from_secs_f64(raw.seconds.unwrap_or(DEFAULT_SECONDS))
+        let usual = match action {
+            Action::Point(_) => 0.0,
+            _ => DEFAULT_SECONDS,
+        };
+        let wait = Duration::try_from_secs_f64(raw.seconds.unwrap_or(usual))
             .map_err(|error| error.to_string())?;
         Ok(Self { action, wait })
     }
@@ -265,6 +287,28 @@ fn last_words() -> Vec<String> {
 }
 
 impl Scenario {
+    /// Whether it has random points.
+    pub fn is_random(&self) -> bool {
+        let parts = [&self.steps, &self.cycle, &self.after];
+        let mut steps = parts.into_iter().flatten();
+        steps.any(|step| matches!(step.action, Action::Point(_)))
+    }
+
+    /// How many processors the machines have that have this one.
+    pub fn cpus_on(&self, processor: &Processor) -> Vec<u32> {
+        match processor {
+            _ if self.cpus.is_empty() => vec![self.machine.cpus],
+            Processor::Bochs(_) if !self.cpus_in_bochs.is_empty() => self.cpus_in_bochs.clone(),
+            _ => self.cpus.clone(),
+        }
+    }
+
+    /// Does as much in Bochs as in QEMU.
+    pub fn lengthen(&mut self) {
+        self.cycles_in_bochs = None;
+        self.cpus_in_bochs.clear();
+    }
+
     /// Leaves out processors beyond the usual ones, unless it is about those.
     pub fn only_usual(&mut self) {
         if self.on.iter().any(Processor::is_usual) {
@@ -287,6 +331,10 @@ impl Scenario {
             .to_string_lossy()
             .into_owned();
         scenario.file = file.to_path_buf();
+        let all = scenario.cpus.iter().chain(&scenario.cpus_in_bochs);
+        if all.clone().any(|cpus| *cpus == 0) || scenario.cpus.is_empty() && all.count() != 0 {
+            bail!("{}: cpus names no machine", file.display());
+        }
         for member in &scenario.member {
             if member.text.is_some() == member.file.is_some() {
                 bail!(

@@ -65,6 +65,15 @@ impl Transcript {
         true
     }
 
+    /// Takes so many bytes, if there are that many.
+    fn take_bytes(&mut self, count: usize) -> bool {
+        let enough = self.bytes.len() - self.used >= count;
+        if enough {
+            self.used += count;
+        }
+        enough
+    }
+
     /// Takes complete lines up to one whose first word is `first`, and returns its words.
     fn take_row(&mut self, first: &str) -> Option<Vec<String>> {
         loop {
@@ -208,6 +217,29 @@ impl SerialLine {
                 Received::Output => {}
                 Received::Time => bail!("no row {first:?} within {:.0} s", wait.as_secs_f64()),
                 Received::End => bail!("the machine ended before a row {first:?} appeared"),
+            }
+        }
+    }
+
+    /// Waits for so many bytes of output behind what was taken, and then for a time.
+    ///
+    /// # Errors
+    /// If so much does not come within `longest`, and as [`expect`](Self::expect).
+    pub fn point(&mut self, bytes: usize, time: Duration, longest: Duration) -> Result<()> {
+        let until = Instant::now() + longest;
+        while !self.transcript.take_bytes(bytes) {
+            match self.receive(until)? {
+                Received::Output => {}
+                Received::Time => bail!("not {bytes} bytes within {:.0} s", longest.as_secs_f64()),
+                Received::End => bail!("the machine ended before {bytes} bytes appeared"),
+            }
+        }
+        let until = Instant::now() + time;
+        loop {
+            match self.receive(until)? {
+                Received::Output => {}
+                Received::Time => return Ok(()),
+                Received::End => bail!("the machine ended"),
             }
         }
     }
@@ -372,6 +404,17 @@ mod tests {
         assert!(transcript.take("two"));
         assert!(transcript.take("one"));
         assert!(!transcript.take("one"));
+    }
+
+    #[test]
+    fn bytes_are_taken_once_they_are_all_there() {
+        let mut transcript = Transcript::default();
+        transcript.add(b"one two");
+        assert!(transcript.take("one"));
+        assert!(!transcript.take_bytes(5));
+        assert!(transcript.take_bytes(2));
+        assert!(!transcript.take("two") && transcript.take("wo"));
+        assert!(transcript.take_bytes(0));
     }
 
     #[test]
