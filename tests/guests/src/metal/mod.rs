@@ -16,6 +16,7 @@ pub mod exit;
 pub mod hypercall;
 pub mod memory;
 pub mod serial_input;
+pub mod startup;
 pub mod time;
 pub mod trap;
 pub mod vendor;
