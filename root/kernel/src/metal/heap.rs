@@ -14,6 +14,8 @@ use super::memory::{self, DirectTables, FRAMES};
 
 /// The heap never becomes larger.
 const LIMIT: u64 = 32 << 20;
+/// What it has from the start: enough for some VMs, so that the kernel's memory is the same before they run and after.
+const START: u64 = 2 << 20;
 /// It grows by at least this.
 const STEP: u64 = 256 << 10;
 /// What [`replenish`] keeps free.
@@ -51,7 +53,7 @@ unsafe impl GlobalAlloc for KernelHeap {
 
 /// Makes the heap usable.
 pub fn init() {
-    assert!(grow(STEP), "no memory for the kernel's heap");
+    assert!(grow(START), "no memory for the kernel's heap");
 }
 
 /// Grows the heap now if little is left. While the frame allocator is in use the heap cannot grow, so this is called
