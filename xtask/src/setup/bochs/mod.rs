@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 mod idiv;
+mod longjmp;
 
 use super::apt;
 use crate::paths;
@@ -32,7 +33,7 @@ const WANTED: [&str; 4] = ["bochs", "lib", "vgabios", "zlib1g"];
 const UNWANTED: [&str; 4] = ["bochsbios", "libllvm", "libpam", "libz3"];
 
 /// Changes when what is done to the packages changes: then they are fetched again.
-const RECIPE: u32 = 3;
+const RECIPE: u32 = 4;
 
 const PROGRAM: &str = "usr/bin/bochs-bin";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
@@ -157,10 +158,20 @@ impl Bochs {
     fn mend(&self) -> Result<()> {
         let file = self.root.join(PROGRAM);
         let mut program = paths::read(&file)?;
-        let broken = idiv::mend(&mut program)
+        let division = idiv::mend(&mut program)
             .with_context(|| format!("{} cannot be looked into", file.display()))?;
-        if broken {
-            eprintln!("    This build of Bochs has a broken IDIV, which is mended in the copy");
+        let counts = longjmp::mend(&mut program);
+        for (broken, what) in [
+            (division, "IDIV"),
+            (counts, "count of processor 0's instructions"),
+        ] {
+            if broken {
+                eprintln!(
+                    "    This build of Bochs has a broken {what}, which is mended in the copy"
+                );
+            }
+        }
+        if division || counts {
             // In place: the file stays executable.
             std::fs::write(&file, program)
                 .with_context(|| format!("cannot write {}", file.display()))?;
