@@ -10,9 +10,9 @@ use crate::hv::Hypervisor;
 use crate::mem::addr::Spfn;
 use crate::mem::format::Rights;
 use crate::mem::frames::PartitionSlot;
+use crate::partition::PartitionState;
 use crate::partition::memory::frame_status;
 use crate::partition::table::PartitionGuard;
-use crate::partition::{Partition, PartitionState};
 
 /// Most pages of one deposit: what fits in the input page.
 const MAX_PAGES: usize = 511;
@@ -139,20 +139,15 @@ fn give_back(hv: &Hypervisor, slot: PartitionSlot) -> Result<Option<Spfn>, HvSta
 /// Keeps the partition's gauge of deposited pages.
 fn count_pool(call: &Call<'_>, pool: &Pool) {
     let hv = call.hv();
-    let Ok(counts) = hv.frames.lock().slot_counts(pool.slot) else {
-        return;
+    let counts = hv.frames.lock().slot_counts(pool.slot);
+    let root = match pool.owner {
+        Some(_) => None,
+        None => PartitionGuard::lock(hv.partitions.entry(pool.slot)),
     };
-    let show = |partition: &Partition| {
+    if let (Ok(counts), Some(partition)) = (counts, pool.owner.as_ref().or(root.as_ref())) {
         partition
             .stats
             .set(tlfs::stats::partition::DEPOSITED_PAGES, counts.pool());
-    };
-    match &pool.owner {
-        Some(child) => show(child),
-        None => {
-            let root = PartitionGuard::lock(hv.partitions.entry(pool.slot));
-            root.iter().for_each(|root| show(root));
-        }
     }
 }
 

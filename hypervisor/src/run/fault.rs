@@ -24,12 +24,10 @@ enum Cause {
 impl Cpu {
     /// A memory access that the second-level tables do not allow.
     pub(super) fn nested_fault(&mut self, vp: &mut Vp, fault: &NestedFault) {
-        if vp.is_root() {
-            return self.forbidden_memory(vp, fault);
-        }
         let cause = self.partition(vp, |_, partition| cause(partition, fault));
         let (mapped, cache_type) = match cause {
             Cause::Gone => return,
+            _ if vp.is_root() => return self.forbidden_memory(vp, fault),
             Cause::Overlay => return self.inject_gp(vp),
             Cause::Forbidden(cache_type) => (true, cache_type),
             Cause::Absent => (false, HvCacheType::UNCACHED),
@@ -62,11 +60,6 @@ impl Cpu {
 
     /// The root has touched memory that is not its own: its error, its fault.
     fn forbidden_memory(&mut self, vp: &mut Vp, fault: &NestedFault) {
-        let cause = self.partition(vp, |_, partition| cause(partition, fault));
-        if matches!(cause, Cause::Gone) {
-            // One of its VPs has given the page away, or got it back, on another processor.
-            return;
-        }
         let text = "the root has touched memory that is not its own (GPA, RIP)";
         let (a, b) = (fault.gpa.0, vp.hw.rip());
         record(self.hv.now().units(), Event::Note { text, a, b });
