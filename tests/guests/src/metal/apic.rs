@@ -56,6 +56,12 @@ pub const PERIODIC: u64 = 1 << 17;
 pub const DIVIDE_BY_1: u64 = 0b1011;
 /// ICR: delivery mode NMI.
 pub const DELIVER_NMI: u64 = 4 << 8;
+/// ICR: assert, which all but INIT deassert have.
+pub const ASSERT: u64 = 1 << 14;
+/// ICR: INIT.
+pub const INIT: u64 = 5 << 8 | ASSERT;
+/// ICR: startup IPI; the low byte is the number of the page to start at.
+pub const STARTUP: u64 = 6 << 8 | ASSERT;
 
 /// Switches to x2APIC mode if that is not on, and software-enables the APIC with spurious vector 0xFF.
 pub fn enable() {
@@ -117,10 +123,15 @@ pub fn take_errors() -> u64 {
     errors
 }
 
+/// Sends a command, ICR bits 31:0, to the processor with this APIC id.
+pub fn command(id: u64, low: u64) {
+    write(register::ICR, id << 32 | low);
+}
+
 /// Sends an NMI to this processor. (The shorthand "self" is for fixed interrupts only.)
 pub fn nmi_to_self() {
     let id = read(register::ID);
-    write(register::ICR, id << 32 | DELIVER_NMI | 1 << 14);
+    command(id, DELIVER_NMI | ASSERT);
 }
 
 /// Starts the timer: `count` ticks of `APIC_FREQUENCY`, with this LVT entry (vector, [`MASKED`], [`PERIODIC`]).

@@ -13,10 +13,6 @@ pub const START: u64 = 0x8000;
 /// What such a processor finds behind the code: CR3, its stack, its number, where to go.
 const PARAMETERS: u64 = START + 0xF00;
 
-/// ICR: INIT and startup IPI, asserted.
-const INIT: u64 = 5 << 8 | 1 << 14;
-const STARTUP: u64 = 6 << 8 | 1 << 14;
-
 /// Puts the code where it starts. Whoever starts comes to `arrive` with its number, interrupts off and without an interrupt
 /// table. [`START`] has to be mapped one to one, by tables that lie below 4 GiB.
 pub fn install(arrive: extern "C" fn(u64) -> !) {
@@ -36,12 +32,12 @@ pub fn start(number: u64, stack: u64) {
     memory::write(PARAMETERS + 8, stack);
     memory::write(PARAMETERS + 16, number);
     stop(number);
-    apic::write(apic::register::ICR, number << 32 | STARTUP | START >> 12);
+    apic::command(number, apic::STARTUP | START >> 12);
 }
 
 /// Stops a processor by INIT.
 pub fn stop(number: u64) {
-    apic::write(apic::register::ICR, number << 32 | INIT);
+    apic::command(number, apic::INIT);
 }
 
 unsafe extern "C" {

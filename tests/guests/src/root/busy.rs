@@ -2,14 +2,13 @@
 
 use tlfs::stats::vp as counter;
 use tlfs::{
-    HvCallCode, HvInputAssertVirtualInterrupt, HvInterruptControl, HvInterruptType, HvPartitionId,
     HvPartitionPropertyCode, HvRegisterName, HvStatsAreaType, HvStatsObjectIdentity,
-    HvStatsObjectType, HvStatus, HvVpIndex,
+    HvStatsObjectType, HvVpIndex,
 };
 
 use super::child::VMM_FLAGS;
 use super::memory;
-use super::{Child, Root, Vp, report, stats};
+use super::{Child, Root, Vp, stats};
 
 const CODE: u64 = 0x1000;
 const HANDLER: u64 = 0x2000;
@@ -107,12 +106,8 @@ impl Busy {
         let child = Child::with_ram(root, VMM_FLAGS);
         child.load(CODE, code);
         child.load(HANDLER, busy_handler());
-        child.poke(GDT + 8, 0x00CF_9B00_0000_FFFF);
-        child.poke(GDT + 16, 0x00CF_9300_0000_FFFF);
-        for vector in 0..256 {
-            let gate = HANDLER & 0xFFFF | 0x08 << 16 | 0x8E00 << 32 | (HANDLER >> 16) << 48;
-            child.poke(IDT + 8 * vector, gate);
-        }
+        child.put_segments(GDT);
+        (0..256).for_each(|vector| child.put_gate(IDT, vector, HANDLER));
         Self { child }
     }
 
@@ -169,27 +164,6 @@ impl Busy {
         let count = self.child.peek(CAME) & 0xFFFF_FFFF;
         (self.child.peek(CAME_AT), count)
     }
-
-    /// AssertVirtualInterrupt: a vector for one VP.
-    #[track_caller]
-    pub fn interrupt(&self, root: &Root, index: u64, vector: u8) {
-        assert_interrupt(root, self.child.id, index, vector);
-    }
-}
-
-/// AssertVirtualInterrupt: a vector for one VP.
-#[track_caller]
-pub fn assert_interrupt(root: &Root, partition: HvPartitionId, index: u64, vector: u8) {
-    let input = HvInputAssertVirtualInterrupt {
-        partition_id: partition,
-        control: HvInterruptControl::new().with_interrupt_type(HvInterruptType::FIXED),
-        dest_addr: index,
-        vector: vector.into(),
-        ..HvInputAssertVirtualInterrupt::default()
-    };
-    let code = HvCallCode::ASSERT_VIRTUAL_INTERRUPT;
-    let status = root.calls.order(code, &input);
-    report::status(status, HvStatus::SUCCESS, "AssertVirtualInterrupt");
 }
 
 impl Worker {

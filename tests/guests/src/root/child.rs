@@ -1,11 +1,11 @@
 //! Children: from CreatePartition to DeletePartition.
 
 use tlfs::{
-    HV_LARGE_PAGE_PAGES, HvCallCode, HvCompatibilityVersion, HvInputCreatePartition,
-    HvInputDeleteVp, HvInputInstallIntercept, HvInputMapGpaPages, HvInputPartition,
-    HvInputSetPartitionProperty, HvInputUnmapGpaPages, HvInterceptAccessMask,
-    HvInterceptParameters, HvInterceptType, HvMapGpaFlags, HvOutputPartitionId,
-    HvPartitionCreationFlags, HvPartitionId, HvPartitionPropertyCode,
+    HV_LARGE_PAGE_PAGES, HvCallCode, HvCompatibilityVersion, HvInputAssertVirtualInterrupt,
+    HvInputCreatePartition, HvInputDeleteVp, HvInputInstallIntercept, HvInputMapGpaPages,
+    HvInputPartition, HvInputSetPartitionProperty, HvInputUnmapGpaPages, HvInterceptAccessMask,
+    HvInterceptParameters, HvInterceptType, HvInterruptControl, HvInterruptType, HvMapGpaFlags,
+    HvOutputPartitionId, HvPartitionCreationFlags, HvPartitionId, HvPartitionPropertyCode,
     HvPartitionSyntheticProcessorFeatures, HvStatus, HvUnmapGpaFlags, HvVpIndex,
 };
 use zerocopy::IntoBytes;
@@ -296,6 +296,45 @@ impl Child {
     /// Writes 8 bytes of the child's RAM.
     pub fn poke(&self, gpa: u64, value: u64) {
         memory::write(self.ram(gpa), value);
+    }
+
+    /// Writes a table of flat segments for 32-bit mode: code at selector 8, data at 16.
+    pub fn put_segments(&self, gdt: u64) {
+        self.poke(gdt + 8, 0x00CF_9B00_0000_FFFF);
+        self.poke(gdt + 16, 0x00CF_9300_0000_FFFF);
+    }
+
+    /// Writes a 32-bit interrupt gate into a table: `vector` leads to `address`.
+    pub fn put_gate(&self, idt: u64, vector: u64, address: u64) {
+        let gate = address & 0xFFFF | 0x08 << 16 | 0x8E00 << 32 | (address >> 16) << 48;
+        self.poke(idt + 8 * vector, gate);
+    }
+
+    /// AssertVirtualInterrupt, to one VP.
+    pub fn try_assert(
+        &self,
+        root: &Root,
+        control: HvInterruptControl,
+        vp: u64,
+        vector: u8,
+    ) -> HvStatus {
+        let input = HvInputAssertVirtualInterrupt {
+            partition_id: self.id,
+            control,
+            dest_addr: vp,
+            vector: vector.into(),
+            ..HvInputAssertVirtualInterrupt::default()
+        };
+        let code = HvCallCode::ASSERT_VIRTUAL_INTERRUPT;
+        root.calls.order(code, &input)
+    }
+
+    /// AssertVirtualInterrupt of a vector for one VP, as an edge, which must succeed.
+    #[track_caller]
+    pub fn interrupt(&self, root: &Root, vp: u64, vector: u8) {
+        let control = HvInterruptControl::new().with_interrupt_type(HvInterruptType::FIXED);
+        let status = self.try_assert(root, control, vp, vector);
+        report::status(status, HvStatus::SUCCESS, "AssertVirtualInterrupt");
     }
 
     /// FinalizePartition, everything out of its pool, DeletePartition; its RAM comes back. All that was paid must come.

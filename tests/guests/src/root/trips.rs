@@ -4,7 +4,6 @@
 
 use tlfs::HvRegisterName;
 
-use super::busy::assert_interrupt;
 use super::child::VMM_FLAGS;
 use super::{Child, Root, Vp};
 use crate::statistics::Summary;
@@ -225,7 +224,7 @@ impl Traveller {
         }
         self.child.poke(MADE, 0);
         self.child.poke(WANTED, trips);
-        assert_interrupt(root, self.child.id, 0, VECTOR);
+        self.child.interrupt(root, 0, VECTOR);
         for _ in 0..PATIENCE {
             root.messages.nap(NAP_MICROS);
             if self.child.peek(MADE) & 0xFFFF_FFFF != 0 {

@@ -99,11 +99,11 @@ fn sent_while_nobody_runs(root: &mut Root, child: &Busy, workers: &[Worker; 2], 
     root.messages.sleep(5 * MILLISECOND);
     for (index, count) in (0..).zip(SENT) {
         for vector in 0..count {
-            child.interrupt(root, index, VECTOR + vector as u8);
+            child.child.interrupt(root, index, VECTOR + vector as u8);
         }
     }
     // One that waits already is not another one.
-    child.interrupt(root, 0, VECTOR);
+    child.child.interrupt(root, 0, VECTOR);
     root.messages.sleep(30 * MILLISECOND);
     check!(other.ran() > 0, "the other VM does not run");
     let found = workers.each_ref().map(Interrupts::of);
@@ -151,7 +151,7 @@ fn waking(root: &mut Root, child: &Busy, workers: &[Worker; 2]) {
     let before = workers.each_ref().map(Interrupts::of);
     let came = child.came().1;
     for round in 1..=ROUNDS {
-        child.interrupt(root, 1, VECTOR);
+        child.child.interrupt(root, 1, VECTOR);
         root.messages.sleep(25 * MILLISECOND);
         let found = Interrupts::of(&workers[1]);
         let wanted = before[1].delivered + round;

@@ -4,6 +4,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use guests::metal::apic::{ASSERT, INIT, STARTUP, command};
 use guests::metal::cpu::interrupt_window;
 use guests::metal::{Boot, apic, memory, time, trap};
 use guests::root::{Root, Vp, report};
@@ -25,9 +26,6 @@ const GATE: u64 = WAKE * 4;
 /// Vector by which they answer, less their APIC id: interrupts of one vector would become one.
 const ANSWER: u8 = 0x60;
 
-const INIT: u64 = 5 << 8 | 1 << 14;
-const STARTUP: u64 = 6 << 8 | 1 << 14;
-const ASSERT: u64 = 1 << 14;
 const SECOND: u64 = 1_000_000;
 /// Rounds of waking everybody.
 const ROUNDS: u32 = 200;
@@ -169,10 +167,6 @@ fn run_times(root: &Root, others: u32) {
     let absent = ask(others + 1).err();
     report::same(absent, Some(HvStatus::INVALID_LP_INDEX), "one too many");
     ok!("run times of {others} other processors");
-}
-
-fn command(id: u64, low: u64) {
-    apic::write(apic::register::ICR, id << 32 | low);
 }
 
 fn started() -> u32 {

@@ -172,7 +172,7 @@ fn four(root: &mut Root, own: u64) {
         // At another moment of the others' turns each time.
         root.messages.sleep(30_000 + round * 1_370 % SLICE_MICROS);
         let before = tsc();
-        sleeper.interrupt(root, 0, VECTOR);
+        sleeper.child.interrupt(root, 0, VECTOR);
         root.messages.sleep(4 * SLICE_MICROS);
         let (at, count) = sleeper.came();
         report::same(count, round + 1, "interrupts that came");

@@ -52,15 +52,13 @@ impl Guest {
         let child = Child::with_ram(root, VMM_FLAGS);
         let vp = Vp::create(root, &child, 0);
         child.load(CODE, code);
-        child.poke(GDT + 8, 0x00CF_9B00_0000_FFFF);
-        child.poke(GDT + 16, 0x00CF_9300_0000_FFFF);
+        child.put_segments(GDT);
         Self { child, vp, code }
     }
 
     /// Sets a 32-bit interrupt gate to an address in the code.
     pub fn gate(&self, vector: u64, address: u64) {
-        let gate = address & 0xFFFF | 0x08 << 16 | 0x8E00 << 32 | (address >> 16) << 48;
-        self.child.poke(IDT + 8 * vector, gate);
+        self.child.put_gate(IDT, vector, address);
     }
 
     /// Installs an intercept, or removes it.

@@ -3,8 +3,8 @@
 use guests::root::{Root, report};
 use guests::{check, child_code, ok};
 use tlfs::{
-    HvCallCode, HvInputAssertVirtualInterrupt, HvInterruptControl, HvInterruptType, HvMessageType,
-    HvRegisterName, HvStatus, HvX64ApicEoiMessage,
+    HvCallCode, HvInterruptControl, HvInterruptType, HvMessageType, HvRegisterName, HvStatus,
+    HvX64ApicEoiMessage,
 };
 
 use crate::guest::{CODE, Guest};
@@ -61,17 +61,10 @@ fn assert(
     vector: u8,
     is_level: bool,
 ) -> HvStatus {
-    let input = HvInputAssertVirtualInterrupt {
-        partition_id: guest.vp.partition,
-        control: HvInterruptControl::new()
-            .with_interrupt_type(kind)
-            .with_level_triggered(is_level),
-        dest_addr: 0,
-        vector: vector.into(),
-        ..HvInputAssertVirtualInterrupt::default()
-    };
-    root.calls
-        .order(HvCallCode::ASSERT_VIRTUAL_INTERRUPT, &input)
+    let control = HvInterruptControl::new()
+        .with_interrupt_type(kind)
+        .with_level_triggered(is_level);
+    guest.child.try_assert(root, control, 0, vector)
 }
 
 #[track_caller]

@@ -9,8 +9,7 @@ use guests::root::vp::{gp, payload};
 use guests::root::{Child, Root, Vp, memory, report};
 use guests::{check, fail};
 use tlfs::{
-    HvCallCode, HvInputAssertVirtualInterrupt, HvInterruptControl, HvInterruptType, HvMessage,
-    HvMessageType, HvPartitionId, HvRegisterName, HvStatus, HvUnmapGpaFlags,
+    HvCallCode, HvMessage, HvMessageType, HvPartitionId, HvRegisterName, HvStatus, HvUnmapGpaFlags,
     HvX64MemoryInterceptMessage,
 };
 use zerocopy::{FromZeros, IntoBytes};
@@ -105,10 +104,8 @@ impl Guest {
         }
         child.load(CODE, code());
         child.load(HANDLER, handler_code());
-        child.poke(GDT + 8, 0x00CF_9B00_0000_FFFF);
-        child.poke(GDT + 16, 0x00CF_9300_0000_FFFF);
-        let gate = HANDLER & 0xFFFF | 0x08 << 16 | 0x8E << 40 | (HANDLER >> 16) << 48;
-        child.poke(IDT + 8 * u64::from(IPI), gate);
+        child.put_segments(GDT);
+        child.put_gate(IDT, IPI.into(), HANDLER);
         let vps = [0, 1].map(|index| Vp::create(root, &child, index));
         let mut guest = Self {
             child,
@@ -224,16 +221,8 @@ impl Guest {
 
     /// Interrupts a VP from outside.
     pub fn interrupt(&mut self, root: &Root, rng: &mut Rng) {
-        let input = HvInputAssertVirtualInterrupt {
-            partition_id: self.child.id,
-            control: HvInterruptControl::new().with_interrupt_type(HvInterruptType::FIXED),
-            dest_addr: rng.below(u64::from(VPS)),
-            vector: u32::from(IPI),
-            ..HvInputAssertVirtualInterrupt::default()
-        };
-        let code = HvCallCode::ASSERT_VIRTUAL_INTERRUPT;
-        let status = root.calls.order(code, &input);
-        report::status(status, HvStatus::SUCCESS, "AssertVirtualInterrupt");
+        let vp = rng.below(u64::from(VPS));
+        self.child.interrupt(root, vp, IPI);
         add(&COUNTS.interrupts, 1);
     }
 
