@@ -96,25 +96,27 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             end,
             change,
         };
-        self.change_table(source, &mut job, self.root, ROOT_LEVEL)
-            .map_err(|error| Stopped {
-                done: job.page - first.number(),
-                error,
-            })
+        let changed = self.change_table(source, &mut job, self.root, ROOT_LEVEL);
+        changed.map(drop).map_err(|error| Stopped {
+            done: job.page - first.number(),
+            error,
+        })
     }
 
-    /// The part of a job that lies in one table.
+    /// The part of a job that lies in one table. True if it is known to have an entry afterwards: nobody has to look whether
+    /// it is empty, which takes some thousand instructions where most entries are.
     fn change_table<S: FrameSource>(
         &self,
         source: &mut S,
         job: &mut Job,
         table: Spfn,
         level: u8,
-    ) -> Result<(), TableError> {
+    ) -> Result<bool, TableError> {
         if level == 1 && matches!(job.change, Change::Unmap) {
             self.unmap_leaves(source, job, table);
-            return Ok(());
+            return Ok(false);
         }
+        let mut in_use = false;
         loop {
             let slot = slot_of(table, job.page, level);
             let found = self.read(slot, level);
@@ -127,16 +129,21 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                 Entry::Leaf(_) | Entry::Table(_) => {
                     let child = self.child_table(source, slot, level, found)?;
                     // A table that was split before memory ran out stays split: a retry needs less.
-                    self.change_table(source, job, child, level - 1)?;
-                    match job.change {
-                        Change::Unmap => self.drop_empty(source, slot, level, child),
-                        Change::Protect(_) => self.join(source, slot, level, child),
-                        Change::Split(_) => {}
-                    }
+                    let child_in_use = self.change_table(source, job, child, level - 1)?;
+                    in_use |= match job.change {
+                        Change::Unmap => {
+                            child_in_use || !self.drop_empty(source, slot, level, child)
+                        }
+                        Change::Protect(_) => {
+                            self.join(source, slot, level, child);
+                            true
+                        }
+                        Change::Split(_) => true,
+                    };
                 }
             }
             if job.page >= job.end || starts_table(job.page, level) {
-                return Ok(());
+                return Ok(in_use);
             }
         }
     }

@@ -110,22 +110,23 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         Some(joined)
     }
 
-    /// Takes `table` away, which lies below an entry, if nothing is mapped in it.
+    /// Takes `table` away, which lies below an entry, if nothing is mapped in it. Says whether it did.
     pub(super) fn drop_empty<S: FrameSource>(
         &self,
         source: &mut S,
         slot: Spa,
         level: u8,
         table: Spfn,
-    ) {
+    ) -> bool {
         // Ranges are mostly removed in ascending order, so what is left is found soonest from the end.
-        if (0..ENTRIES)
+        let empty = (0..ENTRIES)
             .rev()
             .map(|index| self.memory.read(entry_of(table, index)))
-            .all(|raw| raw == 0 || self.format.decode(raw, level - 1) == Entry::Empty)
-        {
+            .all(|raw| raw == 0 || self.format.decode(raw, level - 1) == Entry::Empty);
+        if empty {
             self.replace(slot, level, 0);
             release_table(table, source);
         }
+        empty
     }
 }
