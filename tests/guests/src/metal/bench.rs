@@ -125,7 +125,7 @@ pub fn hypercall(code: HvCallCode, input: u64, output: &Pages<4096>, wanted: HvS
 /// The TSC, with nothing moved across. Bochs counts what it executed when it comes to a jump or an exit: without a jump
 /// here, the instructions since the one before would be missing.
 #[inline(always)]
-fn tsc() -> u64 {
+pub fn tsc() -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: reading the counter has no effects.
     unsafe {

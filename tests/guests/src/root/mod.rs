@@ -13,6 +13,7 @@ pub mod interrupts;
 pub mod memory;
 pub mod pool;
 pub mod processors;
+pub mod removal;
 pub mod stats;
 pub mod trips;
 pub mod vp;

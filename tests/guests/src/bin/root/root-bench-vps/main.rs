@@ -6,10 +6,13 @@
 mod exits;
 mod switches;
 
-use guests::metal::Boot;
+use guests::metal::{Boot, bench};
+use guests::root::child::VMM_FLAGS;
+use guests::root::removal::Removal;
 use guests::root::trips::{Kind, MOST, Traveller};
 use guests::root::work::Counts;
-use guests::root::{Root, report};
+use guests::root::{Child, Root, report};
+use guests::statistics::Summary;
 use guests::{check, println, root, say};
 
 root!(main);
@@ -18,6 +21,7 @@ fn main(boot: &Boot) {
     let mut root = Root::start(boot);
     switches::rows(&mut root);
     ipi_same_processor(&mut root);
+    shootdown_of_nobody(&mut root);
     exits::rows(&mut root);
     println!("ok root-bench-vps");
     report::done()
@@ -40,7 +44,23 @@ fn ipi_same_processor(root: &mut Root) {
         "{switches} switches for {trips} round trips: somebody did not wait, or somebody else ran"
     );
     check!(ipis == 0, "{ipis} interrupts for the only processor");
-    guests::metal::bench::report(KEY, pair.took());
+    bench::report(KEY, pair.took());
     say!("counts {KEY}{}", counts.per(trips));
     pair.child.end(root);
+}
+
+/// Taking a page away from a VM none of whose VPs runs: what the caller does for itself.
+fn shootdown_of_nobody(root: &mut Root) {
+    let mut samples = [0; 200];
+    let mut child = Child::with_ram(root, VMM_FLAGS);
+    let page = Removal::new(root, &mut child);
+    for sample in &mut samples {
+        page.give(root, &child);
+        let (start, end) = page.take(root);
+        *sample = end - start;
+    }
+    if let Some(cost) = Summary::of(&mut samples) {
+        bench::report("shootdown_0_processors", cost);
+    }
+    child.end(root);
 }
