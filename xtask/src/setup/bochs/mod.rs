@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 
 mod idiv;
 mod longjmp;
+mod trace;
 
 use super::apt;
 use crate::paths;
@@ -33,7 +34,7 @@ const WANTED: [&str; 4] = ["bochs", "lib", "vgabios", "zlib1g"];
 const UNWANTED: [&str; 4] = ["bochsbios", "libllvm", "libpam", "libz3"];
 
 /// Changes when what is done to the packages changes: then they are fetched again.
-const RECIPE: u32 = 4;
+const RECIPE: u32 = 5;
 
 const PROGRAM: &str = "usr/bin/bochs-bin";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
@@ -161,9 +162,11 @@ impl Bochs {
         let division = idiv::mend(&mut program)
             .with_context(|| format!("{} cannot be looked into", file.display()))?;
         let counts = longjmp::mend(&mut program);
+        let events = trace::mend(&mut program);
         for (broken, what) in [
             (division, "IDIV"),
             (counts, "count of processor 0's instructions"),
+            (events, "order of exceptions and events"),
         ] {
             if broken {
                 eprintln!(
@@ -171,7 +174,7 @@ impl Bochs {
                 );
             }
         }
-        if division || counts {
+        if division || counts || events {
             // In place: the file stays executable.
             std::fs::write(&file, program)
                 .with_context(|| format!("cannot write {}", file.display()))?;
