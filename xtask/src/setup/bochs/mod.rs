@@ -11,7 +11,6 @@ use anyhow::{Context, Result, bail};
 
 mod idiv;
 mod longjmp;
-mod trace;
 
 use super::apt;
 use crate::paths;
@@ -34,7 +33,7 @@ const WANTED: [&str; 4] = ["bochs", "lib", "vgabios", "zlib1g"];
 const UNWANTED: [&str; 4] = ["bochsbios", "libllvm", "libpam", "libz3"];
 
 /// Changes when what is done to the packages changes: then they are fetched again.
-const RECIPE: u32 = 5;
+const RECIPE: u32 = 6;
 
 const PROGRAM: &str = "usr/bin/bochs-bin";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
@@ -161,20 +160,15 @@ impl Bochs {
         let mut program = paths::read(&file)?;
         let division = idiv::mend(&mut program)
             .with_context(|| format!("{} cannot be looked into", file.display()))?;
-        let counts = longjmp::mend(&mut program);
-        let events = trace::mend(&mut program);
-        for (broken, what) in [
-            (division, "IDIV"),
-            (counts, "count of processor 0's instructions"),
-            (events, "order of exceptions and events"),
-        ] {
+        let turns = longjmp::mend(&mut program);
+        for (broken, what) in [(division, "IDIV"), (turns, "loop for several processors")] {
             if broken {
                 eprintln!(
                     "    This build of Bochs has a broken {what}, which is mended in the copy"
                 );
             }
         }
-        if division || counts || events {
+        if division || turns {
             // In place: the file stays executable.
             std::fs::write(&file, program)
                 .with_context(|| format!("cannot write {}", file.display()))?;
