@@ -23,7 +23,7 @@ use crate::arch::testing::Vendor;
 use crate::cpu::apic::LocalApic;
 use crate::event_log::EventLog;
 use crate::intercept::{PORT_MAP_PAGES, PortMap};
-use crate::lp::{LogicalProcessor, Mailbox, RootVpPages, RunClock};
+use crate::lp::{LogicalProcessor, Mailbox, Residents, RootVpPages, RunClock};
 use crate::mem::addr::{Gpa, Gpfn, PAGE_SIZE, Spa, Spfn};
 use crate::mem::format::{LeafSize, MemoryType, Rights, SecondLevel};
 use crate::mem::frames::{ChildSource, FrameEntry, FrameTable, PartitionSlot, RootSource, Slot};
@@ -403,6 +403,7 @@ fn hypervisor(memory: &TestMemory, vendor: Vendor) -> Hypervisor {
         [(); 2].map(|()| PageBox::new_in(phys, page(), StatsPage::new()).expect(in_page));
     let lp = LogicalProcessor {
         mailbox: Mailbox::new(),
+        residents: Residents::new(),
         run_clock: RunClock::running(),
         stats: lp_stats,
         stats_mapped: false.into(),

@@ -10,12 +10,14 @@ use super::Call;
 use super::stats::unshare;
 use crate::event_log::Event as Trace;
 use crate::log::events::{Event, record};
+use crate::lp::find_home;
 use crate::partition::table::VpPlace;
 use crate::partition::vp::{Turns, VpPages};
 use crate::partition::{
     MAX_VPS, Partition, PartitionState, Vp, VpRef, cpuid, translate as address,
 };
-use crate::sched::{Account, TooMuch};
+use crate::run::MAX_QUEUE;
+use crate::sched::{Slot, TooMuch};
 
 /// HvCallCreateVp. Linux leaves garbage in padding and subnode, which mean nothing here (root sheet A.1).
 pub fn create(call: &mut Call<'_>) -> Result<(), HvStatus> {
@@ -49,23 +51,26 @@ pub fn create(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let reserve = hv.reserves.take(shares.get().reserve.into());
     let reserve = reserve.map_err(|TooMuch| HvStatus::OPERATION_DENIED)?;
     let pages = VpPages::allocate(hv, who.slot)?;
-    let place = match call.cpu.queue.add(who, Account::new(shares)) {
-        Ok(place) => place,
-        Err(_) => {
-            pages.release(hv, who.slot);
-            return Err(HvStatus::OPERATION_DENIED);
-        }
+    let residents = hv.lps.iter().map(|lp| &lp.residents);
+    let Some(home) = find_home(residents, call.cpu.index(), MAX_QUEUE as u32) else {
+        pages.release(hv, who.slot);
+        return Err(HvStatus::OPERATION_DENIED);
     };
     let mut vp = match Vp::new(hv, &target, index, pages) {
         Ok(vp) => vp,
         Err((pages, status)) => {
-            call.cpu.queue.remove(place, hv.now());
+            hv.lp(home).residents.leave();
             pages.release(hv, who.slot);
             return Err(status);
         }
     };
-    vp.processor = call.cpu.index();
-    vp.queue_slot = place;
+    vp.processor = home;
+    vp.queue_slot = if home == call.cpu.index() {
+        call.cpu.welcome(who)
+    } else {
+        // That processor gives it a place when it first has to look at it.
+        Slot::NONE
+    };
     vp.suspend.partition = target.suspended;
     vp.hw.set_exception_intercepts(target.intercepts.exceptions);
     *hv.partitions.vp(who).lock() = VpPlace::Home(vp);

@@ -1,10 +1,12 @@
 //! What there is once for each logical processor, and that others reach: counters, the pages of its root VP, its mailbox.
 
+mod home;
 mod mailbox;
 mod run_clock;
 
 use core::sync::atomic::AtomicBool;
 
+pub use home::{Residents, find_home};
 pub use mailbox::{Mailbox, VpSet};
 pub use run_clock::RunClock;
 
@@ -29,6 +31,8 @@ pub struct RootVpPages {
 pub struct LogicalProcessor {
     /// What others leave for it.
     pub mailbox: Mailbox,
+    /// The VPs of children that have their turns here.
+    pub residents: Residents,
     /// For how long it has run.
     pub run_clock: RunClock,
     /// Its counters.

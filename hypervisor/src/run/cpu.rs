@@ -13,7 +13,7 @@ use crate::mem::tlb::{CpuMark, CpuTags};
 use crate::partition::table::{MAX_PARTITIONS, VpPlace};
 use crate::partition::vp::Turns;
 use crate::partition::{MAX_VPS, Vp, VpRef};
-use crate::sched::RunQueue;
+use crate::sched::{RunQueue, Slot};
 use crate::synic::NoticeQueue;
 use crate::time::RefTime;
 
@@ -130,7 +130,7 @@ impl Cpu {
     /// A VP gets its turn where it has them, if it wants to.
     pub fn wake_wanted(&mut self, wanted: Option<Turns>) {
         match wanted {
-            Some(turns) if turns.processor == self.index() => {
+            Some(turns) if turns.processor == self.index() && turns.slot != Slot::NONE => {
                 self.reschedule |= self.queue.wake(turns.slot);
             }
             Some(turns) => self.tell(turns),

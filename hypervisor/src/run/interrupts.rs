@@ -301,6 +301,7 @@ impl Cpu {
 
     /// A VP ends: its place in the queue and its timer go.
     pub fn forget_vp(&mut self, turns: Turns) {
+        self.lp().residents.leave();
         self.queue.remove(turns.slot, self.hv.now());
         self.timers.set(turns.who.key(), None);
     }

@@ -8,6 +8,7 @@ use crate::mem::page_box::PageBox;
 use crate::partition::table::VpPlace;
 use crate::partition::vp::Turns;
 use crate::partition::{Vp, VpRef};
+use crate::sched::{Account, Slot};
 
 /// How long a VP that another processor wants to look at stays at home: a fraction of a second.
 const VISIT: u64 = 50_000;
@@ -44,9 +45,14 @@ impl Cpu {
             }
             Some((vp.turns(), vp.wanted(), vp.apic.next_deadline(), vp.leaving))
         });
-        let Some((turns, wanted, deadline, leaving)) = found.flatten() else {
+        let Some((mut turns, mut wanted, deadline, leaving)) = found.flatten() else {
             return;
         };
+        if turns.slot == Slot::NONE && !leaving {
+            turns.slot = self.welcome(who);
+            self.with_vp(hand, who, |vp| vp.queue_slot = turns.slot);
+            wanted = wanted.map(|_| turns);
+        }
         // A VP in hand comes home first; whoever asked asks again.
         if leaving && who != hand.who {
             return self.let_go(hand, turns);
@@ -56,6 +62,13 @@ impl Cpu {
             return self.park(turns);
         }
         self.wake_wanted(wanted);
+    }
+
+    /// A VP that is to have its turns here gets its place. There is room: it was counted when this processor was chosen.
+    pub fn welcome(&mut self, who: VpRef) -> Slot {
+        let shares = &self.hv.partitions.entry(who.slot).shares;
+        let added = self.queue.add(who, Account::new(shares));
+        added.unwrap_or(Slot::NONE)
     }
 
     fn end_of_visit(&self) -> u64 {

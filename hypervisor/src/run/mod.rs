@@ -39,5 +39,5 @@ pub mod timers;
 mod trace;
 mod turn;
 
-pub use cpu::Cpu;
+pub use cpu::{Cpu, MAX_QUEUE};
 pub use start::start;

@@ -16,7 +16,7 @@ use crate::insn::Instruction;
 use crate::intercept::message;
 use crate::partition::table::PartitionGuard;
 use crate::partition::{Partition, Vp, cpuid, validate};
-use crate::synic::{SynicEffect, is_synic_msr};
+use crate::synic::{Sint, SynicEffect, is_synic_msr};
 use crate::time::RefTime;
 
 const TSC: u32 = 0x10;
@@ -295,6 +295,11 @@ impl Cpu {
 
     /// A SynIC register of the VP in hand was written.
     pub fn synic_written(&mut self, vp: &mut Vp, effect: SynicEffect) {
+        let served = vp
+            .synic
+            .as_ref()
+            .map(|s| s.takes_messages(Sint::INTERCEPTS));
+        self.lp().residents.set_served(served.unwrap_or(false));
         match effect {
             SynicEffect::Retry(sints) if sints & 1 == 0 => {}
             SynicEffect::MessagePage(_) | SynicEffect::Retry(_) => self.deliver_notices(vp),

@@ -17,7 +17,7 @@ use crate::cpu::local::Local;
 use crate::hv::Hypervisor;
 use crate::hypercall::Buffers;
 use crate::log::panic;
-use crate::lp::{LogicalProcessor, Mailbox, RootVpPages, RunClock};
+use crate::lp::{LogicalProcessor, Mailbox, Residents, RootVpPages, RunClock};
 use crate::mem::phys::PhysMap;
 use crate::partition::table::MAX_VPS;
 use crate::stats::StatsPage;
@@ -42,6 +42,7 @@ pub(super) fn logical_processors(
         };
         all.push(LogicalProcessor {
             mailbox: Mailbox::new(),
+            residents: Residents::new(),
             // The first one has run since the clock does.
             run_clock: if index == 0 {
                 RunClock::running()

@@ -16,6 +16,8 @@ pub struct Slot(pub(super) u16);
 impl Slot {
     /// The root VP's place.
     pub const ROOT: Self = Self(ROOT);
+    /// No place: of a VP that its processor has not seen yet.
+    pub const NONE: Self = Self(NONE);
 }
 
 /// The processor has as many VPs as it can.

@@ -62,7 +62,7 @@ impl Counts {
             ("looks at registers", value(&self.looks), 10),
             ("pauses", value(&self.pauses), 10),
             ("interrupts asserted", value(&self.interrupts), 10),
-            ("reads checked", value(&self.rounds), 100_000),
+            ("reads checked", value(&self.rounds), 10_000),
             ("interrupts taken", value(&self.ipis), 100),
         ]
     }
