@@ -66,7 +66,7 @@ pub fn create(call: &mut Call<'_>) -> Result<(), HvStatus> {
     };
     vp.processor = home;
     vp.queue_slot = if home == call.cpu.index() {
-        call.cpu.welcome(who)
+        call.cpu.welcome(who, None)
     } else {
         // That processor gives it a place when it first has to look at it.
         Slot::NONE

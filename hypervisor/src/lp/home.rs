@@ -6,6 +6,8 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 #[derive(Debug, Default)]
 pub struct Residents {
     count: AtomicU32,
+    /// How many children wanted to run when the processor looked last, and those that others have sent here since.
+    load: AtomicU32,
     /// The root's VP of this processor takes notices of intercepts: SINT0 is on.
     served: AtomicBool,
 }
@@ -15,6 +17,7 @@ impl Residents {
     pub const fn new() -> Self {
         Self {
             count: AtomicU32::new(0),
+            load: AtomicU32::new(0),
             served: AtomicBool::new(false),
         }
     }
@@ -22,6 +25,12 @@ impl Residents {
     /// The root's VP of this processor takes notices from now on, or no longer.
     pub fn set_served(&self, served: bool) {
         self.served.store(served, Ordering::Relaxed);
+    }
+
+    /// How many children want to run here. For this processor.
+    #[inline]
+    pub fn set_load(&self, load: u32) {
+        self.load.store(load, Ordering::Relaxed);
     }
 
     /// Counts one more, if there are fewer than `most`.
@@ -57,6 +66,28 @@ pub fn find_home<'a>(
     home.enter(most).then_some(index)
 }
 
+/// Finds a better home for a VP that waits at `here`, where `load` want to run, and counts it there: the processor with the
+/// smallest load of those where the root takes notices. `None` if moving would not make the two loads more alike, or if that
+/// one has `most` VPs.
+pub fn find_lighter<'a>(
+    all: impl Iterator<Item = &'a Residents>,
+    here: u32,
+    load: u32,
+    most: u32,
+) -> Option<u32> {
+    let others = (0..).zip(all).filter(|(index, one)| {
+        let elsewhere = *index != here;
+        elsewhere && one.served.load(Ordering::Relaxed)
+    });
+    let loads = others.map(|(index, one)| (one.load.load(Ordering::Relaxed), index, one));
+    let (least, index, home) = loads.min_by_key(|(load, ..)| *load)?;
+    if least.saturating_add(2) > load || !home.enter(most) {
+        return None;
+    }
+    home.load.fetch_add(1, Ordering::Relaxed);
+    Some(index)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +107,23 @@ mod tests {
         assert_eq!(homes, [2, 3, 0, 2, 3, 0]);
         all[3].leave();
         assert_eq!(find_home(all.iter(), 0, 99), Some(3));
+    }
+
+    #[test]
+    fn a_vp_moves_only_if_the_loads_become_more_alike() {
+        let all = machine([true, true, false, true]);
+        for (one, load) in all.iter().zip([4, 2, 0, 1]) {
+            one.set_load(load);
+        }
+        let mut load = 4;
+        let mut homes = Vec::new();
+        while let Some(home) = find_lighter(all.iter(), 0, load, 99) {
+            load -= 1;
+            homes.push(home);
+        }
+        assert_eq!(homes, [3], "3, 2 and 2 is as good as it gets");
+        assert_eq!(find_lighter(all.iter(), 1, 2, 99), None);
+        assert_eq!(find_lighter(all.iter(), 0, 9, 0), None, "it is full");
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod run_clock;
 
 use core::sync::atomic::AtomicBool;
 
-pub use home::{Residents, find_home};
+pub use home::{Residents, find_home, find_lighter};
 pub use mailbox::{Mailbox, VpSet};
 pub use run_clock::RunClock;
 

@@ -19,7 +19,7 @@ use crate::hv::Hypervisor;
 use crate::mem::frames::PartitionSlot;
 use crate::mem::page_box::{Frame, PageBox};
 use crate::mem::tlb::VpTag;
-use crate::sched::Slot;
+use crate::sched::{Account, Slot};
 use crate::stats::StatsPage;
 use crate::synic::{Link, Synic};
 use crate::time::RefTime;
@@ -182,10 +182,12 @@ pub struct Vp {
     pub suspend: Suspend,
     /// HLT was executed, and nothing has woken it.
     pub halted: bool,
-    /// Index of the processor where it has its turns: of the root's, its own; of a child's, that of its creator.
+    /// Index of the processor where it has its turns: of the root's, its own; of a child's, its home (see [`crate::lp`]).
     pub processor: u32,
     /// Place in that processor's run queue.
     pub queue_slot: Slot,
+    /// What it has run elsewhere, while it is on its way to its processor.
+    pub account: Option<Account>,
     /// It is to leave its processor for good.
     pub leaving: bool,
     /// Until this TSC value its processor leaves it at home: another one looks at it.
@@ -288,6 +290,7 @@ impl Vp {
             halted: false,
             processor: if root { index.into() } else { 0 },
             queue_slot: Slot::ROOT,
+            account: None,
             leaving: false,
             visited_until: 0,
             link: Link::Out,

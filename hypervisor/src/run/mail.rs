@@ -3,12 +3,15 @@
 use tlfs::stats::vp as counter;
 
 use super::Cpu;
+use super::cpu::MAX_QUEUE;
 use crate::cpu;
+use crate::lp::find_lighter;
 use crate::mem::page_box::PageBox;
 use crate::partition::table::VpPlace;
 use crate::partition::vp::Turns;
 use crate::partition::{Vp, VpRef};
 use crate::sched::{Account, Slot};
+use crate::synic::Link;
 
 /// How long a VP that another processor wants to look at stays at home: a fraction of a second.
 const VISIT: u64 = 50_000;
@@ -49,7 +52,8 @@ impl Cpu {
             return;
         };
         if turns.slot == Slot::NONE && !leaving {
-            turns.slot = self.welcome(who);
+            let account = self.with_vp(hand, who, |vp| vp.account.take());
+            turns.slot = self.welcome(who, account.flatten());
             self.with_vp(hand, who, |vp| vp.queue_slot = turns.slot);
             wanted = wanted.map(|_| turns);
         }
@@ -64,11 +68,43 @@ impl Cpu {
         self.wake_wanted(wanted);
     }
 
-    /// A VP that is to have its turns here gets its place. There is room: it was counted when this processor was chosen.
-    pub fn welcome(&mut self, who: VpRef) -> Slot {
+    /// A VP that is to have its turns here gets its place, with what it has run elsewhere. There is room: it was counted when
+    /// this processor was chosen.
+    pub fn welcome(&mut self, who: VpRef, account: Option<Account>) -> Slot {
         let shares = &self.hv.partitions.entry(who.slot).shares;
-        let added = self.queue.add(who, Account::new(shares));
+        let account = account.unwrap_or(Account::new(shares));
+        let added = self.queue.add(who, account);
         added.unwrap_or(Slot::NONE)
+    }
+
+    /// A child's turn is over, and others wait here: it has its next one where fewer do, if that makes a difference.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn share_load(&mut self, hand: &mut Vp, who: VpRef, slot: Slot) {
+        // A notice is in this processor's queue.
+        let may_go = |vp: &mut Vp| !vp.leaving && vp.link == Link::Out;
+        if self.with_vp(hand, who, may_go) != Some(true) {
+            return;
+        }
+        let load = self.queue.load() as u32;
+        let all = self.hv.lps.iter().map(|lp| &lp.residents);
+        let Some(to) = find_lighter(all, self.index(), load, MAX_QUEUE as u32) else {
+            return;
+        };
+        let Some((_, account)) = self.queue.remove(slot, self.hv.now()) else {
+            return self.hv.lp(to).residents.leave();
+        };
+        self.timers.set(who.key(), None);
+        self.lp().residents.leave();
+        let moved = self.with_vp(hand, who, |vp| {
+            Self::depart(vp);
+            vp.account = Some(account);
+            (vp.processor, vp.queue_slot) = (to, Slot::NONE);
+            vp.turns()
+        });
+        if let Some(turns) = moved {
+            self.tell(turns);
+        }
     }
 
     fn end_of_visit(&self) -> u64 {

@@ -84,7 +84,9 @@ impl Cpu {
             }
             let tsc = cpu::tsc();
             let now = self.hv.time_at(tsc);
-            let Some(turn) = self.queue.pick(now) else {
+            let turn = self.queue.pick(now);
+            self.lp().residents.set_load(self.queue.load() as u32);
+            let Some(turn) = turn else {
                 self.end_slice_at(self.queue.next_release(), (tsc, now));
                 self.idle(&mut hand);
                 continue;
@@ -99,6 +101,11 @@ impl Cpu {
                     self.show_run_time(&hand, now);
                     let woken;
                     (hand, woken) = self.switch(hand, next);
+                    if let Some((who, slot)) = self.queue.take_passed()
+                        && who != hand.who
+                    {
+                        self.share_load(&mut hand, who, slot);
+                    }
                     if !woken {
                         return hand;
                     }

@@ -32,6 +32,8 @@ pub struct RunQueue<V, const N: usize> {
     running: Option<Slot>,
     /// The child whose turn it is, also while the root runs.
     chosen: Option<u16>,
+    /// The child whose turn ended last, until somebody asks.
+    passed: Option<u16>,
     /// Up to when the running VP's time is accounted.
     since: RefTime,
     /// For how long anybody has run.
@@ -75,6 +77,7 @@ impl<V: Copy, const N: usize> RunQueue<V, N> {
             children: const { Entries::new() },
             running: None,
             chosen: None,
+            passed: None,
             since: RefTime::ZERO,
             busy: RefTime::ZERO,
             floor: VirtualTime::ZERO,
@@ -100,6 +103,14 @@ impl<V: Copy, const N: usize> RunQueue<V, N> {
         self.block(slot, now);
         let entry = self.children.release(slot.0)?;
         Some((entry.vp, entry.leave(self.floor)))
+    }
+
+    /// The child whose turn ended last, if it still waits for the next one; told once.
+    #[inline]
+    pub fn take_passed(&mut self) -> Option<(V, Slot)> {
+        let index = self.passed.take()?;
+        let entry = self.children.get(index)?;
+        (entry.state == State::Ready).then_some((entry.vp, Slot(index)))
     }
 
     /// How many children want to run, the one whose turn it is included, and those that have used up their cap not.
@@ -199,6 +210,7 @@ impl<V: Copy, const N: usize> RunQueue<V, N> {
     /// The turn of the chosen child is over.
     fn send_back(&mut self, index: u16) {
         self.chosen = None;
+        self.passed = Some(index);
         if let Some(entry) = self.children.get_mut(index) {
             entry.left = SLICE;
         }

@@ -104,7 +104,7 @@ impl Vcpu {
     unsafe fn arrive(&mut self, processor: &mut Processor) {
         let vmcs = self.page.spa().0;
         // SAFETY: VMX is on (`Processor::enable`). The page is ours, begins with the revision, and no other processor has
-        // it active: a VP stays on its processor.
+        // it active: a VP departs before it has its turns elsewhere.
         unsafe {
             let fresh = self.processor != Some(processor.index);
             let mut fine = true;
