@@ -17,6 +17,8 @@ impl Cpu {
         let mut hand = first;
         self.lp().run_clock.work(self.hv.now());
         self.switch_fpu(None, &hand);
+        // What came for the VP before the processor had it: the kick ended `join`, and comes only once.
+        self.read_mail(&mut hand);
         loop {
             hand = self.choose(hand);
             self.turn(&mut hand);
