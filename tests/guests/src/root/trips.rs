@@ -34,57 +34,52 @@ const NAP_MICROS: u64 = 20_000;
 /// How often it does before it gives up.
 const PATIENCE: u32 = 500;
 
-child_code!(
+/// Code that makes round trips of `trip` when it is told to, and notes how long each took.
+macro_rules! trips_code {
+    ($(#[$outer:meta])* $name:ident, $($trip:literal),+ $(,)?) => {
+        child_code!(
+            $(#[$outer])*
+            $name,
+            "64",
+            "mov ecx, 0x80f",
+            "mov eax, 0x1ff",
+            "xor edx, edx",
+            "wrmsr",
+            "2: sti",
+            "hlt",
+            "cli",
+            "mov esi, dword ptr [0x3000]",
+            "test esi, esi",
+            "jz 2b",
+            "mov dword ptr [0x3000], 0",
+            "mov edi, 0x10000",
+            "4: jmp 5f",
+            "5: rdtsc",
+            "mov ebp, eax",
+            $($trip,)+
+            "jmp 6f",
+            "6: rdtsc",
+            "sub eax, ebp",
+            "mov dword ptr [edi], eax",
+            "add edi, 4",
+            "dec esi",
+            "jnz 4b",
+            "mov dword ptr [0x3008], 1",
+            "jmp 2b",
+        );
+    };
+}
+
+trips_code!(
     /// CPUID leaf 1.
     trips_cpuid,
-    "64",
-    "mov ecx, 0x80f",
-    "mov eax, 0x1ff",
-    "xor edx, edx",
-    "wrmsr",
-    "2: sti",
-    "hlt",
-    "cli",
-    "mov esi, dword ptr [0x3000]",
-    "test esi, esi",
-    "jz 2b",
-    "mov dword ptr [0x3000], 0",
-    "mov edi, 0x10000",
-    "4: jmp 5f",
-    "5: rdtsc",
-    "mov ebp, eax",
     "mov eax, 1",
     "cpuid",
-    "jmp 6f",
-    "6: rdtsc",
-    "sub eax, ebp",
-    "mov dword ptr [edi], eax",
-    "add edi, 4",
-    "dec esi",
-    "jnz 4b",
-    "mov dword ptr [0x3008], 1",
-    "jmp 2b",
 );
 
-child_code!(
+trips_code!(
     /// An interrupt for the other VP, and HLT until its answer comes.
     trips_ask,
-    "64",
-    "mov ecx, 0x80f",
-    "mov eax, 0x1ff",
-    "xor edx, edx",
-    "wrmsr",
-    "2: sti",
-    "hlt",
-    "cli",
-    "mov esi, dword ptr [0x3000]",
-    "test esi, esi",
-    "jz 2b",
-    "mov dword ptr [0x3000], 0",
-    "mov edi, 0x10000",
-    "4: jmp 5f",
-    "5: rdtsc",
-    "mov ebp, eax",
     "mov ecx, 0x830",
     "mov eax, 0x4040",
     "mov edx, 1",
@@ -92,15 +87,6 @@ child_code!(
     "sti",
     "hlt",
     "cli",
-    "jmp 6f",
-    "6: rdtsc",
-    "sub eax, ebp",
-    "mov dword ptr [edi], eax",
-    "add edi, 4",
-    "dec esi",
-    "jnz 4b",
-    "mov dword ptr [0x3008], 1",
-    "jmp 2b",
 );
 
 child_code!(

@@ -24,8 +24,7 @@ const MOST: usize = 16;
 const CALL: u8 = 0x40;
 const BACK: u8 = 0x50;
 const TIMER: u8 = 0x60;
-/// ICR: asserted; to all but the sender.
-const ASSERT: u64 = 1 << 14;
+/// ICR: to all but the sender.
 const OTHERS: u64 = 3 << 18;
 const SECOND: u64 = 1_000_000;
 /// How often each one adds to the sum, and how many laps the call makes.
@@ -106,16 +105,13 @@ extern "C" fn arrive(number: u64) -> ! {
 }
 
 fn call(number: u64, vector: u8) {
-    apic::write(
-        apic::register::ICR,
-        number << 32 | ASSERT | u64::from(vector),
-    );
+    apic::command(number, apic::ASSERT | u64::from(vector));
 }
 
 fn call_all(task: u64) {
     DONE.store(0, Ordering::SeqCst);
     TASK.store(task, Ordering::SeqCst);
-    apic::write(apic::register::ICR, OTHERS | ASSERT | u64::from(CALL));
+    apic::command(0, OTHERS | apic::ASSERT | u64::from(CALL));
 }
 
 fn wait_done(count: u64) {
