@@ -16,6 +16,8 @@ pub struct HwPages {
 
 // SAFETY: the page belongs to this value alone (obligation of `new`), so it moves between processors with it.
 unsafe impl Send for HwPages {}
+// SAFETY: a shared value only reads the memory.
+unsafe impl Sync for HwPages {}
 
 impl HwPages {
     /// Takes over `pages` pages mapped at `start` and lying at `spa`, and zeroes them.

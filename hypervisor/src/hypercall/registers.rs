@@ -108,7 +108,7 @@ pub fn set(call: &mut Call<'_>) -> Result<(), HvStatus> {
     drop(target);
     call.done = done;
     if after.fpu && live {
-        call.cpu.reload_fpu(call.vp);
+        call.cpu.load_fpu(call.vp);
     }
     if let Some(effect) = after.synic
         && live

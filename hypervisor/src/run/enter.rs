@@ -39,34 +39,31 @@ impl Cpu {
         unsafe { vp.hw.settle() }
     }
 
-    /// Puts the floating point state of `to` into the processor in place of that of `from`.
-    pub(super) fn switch_fpu(&mut self, from: Option<&mut Vp>, to: &Vp) {
-        let from = from.map(|vp| &mut vp.fpu);
+    /// Takes the floating point state of the VP in hand out of the processor, before it goes home.
+    pub(super) fn unload_fpu(&mut self, hand: &mut Vp) {
         // SAFETY: this processor's unit; the VP in hand is the one whose state is in it.
         unsafe {
             self.fpu
-                .switch(from, &to.fpu, self.processor.counters_mut())
+                .unload(&mut hand.fpu, self.processor.counters_mut())
         }
+    }
+
+    /// Puts the floating point state of the VP in hand into the processor: it was taken in hand, or its stored state was
+    /// changed.
+    pub fn load_fpu(&mut self, hand: &Vp) {
+        // SAFETY: this processor's unit; what was in it is stored.
+        unsafe { self.fpu.load(&hand.fpu, self.processor.counters_mut()) }
     }
 
     /// Stores the floating point state of the VP in hand, for somebody who looks at it.
     pub fn store_fpu(&mut self, hand: &mut Vp) {
-        // SAFETY: as in `switch_fpu`.
+        // SAFETY: as in `unload_fpu`.
         unsafe { self.fpu.store(&mut hand.fpu, self.processor.counters_mut()) }
-    }
-
-    /// After [`store_fpu`](Self::store_fpu) and a change: the state of the VP in hand goes back into the processor.
-    pub fn reload_fpu(&mut self, hand: &Vp) {
-        // SAFETY: as in `switch_fpu`; what is in the processor was stored.
-        unsafe {
-            self.fpu
-                .switch(None, &hand.fpu, self.processor.counters_mut())
-        }
     }
 
     /// XCR0 of the VP in hand has changed.
     pub(super) fn load_xcr0(&mut self, hand: &Vp) {
-        // SAFETY: as in `switch_fpu`.
+        // SAFETY: as in `unload_fpu`.
         unsafe { self.fpu.load_xcr0(&hand.fpu, self.processor.counters_mut()) }
     }
 }

@@ -6,6 +6,7 @@ use super::Cpu;
 use crate::apic::{Delivery, Effect, InterruptMessage, Trigger, lowest_priority};
 use crate::arch::section::AFTER_WINDOW;
 use crate::cpu::{self, VECTOR_TIMER, VECTOR_WAKE};
+use crate::hv::Hypervisor;
 use crate::log::events::{Event, record};
 use crate::log::panic;
 use crate::partition::table::{MAX_VPS, VpPlace};
@@ -45,6 +46,49 @@ const MAX_WINDOWS: usize = 4;
 
 /// Most expirations of one VP's timer that are served in a second.
 const MAX_TIMER_RATE: u64 = 50_000;
+
+/// What became of a delivery.
+#[derive(Debug)]
+pub(super) enum Delivered {
+    /// The VP's APIC took it; the VP wants its turn, or does not.
+    Taken(Option<Turns>),
+    /// It was left for the processor that has the VP in hand.
+    Left,
+    /// The APIC did not take it, or had it already; or there is no such VP.
+    Refused,
+}
+
+/// Gives the APIC of a VP that this processor may change a delivery.
+fn accept(vp: &mut Vp, delivery: Delivery) -> Delivered {
+    if !vp.apic.accept(delivery) {
+        return Delivered::Refused;
+    }
+    vp.stats.count(counter::SYNTHETIC_INTERRUPTS);
+    Delivered::Taken(vp.wanted())
+}
+
+impl Hypervisor {
+    /// Gives a VP that is not in hand here a delivery.
+    pub(super) fn deliver(&self, to: VpRef, delivery: Delivery) -> Delivered {
+        match &mut *self.partitions.vp(to).lock() {
+            VpPlace::Home(vp) => {
+                let delivered = accept(vp, delivery);
+                if matches!(delivered, Delivered::Taken(_)) {
+                    // It has to wait for the VP's turn.
+                    vp.stats.count(counter::POSTED_INTERRUPT_NOTIFICATIONS);
+                }
+                delivered
+            }
+            VpPlace::Running { on, .. } => {
+                // Under the lock of the place: see there.
+                self.lp(*on).mailbox.deliver(delivery);
+                self.kick(*on);
+                Delivered::Left
+            }
+            VpPlace::Absent => Delivered::Refused,
+        }
+    }
+}
 
 impl Cpu {
     /// Lets pending physical interrupts in, and serves them. One that has been served may have held back others: they
@@ -146,38 +190,16 @@ impl Cpu {
     /// Gives a VP's APIC what arrives for it, and lets the VP run if that ends its waiting. False if the APIC did not
     /// take it, or had it already.
     pub fn deliver(&mut self, hand: &mut Vp, to: VpRef, delivery: Delivery) -> bool {
-        let accept = |vp: &mut Vp| {
-            let new = vp.apic.accept(delivery);
-            if new {
-                vp.stats.count(counter::SYNTHETIC_INTERRUPTS);
-            }
-            new.then(|| vp.wanted())
-        };
-        let taken = if to == hand.who {
-            accept(hand)
+        let delivered = if to == hand.who {
+            accept(hand, delivery)
         } else {
-            match &mut *self.hv.partitions.vp(to).lock() {
-                VpPlace::Home(vp) => {
-                    let taken = accept(vp);
-                    if taken.is_some() {
-                        // It has to wait for the VP's turn.
-                        vp.stats.count(counter::POSTED_INTERRUPT_NOTIFICATIONS);
-                    }
-                    taken
-                }
-                VpPlace::Running { on, .. } => {
-                    // Under the lock of the place: see there.
-                    self.hv.lp(*on).mailbox.deliver(delivery);
-                    self.hv.kick(*on);
-                    return true;
-                }
-                VpPlace::Absent => None,
-            }
+            self.hv.deliver(to, delivery)
         };
-        let Some(wanted) = taken else {
-            return false;
-        };
-        self.wake_wanted(wanted);
+        match delivered {
+            Delivered::Taken(wanted) => self.wake_wanted(wanted),
+            Delivered::Left => {}
+            Delivered::Refused => return false,
+        }
         true
     }
 

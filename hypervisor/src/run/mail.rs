@@ -126,16 +126,10 @@ impl Cpu {
     #[cold]
     pub(super) fn receive_visitor(&mut self, mut hand: PageBox<Vp>) -> PageBox<Vp> {
         self.release = false;
-        self.store_fpu(&mut hand);
         Self::settle(&mut hand);
-        Self::leave(&mut hand);
-        let who = hand.who;
         hand.visited_until = self.end_of_visit();
-        *self.hv.partitions.vp(who).lock() = VpPlace::Home(hand);
-        let Some(hand) = self.take(who) else {
-            unreachable!("nobody else takes a VP that has its turns here");
-        };
-        self.reload_fpu(&hand);
+        let who = hand.who;
+        let (hand, _) = self.exchange(hand, who);
         if hand.leaving {
             // Whoever ends it has found it at home. If nobody else's turn came, it would never lie there for long enough.
             return self.put_down(hand);
@@ -148,10 +142,8 @@ impl Cpu {
     #[inline(never)]
     fn put_down(&mut self, hand: PageBox<Vp>) -> PageBox<Vp> {
         let turns = hand.turns();
-        let Some(root) = self.take(self.root_vp()) else {
-            unreachable!("a child was in hand, so the root's VP is at home");
-        };
-        let (mut root, _) = self.switch(hand, root);
+        // A child was in hand, so that one is at home.
+        let (mut root, _) = self.exchange(hand, self.root_vp());
         self.let_go(&mut root, turns);
         root
     }

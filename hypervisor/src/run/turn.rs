@@ -16,7 +16,7 @@ impl Cpu {
     pub(super) fn run(&mut self, first: PageBox<Vp>) -> ! {
         let mut hand = first;
         self.lp().run_clock.work(self.hv.now());
-        self.switch_fpu(None, &hand);
+        self.load_fpu(&hand);
         // What came for the VP before the processor had it: the kick ended `join`, and comes only once.
         self.read_mail(&mut hand);
         loop {
@@ -98,22 +98,23 @@ impl Cpu {
             if turn.vp == hand.who {
                 return hand;
             }
-            match self.take(turn.vp) {
-                Some(next) => {
-                    self.show_run_time(&hand, now);
-                    let woken;
-                    (hand, woken) = self.switch(hand, next);
-                    if let Some((who, slot)) = self.queue.take_passed()
-                        && who != hand.who
-                    {
-                        self.share_load(&mut hand, who, slot);
-                    }
-                    if !woken {
-                        return hand;
-                    }
-                }
+            self.show_run_time(&hand, now);
+            self.lp().stats.count(lp::CONTEXT_SWITCHES);
+            let woken;
+            (hand, woken) = self.exchange(hand, turn.vp);
+            if hand.who != turn.vp {
                 // It went away with its place in the queue: nobody takes one without the other.
-                None => self.queue.block(turn.slot, now),
+                self.queue.block(turn.slot, now);
+                continue;
+            }
+            hand.stats.count(counter::LOGICAL_PROCESSOR_DISPATCHES);
+            if let Some((who, slot)) = self.queue.take_passed()
+                && who != hand.who
+            {
+                self.share_load(&mut hand, who, slot);
+            }
+            if !woken {
+                return hand;
             }
         }
     }
@@ -145,31 +146,41 @@ impl Cpu {
         }
     }
 
-    /// Puts the VP in hand home and takes `to` in its place. True if what others had left for the first woke it.
+    /// Puts the VP in hand home and takes `to` in its place, or the same one again if `to` is not at home. True if what
+    /// others had left for the first woke it.
+    ///
+    /// In this order: what others leave here for a VP in hand goes to the one that is, so there are never two.
     #[inline(always)]
-    pub(super) fn switch(&mut self, mut from: PageBox<Vp>, to: PageBox<Vp>) -> (PageBox<Vp>, bool) {
-        self.switch_fpu(Some(&mut from), &to);
-        Self::leave(&mut from);
-        self.lp().stats.count(lp::CONTEXT_SWITCHES);
-        to.stats.count(counter::LOGICAL_PROCESSOR_DISPATCHES);
+    pub(super) fn exchange(&mut self, from: PageBox<Vp>, to: VpRef) -> (PageBox<Vp>, bool) {
         let who = from.who;
-        let taken = {
-            let mut place = self.hv.partitions.vp(who).lock();
-            let taken = self.lp().mailbox.take_deliveries(&mut from.apic);
-            let wanted = if taken == 0 {
-                None
-            } else {
-                from.stats.add(counter::SYNTHETIC_INTERRUPTS, taken);
-                from.wanted()
-            };
-            *place = VpPlace::Home(from);
-            wanted
+        let woken = self.put_home(from);
+        let Some(hand) = self.take(to).or_else(|| self.take(who)) else {
+            unreachable!("nobody else takes a VP that has its turns here");
         };
-        let woken = taken.is_some();
-        if woken {
-            self.wake_wanted(taken);
+        self.load_fpu(&hand);
+        (hand, woken)
+    }
+
+    /// Puts the VP in hand home, with what others have left for it. True if that wakes it.
+    #[inline(always)]
+    fn put_home(&mut self, mut hand: PageBox<Vp>) -> bool {
+        self.unload_fpu(&mut hand);
+        Self::leave(&mut hand);
+        let mut wanted = None;
+        {
+            let mut place = self.hv.partitions.vp(hand.who).lock();
+            let taken = self.lp().mailbox.take_deliveries(&mut hand.apic);
+            if taken != 0 {
+                hand.stats.add(counter::SYNTHETIC_INTERRUPTS, taken);
+                wanted = hand.wanted();
+            }
+            *place = VpPlace::Home(hand);
         }
-        (to, woken)
+        let woken = wanted.is_some();
+        if woken {
+            self.wake_wanted(wanted);
+        }
+        woken
     }
 
     /// Nobody wants to run: halts until an interrupt comes.

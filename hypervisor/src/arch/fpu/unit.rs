@@ -53,25 +53,31 @@ impl FpuUnit {
         }
     }
 
-    /// Stores the state of the VP whose state is in the processor, if one's is, and loads the other's.
+    /// Stores the state of the VP whose state is in the processor. What the processor keeps is nobody's: [`load`](Self::load)
+    /// is to follow.
     ///
     /// # Safety
-    /// This processor's unit, ring 0; `from`, if any, must be the VP last given as `to`.
-    pub unsafe fn switch(&mut self, from: Option<&mut Fpu>, to: &Fpu, counters: &mut Counters) {
-        let mask = self.format.components;
-        // SAFETY: the areas are pages of ours in the unit's format (`Fpu`), whose content XRSTOR accepts: made by `reset`,
-        // by XSAVE, or checked by `set_bytes`. XCR0 values are checked ones.
+    /// This processor's unit, ring 0; `from` must be the VP last given to `load`.
+    pub unsafe fn unload(&mut self, from: &mut Fpu, counters: &mut Counters) {
+        // SAFETY: the area is a page of ours in the unit's format (`Fpu`).
         unsafe {
-            let mut from = from;
-            if let Some(from) = from.as_deref_mut() {
-                self.observe_xcr0(from);
-            }
+            self.observe_xcr0(from);
             // A guest's XCR0 may hide components that hold its state all the same.
-            self.write_xcr0(mask, counters);
-            if let Some(from) = from {
-                self.save(from);
-                counters.xsaves += 1;
-            }
+            self.write_xcr0(self.format.components, counters);
+            self.save(from);
+        }
+        counters.xsaves += 1;
+    }
+
+    /// Loads the state of a VP. Whose was in the processor is lost, unless it was stored.
+    ///
+    /// # Safety
+    /// This processor's unit, ring 0.
+    pub unsafe fn load(&mut self, to: &Fpu, counters: &mut Counters) {
+        // SAFETY: the area is a page of ours in the unit's format (`Fpu`), whose content XRSTOR accepts: made by `new`, by
+        // XSAVE, or checked by `set_bytes`. XCR0 values are checked ones.
+        unsafe {
+            self.write_xcr0(self.format.components, counters);
             self.restore(to);
             counters.xrstors += 1;
             self.load_xcr0(to, counters);
@@ -81,14 +87,11 @@ impl FpuUnit {
     /// Stores the state of the VP whose state is in the processor, which keeps it.
     ///
     /// # Safety
-    /// This processor's unit, ring 0; `current` must be the VP last given as `to`.
+    /// This processor's unit, ring 0; `current` must be the VP last given to `load`.
     pub unsafe fn store(&mut self, current: &mut Fpu, counters: &mut Counters) {
-        // SAFETY: as in `switch`.
+        // SAFETY: as in `unload`.
         unsafe {
-            self.observe_xcr0(current);
-            self.write_xcr0(self.format.components, counters);
-            self.save(current);
-            counters.xsaves += 1;
+            self.unload(current, counters);
             self.load_xcr0(current, counters);
         }
     }
@@ -96,7 +99,7 @@ impl FpuUnit {
     /// Makes a change of the current VP's XCR0 take effect.
     ///
     /// # Safety
-    /// This processor's unit, ring 0; `current` must be the VP last given as `to`.
+    /// This processor's unit, ring 0; `current` must be the VP last given to `load`.
     pub unsafe fn load_xcr0(&mut self, current: &Fpu, counters: &mut Counters) {
         // SAFETY: `Fpu` holds only values that the format accepts.
         unsafe { self.write_xcr0(current.xcr0, counters) };
@@ -177,7 +180,7 @@ impl FpuUnit {
         }
         let area = fpu.area.bytes().as_ptr();
         let mask = self.format.components;
-        // SAFETY: a page, aligned, with content that the instruction accepts (see `switch`).
+        // SAFETY: a page, aligned, with content that the instruction accepts (see `load`).
         unsafe {
             if mask == 0 {
                 core::arch::asm!("fxrstor64 [{}]", in(reg) area, options(nostack, preserves_flags, readonly));

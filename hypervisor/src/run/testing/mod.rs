@@ -114,7 +114,7 @@ impl Bench {
             index: 0,
         };
         let hand = cpu.take(who).expect("at home");
-        cpu.switch_fpu(None, &hand);
+        cpu.load_fpu(&hand);
         cpu.queue.wake(Slot::ROOT);
         cpu.queue.pick(hv.now());
         let mut bench = Self {
@@ -163,8 +163,9 @@ impl Bench {
             self.hand = Some(from);
             return;
         }
-        let to = self.cpu.take(who).expect("at home");
-        self.hand = Some(self.cpu.switch(from, to).0);
+        let (hand, _) = self.cpu.exchange(from, who);
+        assert_eq!(hand.who, who, "at home");
+        self.hand = Some(hand);
         let root = slot == PartitionSlot::ROOT;
         self.base = if root { ROOT_BASE } else { CHILD_BASE };
     }
