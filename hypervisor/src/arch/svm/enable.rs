@@ -39,6 +39,8 @@ pub struct Capabilities {
     pub tsc_aux: bool,
     /// An interrupt given to VMRUN as an event may be delivered twice, see `Vcpu::post_interrupt`.
     pub repeats_interrupts: bool,
+    /// VMRUN does not bring the interrupt shadow back, see `Vcpu::note_shadow`.
+    pub forgets_shadow: bool,
 }
 
 impl Capabilities {
@@ -82,6 +84,7 @@ pub fn probe(cpu: &impl CpuidSource, msrs: &impl MsrSource) -> Result<Capabiliti
     let below = cpu.cpuid_checked(0x4000_0000, 0);
     let hypervisor_present = cpu.cpuid_checked(1, 0).ecx & (1 << 31) != 0;
     let rdpid = cpu.cpuid_checked(7, 0).ecx & (1 << 22) != 0;
+    let tcg = hypervisor_present && [below.ebx, below.ecx, below.edx] == TCG;
     Ok(Capabilities {
         asids: svm.ebx,
         nrip_save: has(3),
@@ -94,7 +97,8 @@ pub fn probe(cpu: &impl CpuidSource, msrs: &impl MsrSource) -> Result<Capabiliti
         spec_ctrl: features.ebx & (1 << 14 | 1 << 15 | 1 << 24) != 0
             || cpu.cpuid_checked(7, 0).edx & (1 << 26 | 1 << 27 | 1 << 31) != 0,
         tsc_aux: extended.edx & (1 << 27) != 0 || rdpid,
-        repeats_interrupts: hypervisor_present && [below.ebx, below.ecx, below.edx] == TCG,
+        repeats_interrupts: tcg,
+        forgets_shadow: tcg,
     })
 }
 
@@ -190,7 +194,7 @@ mod tests {
     fn the_software_processor_has_nested_paging_and_little_else() {
         let caps = probe(&QEMU, &|_| 0).unwrap();
         assert_eq!(caps.asids, 16);
-        assert!(caps.tsc_aux && caps.repeats_interrupts);
+        assert!(caps.tsc_aux && caps.repeats_interrupts && caps.forgets_shadow);
         assert!(
             !caps.nrip_save && !caps.decode_assists && !caps.flush_by_asid && !caps.pause_filter
         );
@@ -202,7 +206,7 @@ mod tests {
         assert_eq!(caps.asids, 0x8000);
         assert!(caps.nrip_save && caps.decode_assists && caps.flush_by_asid && caps.pause_filter);
         assert!(caps.clean_bits && caps.pause_threshold && caps.spec_ctrl);
-        assert!(!caps.repeats_interrupts);
+        assert!(!caps.repeats_interrupts && !caps.forgets_shadow);
     }
 
     #[test]

@@ -234,6 +234,28 @@ impl Vcpu {
         }
     }
 
+    /// Before entry into an interrupt shadow, where the processor forgets it.
+    ///
+    /// QEMU (7.2 at least) saves the shadow at #VMEXIT and does not bring it back at VMRUN. If physical interrupts end the
+    /// run twice in a row before the instruction in the shadow executes, it is lost here too; and if that is the HLT of an
+    /// STI; HLT, the interrupt that it waits for would come before it, and nobody would end it
+    /// (`Cpu::end_halt_in_shadow`).
+    #[cold]
+    pub(super) fn note_shadow(&mut self) {
+        if self.caps.forgets_shadow && self.control().event_inj == 0 {
+            self.shadowed_at = Some(self.save().rip);
+        }
+    }
+
+    /// After exit: the shadow of the entry is still there if nothing has executed.
+    #[cold]
+    pub(super) fn settle_shadow(&mut self) {
+        let nothing_done = matches!(self.control().exit_code, exit_code::INTR | exit_code::NMI);
+        if self.shadowed_at.take() == Some(self.save().rip) && nothing_done {
+            self.set_interrupt_shadow(true);
+        }
+    }
+
     /// After exit: an event whose delivery was interrupted is delivered again at the next entry. INT n, INT3 and INTO
     /// execute again instead, since RIP is still at them.
     pub(super) fn requeue_interrupted_event(&mut self) {

@@ -56,6 +56,9 @@ impl Vcpu {
         if self.control().event_inj != 0 {
             self.prepare_event();
         }
+        if self.interrupt_shadow() {
+            self.note_shadow();
+        }
         if self.debug_loaded || self.save().dr7 & dr7::ENABLED != 0 {
             self.load_debug_registers();
         }
@@ -100,6 +103,9 @@ impl Vcpu {
     pub(super) fn settle_events(&mut self) {
         if self.posted.is_some() {
             self.settle_interrupt();
+        }
+        if self.shadowed_at.is_some() {
+            self.settle_shadow();
         }
         self.control_mut().event_inj = 0;
         if self.software_rip.is_some() || self.control().exit_int_info & event::VALID != 0 {

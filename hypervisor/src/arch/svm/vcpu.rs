@@ -55,6 +55,8 @@ pub struct Vcpu {
     pub(super) software_rip: Option<(u64, u64)>,
     /// The event of this entry is a virtual interrupt with this vector, see [`Self::post_interrupt`].
     pub(super) posted: Option<u8>,
+    /// RIP of this entry, if it is in an interrupt shadow that the processor forgets, see [`Self::note_shadow`].
+    pub(super) shadowed_at: Option<u64>,
     pub(super) tsc_aux: u64,
     pub(super) spec_ctrl: u64,
     pub(super) debugctl: u64,
@@ -84,6 +86,7 @@ impl Vcpu {
             nmi_window: false,
             software_rip: None,
             posted: None,
+            shadowed_at: None,
             tsc_aux: 0,
             spec_ctrl: 0,
             debugctl: 0,

@@ -188,6 +188,37 @@ fn a_late_request_steps_over_an_iret_that_has_not_executed() {
     assert_ne!(v.rflags() & rflags::TF, 0);
 }
 
+/// What is left of an interrupt shadow after a run on a processor that forgets it, or does not, whose end says that there is
+/// none.
+fn shadow_after(forgets_shadow: bool, run: impl FnOnce(&mut Vcpu)) -> bool {
+    let caps = Capabilities {
+        forgets_shadow,
+        ..BARE
+    };
+    let mut v = vcpu(caps, VcpuKind::Child);
+    v.set_rflags(rflags::FIXED | rflags::IF);
+    v.set_interrupt_shadow(true);
+    v.note_shadow();
+    v.set_interrupt_shadow(false);
+    run(&mut v);
+    v.settle_events();
+    v.interrupt_shadow()
+}
+
+#[test]
+fn a_forgotten_shadow_comes_back_while_nothing_has_executed() {
+    let left_by = |code| move |v: &mut Vcpu| v.control_mut().exit_code = code;
+    assert!(shadow_after(true, left_by(exit_code::INTR)));
+    assert!(shadow_after(true, left_by(exit_code::NMI)));
+    // The window opened: the processor has no shadow.
+    assert!(!shadow_after(true, left_by(exit_code::VINTR)));
+    assert!(!shadow_after(false, left_by(exit_code::INTR)));
+    assert!(!shadow_after(true, |v| {
+        v.control_mut().exit_code = exit_code::INTR;
+        v.set_rip(v.rip() + 1);
+    }));
+}
+
 /// A VP with interrupts on and one injected, on a processor that may deliver it twice, about to be entered.
 fn posting() -> Vcpu {
     let caps = Capabilities {

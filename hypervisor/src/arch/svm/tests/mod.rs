@@ -27,6 +27,7 @@ const BARE: Capabilities = Capabilities {
     spec_ctrl: false,
     tsc_aux: true,
     repeats_interrupts: false,
+    forgets_shadow: false,
 };
 const RICH: Capabilities = Capabilities {
     asids: 0x8000,
@@ -39,6 +40,7 @@ const RICH: Capabilities = Capabilities {
     spec_ctrl: true,
     tsc_aux: true,
     repeats_interrupts: false,
+    forgets_shadow: false,
 };
 
 fn vcpu(caps: Capabilities, kind: VcpuKind) -> Vcpu {

@@ -16,12 +16,19 @@ fn code() -> impl Strategy<Value = u64> {
 }
 
 fn caps() -> impl Strategy<Value = Capabilities> {
-    any::<[bool; 4]>().prop_map(
-        |[nrip_save, decode_assists, flush_by_asid, repeats_interrupts]| Capabilities {
+    any::<[bool; 5]>().prop_map(
+        |[
             nrip_save,
             decode_assists,
             flush_by_asid,
             repeats_interrupts,
+            forgets_shadow,
+        ]| Capabilities {
+            nrip_save,
+            decode_assists,
+            flush_by_asid,
+            repeats_interrupts,
+            forgets_shadow,
             ..RICH
         },
     )
