@@ -42,6 +42,15 @@ impl Residents {
         entered.is_ok()
     }
 
+    /// Counts one that comes from another processor and wants to run, if there are fewer than `most`.
+    pub fn receive(&self, most: u32) -> bool {
+        let entered = self.enter(most);
+        if entered {
+            self.load.fetch_add(1, Ordering::Relaxed);
+        }
+        entered
+    }
+
     /// Counts one less.
     pub fn leave(&self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
@@ -66,26 +75,20 @@ pub fn find_home<'a>(
     home.enter(most).then_some(index)
 }
 
-/// Finds a better home for a VP that waits at `here`, where `load` want to run, and counts it there: the processor with the
-/// smallest load of those where the root takes notices. `None` if moving would not make the two loads more alike, or if that
-/// one has `most` VPs.
+/// Finds a better home for a VP that waits at `here`, where `load` want to run: the processor with the smallest load of those
+/// where the root takes notices. `None` if moving would not make the two loads more alike.
 pub fn find_lighter<'a>(
     all: impl Iterator<Item = &'a Residents>,
     here: u32,
     load: u32,
-    most: u32,
 ) -> Option<u32> {
     let others = (0..).zip(all).filter(|(index, one)| {
         let elsewhere = *index != here;
         elsewhere && one.served.load(Ordering::Relaxed)
     });
-    let loads = others.map(|(index, one)| (one.load.load(Ordering::Relaxed), index, one));
-    let (least, index, home) = loads.min_by_key(|(load, ..)| *load)?;
-    if least.saturating_add(2) > load || !home.enter(most) {
-        return None;
-    }
-    home.load.fetch_add(1, Ordering::Relaxed);
-    Some(index)
+    let loads = others.map(|(index, one)| (one.load.load(Ordering::Relaxed), index));
+    let (least, index) = loads.min()?;
+    (least.saturating_add(2) <= load).then_some(index)
 }
 
 #[cfg(test)]
@@ -117,13 +120,13 @@ mod tests {
         }
         let mut load = 4;
         let mut homes = Vec::new();
-        while let Some(home) = find_lighter(all.iter(), 0, load, 99) {
+        while let Some(home) = find_lighter(all.iter(), 0, load) {
+            assert!(all[home as usize].receive(99));
             load -= 1;
             homes.push(home);
         }
         assert_eq!(homes, [3], "3, 2 and 2 is as good as it gets");
-        assert_eq!(find_lighter(all.iter(), 1, 2, 99), None);
-        assert_eq!(find_lighter(all.iter(), 0, 9, 0), None, "it is full");
+        assert_eq!(find_lighter(all.iter(), 1, 2), None);
     }
 
     #[test]
@@ -140,5 +143,11 @@ mod tests {
         let all = machine([true, true]);
         let homes = [(); 5].map(|()| find_home(all.iter(), 0, 2));
         assert_eq!(homes, [Some(0), Some(1), Some(0), Some(1), None]);
+        assert!(!all[1].receive(2));
+        assert_eq!(
+            find_lighter(all.iter(), 0, 2),
+            Some(1),
+            "its load is still 0"
+        );
     }
 }

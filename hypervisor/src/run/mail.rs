@@ -81,18 +81,21 @@ impl Cpu {
     #[cold]
     #[inline(never)]
     pub(super) fn share_load(&mut self, hand: &mut Vp, who: VpRef, slot: Slot) {
+        let load = self.queue.load() as u32;
+        let all = self.hv.lps.iter().map(|lp| &lp.residents);
+        let Some(to) = find_lighter(all, self.index(), load) else {
+            return;
+        };
         // A notice is in this processor's queue.
         let may_go = |vp: &mut Vp| !vp.leaving && vp.link == Link::Out;
         if self.with_vp(hand, who, may_go) != Some(true) {
             return;
         }
-        let load = self.queue.load() as u32;
-        let all = self.hv.lps.iter().map(|lp| &lp.residents);
-        let Some(to) = find_lighter(all, self.index(), load, MAX_QUEUE as u32) else {
+        if !self.hv.lp(to).residents.receive(MAX_QUEUE as u32) {
             return;
-        };
+        }
         let Some((_, account)) = self.queue.remove(slot, self.hv.now()) else {
-            return self.hv.lp(to).residents.leave();
+            unreachable!("a VP has its turns where it has a place");
         };
         self.timers.set(who.key(), None);
         self.lp().residents.leave();
