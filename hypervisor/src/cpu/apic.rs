@@ -22,6 +22,7 @@ const VERSION: u32 = 0x30;
 const TPR: u32 = 0x80;
 const EOI: u32 = 0xB0;
 const SPURIOUS: u32 = 0xF0;
+const ISR: u32 = 0x100;
 const TMR: u32 = 0x180;
 const ESR: u32 = 0x280;
 const ICR_LOW: u32 = 0x300;
@@ -211,7 +212,32 @@ impl LocalApic {
 
     /// Whether the interrupt in service on `vector` came as a level, so that its end goes to the I/O APIC as well.
     pub fn is_level(&self, vector: u8) -> bool {
-        self.read(TMR + u32::from(vector / 32) * 16) & 1 << (vector % 32) != 0
+        self.has(TMR, vector)
+    }
+
+    /// Whether an interrupt on `vector` has arrived that is to be ended. A spurious one has not: the processor was told of an
+    /// interrupt, and when it asked for it there was none that it could have.
+    pub fn is_in_service(&self, vector: u8) -> bool {
+        self.has(ISR, vector)
+    }
+
+    /// A bit of the eight registers from `first` on.
+    fn has(&self, first: u32, vector: u8) -> bool {
+        self.read(first + u32::from(vector / 32) * 16) & 1 << (vector % 32) != 0
+    }
+
+    /// For tests: an interrupt on `vector` arrives as hardware tells it, in service or spurious.
+    #[cfg(test)]
+    pub fn arrive(&mut self, vector: u8, in_service: bool) {
+        let bit = u32::from(in_service) << (vector % 32);
+        self.write(ISR + u32::from(vector / 32) * 16, bit);
+        self.write(EOI, u32::MAX);
+    }
+
+    /// For tests: whether an interrupt was ended since the last one arrived.
+    #[cfg(test)]
+    pub fn has_ended_one(&self) -> bool {
+        self.read(EOI) == 0
     }
 
     /// Fires [`VECTOR_TIMER`] once, when the TSC reaches `deadline`, or at once if it has. A timer that only counts may

@@ -5,7 +5,7 @@ use tlfs::stats::{logical_processor as lp, vp as counter};
 use super::Cpu;
 use crate::apic::{Delivery, Effect, InterruptMessage, Trigger, lowest_priority};
 use crate::arch::section::AFTER_WINDOW;
-use crate::cpu::{self, VECTOR_TIMER, VECTOR_WAKE};
+use crate::cpu::{self, VECTOR_SPURIOUS, VECTOR_TIMER, VECTOR_WAKE};
 use crate::hv::Hypervisor;
 use crate::log::events::{Event, record};
 use crate::log::panic;
@@ -139,6 +139,12 @@ impl Cpu {
                 }
                 vector if OWN.contains(&vector) => {
                     self.apic.eoi();
+                    record(self.hv.now().units(), Event::StrayInterrupt { vector });
+                }
+                // None, so there is nothing to end. The root would take it for one, and might not end it: then no other would
+                // ever come to it. Of a device's with this vector the local APIC knows.
+                VECTOR_SPURIOUS if !self.apic.is_in_service(VECTOR_SPURIOUS) => {
+                    let vector = VECTOR_SPURIOUS;
                     record(self.hv.now().units(), Event::StrayInterrupt { vector });
                 }
                 vector => self.device_interrupt(hand, vector),
@@ -383,5 +389,46 @@ impl Cpu {
         } else {
             self.apic.set_timer(next);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::testing::Bench;
+
+    /// Whether an interrupt that arrives at the processor is pending at the root's VP then, and whether it was ended.
+    fn arrival(mut bench: Bench, vector: u8, in_service: bool) -> (bool, bool) {
+        let (cpu, vp) = bench.parts();
+        // The root's APIC on, by its spurious vector register.
+        assert!(vp.apic.write(0x80F, 0x1FF, RefTime::ZERO).is_ok());
+        cpu.apic.arrive(vector, in_service);
+        let mut arrived = Arrived::default();
+        arrived.add(vector);
+        cpu.serve(vp, arrived);
+        let pending = vp.apic.next_interrupt() == Some(vector);
+        (pending, cpu.apic.has_ended_one())
+    }
+
+    fn arrivals(vector: u8, in_service: bool) -> Vec<(bool, bool)> {
+        let benches = Bench::each();
+        let arrivals = benches.map(|bench| arrival(bench, vector, in_service));
+        arrivals.collect()
+    }
+
+    #[test]
+    fn a_devices_interrupt_is_the_roots_and_ended_here() {
+        assert_eq!(arrivals(0x41, true), [(true, true); 2]);
+        assert_eq!(arrivals(VECTOR_SPURIOUS, true), [(true, true); 2]);
+    }
+
+    #[test]
+    fn a_spurious_interrupt_is_nobodys_and_ends_no_other() {
+        assert_eq!(arrivals(VECTOR_SPURIOUS, false), [(false, false); 2]);
+    }
+
+    #[test]
+    fn the_hypervisors_own_interrupts_are_ended_and_not_the_roots() {
+        assert_eq!(arrivals(0xF5, true), [(false, true); 2]);
     }
 }
