@@ -9,6 +9,7 @@
 mod checker;
 mod frames;
 mod guest;
+mod progress;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -46,7 +47,11 @@ fn main(boot: &Boot) {
     processors::start(&mut root, count, work);
     work(0, &mut root);
     let all = time::wait(60_000_000, || processors::done() == count - 1);
-    check!(all, "not all VPs of the root come to their end");
+    check!(
+        all,
+        "not all VPs of the root come to their end: {}",
+        progress::Report(count)
+    );
     for place in &GUESTS {
         if let Some(guest) = place.lock().take() {
             guest.end(&mut root);
@@ -54,6 +59,8 @@ fn main(boot: &Boot) {
     }
     frames::empty(&mut root);
     say!("{COUNTS}");
+    let (micros, what) = progress::longest();
+    say!("longest: {micros} us for a VP that {what}");
     COUNTS.check();
     ok!("no VP read through a translation that was removed");
     let after = Holdings::look(&mut root);
@@ -62,59 +69,87 @@ fn main(boot: &Boot) {
     report::done()
 }
 
-/// The value of `name=NUMBER` in the archive's member `parameters`.
+/// The value of `name=NUMBER`, as the test prints it or decimal, in the archive's member `parameters`.
 fn parameter(boot: &Boot, name: &str) -> Option<u64> {
     let archive = Archive::open(boot.module(0)?).ok()?;
     let text = core::str::from_utf8(archive.member("parameters")?.content()).ok()?;
     let mut words = text.split_whitespace();
-    words.find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+    let value = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?;
+    match value.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => value.parse().ok(),
+    }
 }
 
 /// What each VP of the root does until the end.
 fn work(number: u64, root: &mut Root) {
     let mut rng = Rng::new(SEED.load(Ordering::Relaxed).wrapping_add(number));
     while time::reference() < END.load(Ordering::Relaxed) {
-        answer(root);
-        let place = &GUESTS[rng.below(CHILDREN as u64) as usize];
-        if let Some(mut place) = place.try_lock() {
-            act(root, &mut rng, &mut place);
+        answer(number, root);
+        let index = rng.below(CHILDREN as u64) as usize;
+        if let Some(mut place) = GUESTS[index].try_lock() {
+            act(root, &mut rng, &mut place, |what| {
+                progress::note(number, what, Some(index));
+            });
         }
         if rng.one_in(2) {
             // Children of this processor run.
+            progress::note(number, "naps", None);
             root.messages.nap(500 + rng.below(4000));
         }
     }
-    answer(root);
+    answer(number, root);
+    progress::note(number, "has come to its end", None);
 }
 
-fn act(root: &mut Root, rng: &mut Rng, place: &mut Option<Guest>) {
-    match place {
-        None => *place = Some(Guest::start(root)),
-        Some(guest) => match rng.below(200) {
-            0 => {
-                if let Some(guest) = place.take() {
-                    guest.end(root);
-                }
+fn act(root: &mut Root, rng: &mut Rng, place: &mut Option<Guest>, note: impl Fn(&'static str)) {
+    let Some(guest) = place else {
+        note("starts");
+        *place = Some(Guest::start(root));
+        return;
+    };
+    match rng.below(200) {
+        0 => {
+            note("ends");
+            if let Some(guest) = place.take() {
+                guest.end(root);
             }
-            1..=120 => guest.balloon(root, rng),
-            121..=150 => guest.deflate(root, rng),
-            151..=165 => guest.look(root, rng),
-            166..=180 => guest.pause(root, rng),
-            _ => guest.interrupt(root, rng),
-        },
+        }
+        1..=120 => {
+            note("takes pages from");
+            guest.balloon(root, rng);
+        }
+        121..=150 => {
+            note("gives a page to");
+            guest.deflate(root, rng);
+        }
+        151..=165 => {
+            note("looks at");
+            guest.look(root, rng);
+        }
+        166..=180 => {
+            note("stops or resumes a VP of");
+            guest.pause(root, rng);
+        }
+        _ => {
+            note("interrupts");
+            guest.interrupt(root, rng);
+        }
     }
 }
 
 /// Deals with all intercepts that this VP of the root is told of.
-fn answer(root: &mut Root) {
+fn answer(number: u64, root: &mut Root) {
     while let Some(notice) = root.messages.poll() {
         let kind = notice.header.message_type;
         report::same(kind, HvMessageType::OPAQUE_INTERCEPT, "message of SINT0");
         let Some(HvVpIndex(vp)) = notice.payload_as() else {
             continue;
         };
-        for place in &GUESTS {
+        for (index, place) in GUESTS.iter().enumerate() {
+            progress::note(number, "waits for its turn with", Some(index));
             let mut place = place.lock();
+            progress::note(number, "answers an intercept of", Some(index));
             if let Some(guest) = &mut *place
                 && guest.id().0 == notice.header.sender
             {
