@@ -44,7 +44,7 @@ pub struct Test {
     /// Only the host tests and the scenarios marked fast, these on the vendors' usual processors
     #[arg(long)]
     fast: bool,
-    /// Do in Bochs, which is slow, all that is done in QEMU
+    /// Do in Bochs, which is slow, all that is done in QEMU, and for ten minutes what is done for some seconds
     #[arg(long, conflicts_with = "fast")]
     long: bool,
     /// Other random points in the scenarios that have some

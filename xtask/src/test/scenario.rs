@@ -23,6 +23,7 @@
 //! [[member]]                   # further archive members; one under the name of a built part replaces it
 //! name = "vm/broken.toml"
 //! text = "name ="              # or file = "PATH", beside the scenario's file
+//! long_text = "name = 1"       # optional: what it holds instead with `--long`
 //!
 //! [[damage]]                   # bits flipped in the finished archive
 //! member = "root"              # without it, offset counts from the archive's start
@@ -31,6 +32,7 @@
 //! [[step]]
 //! expect = "partita>"          # waits for this text on the serial line, after what earlier steps saw
 //! seconds = 60
+//! long_seconds = 600           # optional: instead of `seconds`, with `--long`
 //! [[step]]
 //! send = "vm list\r"
 //! [[step]]
@@ -155,6 +157,8 @@ pub struct Member {
     pub name: String,
     /// Its content.
     pub text: Option<String>,
+    /// Its content in long runs, if that is another one.
+    pub long_text: Option<String>,
     /// The file with its content.
     pub file: Option<PathBuf>,
 }
@@ -177,6 +181,8 @@ pub struct Step {
     pub action: Action,
     /// For how long at most.
     pub wait: Duration,
+    /// The same in long runs, if that is longer.
+    pub long_wait: Option<Duration>,
 }
 
 /// What a step does.
@@ -227,6 +233,7 @@ struct RawStep {
     counters: Option<String>,
     end: Option<End>,
     seconds: Option<f64>,
+    long_seconds: Option<f64>,
 }
 
 impl TryFrom<RawStep> for Step {
@@ -261,9 +268,12 @@ impl TryFrom<RawStep> for Step {
             Action::Point(_) => 0.0,
             _ => DEFAULT_SECONDS,
         };
-        let wait = Duration::try_from_secs_f64(raw.seconds.unwrap_or(usual))
-            .map_err(|error| error.to_string())?;
-        Ok(Self { action, wait })
+        let time = |seconds| Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string());
+        Ok(Self {
+            action,
+            wait: time(raw.seconds.unwrap_or(usual))?,
+            long_wait: raw.long_seconds.map(time).transpose()?,
+        })
     }
 }
 
@@ -303,10 +313,17 @@ impl Scenario {
         }
     }
 
-    /// Does as much in Bochs as in QEMU.
+    /// Does as much in Bochs as in QEMU, and takes the long texts of members and the long waits for them.
     pub fn lengthen(&mut self) {
         self.cycles_in_bochs = None;
         self.cpus_in_bochs.clear();
+        for member in &mut self.member {
+            member.text = member.long_text.take().or(member.text.take());
+        }
+        let parts = [&mut self.steps, &mut self.cycle, &mut self.after];
+        for step in parts.into_iter().flatten() {
+            step.wait = step.long_wait.unwrap_or(step.wait);
+        }
     }
 
     /// Leaves out processors beyond the usual ones, unless it is about those.
@@ -336,9 +353,10 @@ impl Scenario {
             bail!("{}: cpus names no machine", file.display());
         }
         for member in &scenario.member {
-            if member.text.is_some() == member.file.is_some() {
+            let long_alone = member.long_text.is_some() && member.text.is_none();
+            if member.text.is_some() == member.file.is_some() || long_alone {
                 bail!(
-                    "{}: the member {} needs either text or file",
+                    "{}: the member {} needs either text, with or without a long_text, or file",
                     file.display(),
                     member.name
                 );
@@ -390,6 +408,26 @@ mod tests {
         };
         assert_eq!(usual("[\"amd\", \"ryzen\", \"tigerlake\", \"intel\"]"), 2);
         assert_eq!(usual("[\"core2_penryn_t9600\"]"), 1);
+    }
+
+    #[test]
+    fn a_long_run_takes_the_long_text_and_waits_longer_for_it() {
+        let text = "about = \"\"\n[[member]]\nname = \"a\"\ntext = \"5\"\nlong_text = \"600\"\n\
+                    [[member]]\nname = \"b\"\ntext = \"x\"\n\
+                    [[step]]\nexpect = \"c\"\nseconds = 10\nlong_seconds = 700\n\
+                    [[step]]\nexpect = \"d\"\nseconds = 20\n";
+        let mut scenario: Scenario = toml::from_str(text).unwrap();
+        let seen = |scenario: &Scenario| {
+            let texts = scenario.member.iter().filter_map(|m| m.text.clone());
+            let waits = scenario.steps.iter().map(|step| step.wait.as_secs());
+            (
+                texts.collect::<Vec<_>>().join(" "),
+                waits.collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(seen(&scenario), ("5 x".into(), vec![10, 20]));
+        scenario.lengthen();
+        assert_eq!(seen(&scenario), ("600 x".into(), vec![700, 20]));
     }
 
     #[test]
