@@ -23,6 +23,7 @@ use crate::mem::page_box::{Frame, PageBox};
 use crate::mem::phys::PhysMap;
 use crate::mem::tlb::CpuMark;
 use crate::partition::table::{PartitionTable, partition_id};
+use crate::partition::{MAX_VPS, VpRef};
 use crate::sched::Reserves;
 use crate::stats::StatsPage;
 use crate::synic::Synic;
@@ -167,6 +168,32 @@ impl Hypervisor {
     /// The processor with this index; the first one for an index that none has, to which there is no way.
     pub fn lp(&self, index: u32) -> &LogicalProcessor {
         self.lps.get(index as usize).unwrap_or(&self.lps[0])
+    }
+
+    /// The APIC id of a VP: of the root's that of its processor, so that the machine's ACPI tables are right for it; of a
+    /// child's its index.
+    pub fn apic_id(&self, who: VpRef) -> u32 {
+        let index = u32::from(who.index);
+        let physical = || self.lps.get(index as usize)?.mailbox.apic_id();
+        match who.slot {
+            PartitionSlot::ROOT => physical().unwrap_or(index),
+            _ => index,
+        }
+    }
+
+    /// The VP of a partition that has, or would have, this APIC id.
+    pub fn vp_with_apic_id(&self, slot: PartitionSlot, id: u32) -> Option<VpRef> {
+        let index = match slot {
+            PartitionSlot::ROOT => {
+                let of_root = |lp: &LogicalProcessor| lp.mailbox.apic_id() == Some(id);
+                self.lps.iter().position(of_root)?
+            }
+            _ => id as usize,
+        };
+        (index < MAX_VPS).then_some(VpRef {
+            slot,
+            index: index as u16,
+        })
     }
 
     /// Makes another processor leave its guest, or its sleep, and look at its mailbox. Nothing happens to one that does not

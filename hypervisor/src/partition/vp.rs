@@ -278,7 +278,7 @@ impl Vp {
             home: Home(hypervisor.partitions.entry(partition.slot)),
             partition_id: partition.id,
             hw,
-            apic: new_apic(partition, index),
+            apic: new_apic(hypervisor, partition, index),
             synic: root.then(|| hypervisor.root_synic(index)),
             fpu: Fpu::new(hardware_page(hypervisor, pages.fpu), hypervisor.fpu_format),
             stats: in_page(hypervisor, pages.stats, StatsPage::new()),
@@ -387,8 +387,10 @@ impl Vp {
 }
 
 /// The APIC of a new VP. Without an emulated one the parent starts the VP itself.
-fn new_apic(partition: &Partition, index: u16) -> LocalApic {
-    let mut apic = LocalApic::new(u32::from(index), index == 0);
+fn new_apic(hypervisor: &Hypervisor, partition: &Partition, index: u16) -> LocalApic {
+    let slot = partition.slot;
+    let id = hypervisor.apic_id(VpRef { slot, index });
+    let mut apic = LocalApic::new(id, index == 0);
     if !partition.has_lapic() {
         let enabled = apic.base().value();
         // Clearing the two mode bits leaves a value that the register can have.

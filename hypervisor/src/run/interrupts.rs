@@ -219,14 +219,10 @@ impl Cpu {
     ) {
         let slot = to.slot;
         if let Some(id) = message.destination.single() {
-            // APIC id = VP index.
-            if let Ok(index) = u16::try_from(id)
-                && usize::from(index) < MAX_VPS
+            if let Some(to) = self.hv.vp_with_apic_id(slot, id)
+                && self.apic_matches(hand, to, sender, &message).is_some()
             {
-                let to = VpRef { slot, index };
-                if self.apic_matches(hand, to, sender, &message).is_some() {
-                    self.deliver(hand, to, message.delivery);
-                }
+                self.deliver(hand, to, message.delivery);
             }
             return;
         }
@@ -269,7 +265,8 @@ impl Cpu {
         match &*self.hv.partitions.vp(to).lock() {
             VpPlace::Home(vp) => ask(vp),
             VpPlace::Running { .. } => {
-                let included = message.destination.includes(to.index.into(), is_sender);
+                let id = self.hv.apic_id(to);
+                let included = message.destination.includes(id, is_sender);
                 included.then_some(Some(u8::MAX))
             }
             VpPlace::Absent => None,
