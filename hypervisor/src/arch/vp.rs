@@ -459,6 +459,9 @@ impl VpHw {
         set_nmi_masked(&(mut) self, masked: bool);
         /// Asks for an exit when an interrupt can be taken. The exit ends the request.
         set_interrupt_window(&(mut) self, wanted: bool);
+        /// The event of the next entry is an interrupt that the processor may deliver twice, unless something ends the run
+        /// as soon as it is delivered.
+        repeats_event(&self) -> bool;
         /// Asks for an exit when an NMI can be taken. The exit ends the request.
         set_nmi_window(&(mut) self, wanted: bool);
         /// Moves RIP behind an emulated instruction.

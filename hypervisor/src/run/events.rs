@@ -26,14 +26,23 @@ impl Cpu {
         };
         self.end_halt_in_shadow(vp);
         if vp.hw.pending_event().is_some() || !vp.hw.can_take_interrupt() {
-            return vp.hw.set_interrupt_window(true);
+            return self.ask_for_window(vp);
         }
         self.begin(vp, next);
         vp.stats.count(counter::VIRTUAL_INTERRUPTS);
         self.inject(vp, Event::Interrupt(next.vector));
         match next_interrupt(vp) {
-            Some(_) => vp.hw.set_interrupt_window(true),
+            Some(_) => self.ask_for_window(vp),
             None => wait_for_priority(vp),
+        }
+    }
+
+    /// Asks for an exit as soon as the VP can take an interrupt.
+    fn ask_for_window(&mut self, vp: &mut Vp) {
+        vp.hw.set_interrupt_window(true);
+        if vp.hw.repeats_event() {
+            // An interrupt for this processor ends the run behind the delivery, before it can be repeated.
+            self.hv.kick(self.index());
         }
     }
 

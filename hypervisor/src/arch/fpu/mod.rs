@@ -1,5 +1,5 @@
 //! x87, SSE and extended state of VPs. The hypervisor is compiled without floating point, so what lies in these registers
-//! is always some VP's, and changes only when [`FpuUnit::switch`] is told to.
+//! is always some VP's, and changes only when [`FpuUnit::load`] is told to.
 
 mod compact;
 mod registers;

@@ -110,6 +110,17 @@ impl Vcpu {
         self.control().vintr & vintr::IRQ != 0
     }
 
+    /// The event of the next entry is an interrupt that the processor may deliver twice (see `post_interrupt`), unless
+    /// something ends the run as soon as it is delivered: there is a window besides, so it cannot be posted.
+    pub fn repeats_event(&self) -> bool {
+        self.caps.repeats_interrupts && self.has_interrupt_event() && self.window_requested()
+    }
+
+    fn has_interrupt_event(&self) -> bool {
+        let event = self.control().event_inj;
+        event & (event::VALID | event::TYPE_MASK) == event::VALID | event::TYPE_INTERRUPT
+    }
+
     /// Moves RIP behind an instruction of `length` bytes that was emulated: the interrupt shadow and RF end, and a
     /// single-stepping guest gets its #DB. RIP wraps as the code segment's width says.
     pub fn advance_rip(&mut self, length: u8) {
@@ -193,10 +204,11 @@ impl Vcpu {
     /// #VMEXIT takes away. If the emulator has to leave its loop before (for a timer, or for a byte on the serial line), it
     /// finds the note and delivers the same interrupt again, whatever RFLAGS.IF says. A virtual interrupt takes another way.
     /// It comes before the guest's next instruction just the same, because it is used only when the guest can take it; while
-    /// a window is asked for, which is a virtual interrupt too, the event stays an event.
+    /// a window is asked for, which is a virtual interrupt too, the event stays an event, and something has to end the run
+    /// ([`Self::repeats_event`]).
     pub(super) fn post_interrupt(&mut self) {
         let event = self.control().event_inj;
-        if event & (event::VALID | event::TYPE_MASK) != event::VALID | event::TYPE_INTERRUPT
+        if !self.has_interrupt_event()
             || self.save().rflags & rflags::IF == 0
             || self.interrupt_shadow()
             || self.window_requested()

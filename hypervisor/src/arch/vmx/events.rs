@@ -161,6 +161,11 @@ impl Vcpu {
         !self.nmi_masked() && !self.interrupt_shadow() && self.is_free()
     }
 
+    /// No processor with VMX delivers an event twice.
+    pub const fn repeats_event(&self) -> bool {
+        false
+    }
+
     fn is_free(&self) -> bool {
         self.control.get(Control::EntryInterruption) & information::VALID == 0
     }

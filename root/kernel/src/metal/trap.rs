@@ -5,6 +5,9 @@ use core::fmt::Write;
 
 use super::{cpu, interrupts, lock, process, syscall};
 
+/// RFLAGS.IF.
+const INTERRUPT_FLAG: u64 = 1 << 9;
+
 /// The interrupted state, as the entry code leaves it on the stack.
 #[repr(C)]
 #[derive(Debug)]
@@ -196,12 +199,16 @@ pub fn exception_name(vector: u64) -> &'static str {
         17 => "alignment check",
         18 => "machine check",
         19 => "SIMD exception",
+        32.. => "interrupt with interrupts off",
         _ => "exception",
     }
 }
 
 extern "C" fn handle(frame: &mut TrapFrame) {
     if frame.vector >= 32 && !frame.is_from_user() {
+        if frame.rflags & INTERRUPT_FLAG == 0 {
+            kernel_fault(frame);
+        }
         // Kernel code has opened a window, with the lock or without. It is left taken: see `cpu::wait_for_interrupt`.
         lock::ensure();
         interrupts::handle(frame.vector as u8);

@@ -21,6 +21,10 @@ pub const USER_DATA: u16 = 0x18 | 3;
 /// Ring 3 code.
 pub const USER_CODE: u16 = 0x20 | 3;
 const TSS: u16 = 0x28;
+/// Vector that payloads raise by INT, whatever RFLAGS.IF says.
+pub const SOFTWARE: usize = 0x80;
+/// RFLAGS.IF.
+const INTERRUPT_FLAG: u64 = 1 << 9;
 
 /// Vectors of exceptions that payloads look for.
 pub mod vector {
@@ -140,6 +144,10 @@ extern "C" fn handle(frame: &mut Frame) {
     counter.set(counter.get() + 1);
     // SAFETY: the table is a live variable of this one processor; one element is copied.
     let handler = unsafe { (*HANDLERS.pointer())[number] };
+    if number >= 32 && number != SOFTWARE && frame.rflags & INTERRUPT_FLAG == 0 {
+        crate::println!("payload: interrupt {number} with interrupts off, {frame:#x?}");
+        exit::failure()
+    }
     if let Some(handler) = handler {
         handler(frame);
         return;

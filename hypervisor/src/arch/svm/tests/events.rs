@@ -297,6 +297,23 @@ fn a_posted_interrupt_never_hides_an_exception_in_delivery() {
 }
 
 #[test]
+fn an_interrupt_is_repeated_only_beside_a_window_and_only_by_a_processor_that_does() {
+    let mut v = posting();
+    assert!(!v.repeats_event(), "it is posted");
+    v.set_interrupt_window(true);
+    assert!(v.repeats_event());
+    v.set_pending_event(Some(Event::Nmi));
+    assert!(!v.repeats_event());
+    v.set_pending_event(None);
+    assert!(!v.repeats_event());
+    let mut v = child();
+    v.set_rflags(rflags::FIXED | rflags::IF);
+    assert!(v.inject(Event::Interrupt(0x24)));
+    v.set_interrupt_window(true);
+    assert!(!v.repeats_event());
+}
+
+#[test]
 fn an_event_that_must_not_wait_is_not_posted() {
     let unchanged = |v: &mut Vcpu| {
         let before = (v.control().event_inj, v.control().vintr);
