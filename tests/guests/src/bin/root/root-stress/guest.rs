@@ -67,6 +67,12 @@ impl Counts {
         ]
     }
 
+    /// Whether everything has happened often enough for a test.
+    pub fn suffice(&self) -> bool {
+        let mut list = self.list().into_iter();
+        list.all(|(_, count, least)| count >= least)
+    }
+
     /// Fails if something has hardly happened: then the test is none.
     pub fn check(&self) {
         for (what, count, least) in self.list() {
