@@ -43,6 +43,8 @@ pub struct Cpu {
     pub(super) tags: CpuTags,
     /// Tells others in which guest this processor is.
     pub(super) mark: &'static CpuMark,
+    /// What others see of this processor.
+    lp: &'static LogicalProcessor,
     /// Who wants to run here.
     pub queue: RunQueue<VpRef, MAX_QUEUE>,
     /// APIC timers of the VPs at home here.
@@ -90,6 +92,7 @@ impl Cpu {
             fpu,
             tags: CpuTags::new(index, kind, hv.capabilities.tlb_tags())?,
             mark: hv.marks.get(index as usize)?,
+            lp: hv.lps.get(index as usize)?,
             queue: RunQueue::new(root),
             timers: TimerHeap::new(),
             notices: NoticeQueue::new(),
@@ -108,9 +111,9 @@ impl Cpu {
     }
 
     /// What others see of the processor.
-    pub fn lp(&self) -> &'static LogicalProcessor {
-        let hv: &'static Hypervisor = self.hv;
-        hv.lp(self.index())
+    #[inline]
+    pub const fn lp(&self) -> &'static LogicalProcessor {
+        self.lp
     }
 
     /// Calls `f` with a VP. `None` if there is no such VP, or if another processor has it in hand.
