@@ -106,6 +106,14 @@ impl VpHw {
         }
     }
 
+    /// From now on the processor is one that may repeat injected interrupts, if there is such a one of its vendor.
+    pub fn repeat_interrupts(&mut self) {
+        match self {
+            Self::Svm(vcpu) => vcpu.repeat_interrupts(),
+            Self::Vmx(_) => {}
+        }
+    }
+
     /// The state after an exit over a hypercall instruction at RIP, which `is_there` or was there a moment ago. False if
     /// this processor has to say more of the instruction than that, so that there is no such exit without it.
     #[must_use]

@@ -331,6 +331,18 @@ unsafe impl Send for CommandPort {}
 unsafe impl Sync for CommandPort {}
 
 impl CommandPort {
+    /// For tests, where a command does nothing: the vector of the last one, 0 if there was none.
+    #[cfg(test)]
+    pub fn last_vector(self) -> u8 {
+        match self.0 {
+            // SAFETY: the registers are a test's plain memory.
+            Access::Memory(base) => unsafe {
+                base.byte_add(ICR_LOW as usize).read_volatile() as u8
+            },
+            Access::Msr => 0,
+        }
+    }
+
     /// Sends `vector` to the processor with physical APIC id `target`, as an edge.
     pub fn interrupt(self, target: u32, vector: u8) {
         self.send(target, ICR_ASSERT | u32::from(vector));

@@ -179,6 +179,8 @@ fn wait_for_priority(vp: &mut Vp) {
 mod tests {
     use super::*;
     use crate::apic::{Delivery, Trigger};
+    use crate::arch::testing::Vendor;
+    use crate::cpu::VECTOR_WAKE;
     use crate::mem::addr::Gpa;
     use crate::run::testing::Bench;
     use crate::time::RefTime;
@@ -213,6 +215,30 @@ mod tests {
         // With prefixes: segment, operand size, REX.
         assert_eq!(ways_of(&[0x3E, 0xF4]), [2; 2]);
         assert_eq!(ways_of(&[0x66, 0x2E, 0x48, 0xF4]), [4; 2]);
+    }
+
+    /// The vector of the interrupt that the processor sends itself when a VP has an interrupt in delivery, and, if `two`,
+    /// another one waits.
+    fn kick_of(mut bench: Bench, two: bool) -> u8 {
+        let (cpu, vp) = bench.parts();
+        vp.hw.repeat_interrupts();
+        vp.hw.set_rflags(rflags::FIXED | rflags::IF);
+        assert!(vp.apic.write(0x80F, 0x1FF, RefTime::ZERO).is_ok());
+        vp.hw.set_pending_event(Some(Event::Interrupt(VECTOR)));
+        if two {
+            let trigger = Trigger::Edge;
+            let vector = VECTOR + 0x10;
+            assert!(vp.apic.accept(Delivery::Fixed { vector, trigger }));
+        }
+        cpu.deliver_events(vp);
+        cpu.hv.commands.last_vector()
+    }
+
+    #[test]
+    fn a_run_is_ended_in_time_that_would_repeat_an_interrupt_beside_a_window() {
+        assert_eq!(kick_of(Bench::of(Vendor::Amd), true), VECTOR_WAKE);
+        assert_eq!(kick_of(Bench::of(Vendor::Amd), false), 0);
+        assert_eq!(kick_of(Bench::of(Vendor::Intel), true), 0);
     }
 
     #[test]

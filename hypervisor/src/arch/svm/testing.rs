@@ -9,6 +9,11 @@ use super::exits;
 use super::vcpu::Vcpu;
 
 impl Vcpu {
+    /// From now on the processor is one that may repeat injected interrupts.
+    pub fn repeat_interrupts(&mut self) {
+        self.caps.repeats_interrupts = true;
+    }
+
     /// The VP after a #VMEXIT, as a processor leaves it that tells no more than it must.
     pub fn exit_over(&mut self, cause: Cause) -> Exit {
         if let Cause::Exception(ExceptionExit {
