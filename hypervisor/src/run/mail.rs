@@ -37,14 +37,14 @@ impl Cpu {
     /// Something of a VP was changed by another processor, or one wants to look at it. A VP that has its turns elsewhere by
     /// now is not this one's affair: it may be another one in the same place.
     fn look_at(&mut self, hand: &mut Vp, who: VpRef) {
-        let (here, until) = (self.index(), self.end_of_visit());
+        let (here, visit) = (self.index(), self.visit());
         let found = self.with_vp(hand, who, |vp| {
             if vp.processor != here {
                 return None;
             }
             if !vp.hw.is_settled() {
                 Self::settle(vp);
-                vp.visited_until = until;
+                vp.visited_until = cpu::tsc().saturating_add(visit);
             }
             Some((vp.turns(), vp.wanted(), vp.apic.next_deadline(), vp.leaving))
         });
@@ -105,13 +105,15 @@ impl Cpu {
             (vp.processor, vp.queue_slot) = (to, Slot::NONE);
             vp.turns()
         });
+        self.lp().residents.set_load(self.queue.load() as u32);
         if let Some(turns) = moved {
             self.tell(turns);
         }
     }
 
-    fn end_of_visit(&self) -> u64 {
-        cpu::tsc().saturating_add(self.hv.tsc_hz / VISIT)
+    /// Ticks of the TSC that a visit takes.
+    fn visit(&self) -> u64 {
+        self.hv.tsc_hz / VISIT
     }
 
     /// A VP that lies at home here is never coming back.
@@ -130,9 +132,9 @@ impl Cpu {
     pub(super) fn receive_visitor(&mut self, mut hand: PageBox<Vp>) -> PageBox<Vp> {
         self.release = false;
         Self::settle(&mut hand);
-        hand.visited_until = self.end_of_visit();
         let who = hand.who;
-        let (hand, _) = self.exchange(hand, who);
+        self.put_home(hand, self.visit());
+        let hand = self.take_in_hand(who, who);
         if hand.leaving {
             // Whoever ends it has found it at home. If nobody else's turn came, it would never lie there for long enough.
             return self.put_down(hand);

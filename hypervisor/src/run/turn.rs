@@ -6,7 +6,7 @@ use tlfs::stats::{logical_processor as lp, vp as counter};
 use super::Cpu;
 use super::trace::Traced;
 use crate::arch::{Backend, with_backend};
-use crate::cpu;
+use crate::cpu::{self, VECTOR_SPURIOUS};
 use crate::mem::page_box::PageBox;
 use crate::partition::table::VpPlace;
 use crate::partition::{Vp, VpRef};
@@ -29,7 +29,8 @@ impl Cpu {
     pub(super) fn join(&mut self) -> ! {
         loop {
             let arrived = self.halt();
-            arrived.drain().for_each(|_| self.apic.eoi());
+            let others = |vector: &u8| *vector != VECTOR_SPURIOUS;
+            arrived.drain().filter(others).for_each(|_| self.apic.eoi());
             if let Some(first) = self.take(self.root_vp()) {
                 self.run(first);
             }
@@ -99,7 +100,6 @@ impl Cpu {
                 return hand;
             }
             self.show_run_time(&hand, now);
-            self.lp().stats.count(lp::CONTEXT_SWITCHES);
             let woken;
             (hand, woken) = self.exchange(hand, turn.vp);
             if hand.who != turn.vp {
@@ -107,7 +107,6 @@ impl Cpu {
                 self.queue.block(turn.slot, now);
                 continue;
             }
-            hand.stats.count(counter::LOGICAL_PROCESSOR_DISPATCHES);
             if let Some((who, slot)) = self.queue.take_passed()
                 && who != hand.who
             {
@@ -153,17 +152,29 @@ impl Cpu {
     #[inline(always)]
     pub(super) fn exchange(&mut self, from: PageBox<Vp>, to: VpRef) -> (PageBox<Vp>, bool) {
         let who = from.who;
-        let woken = self.put_home(from);
-        let Some(hand) = self.take(to).or_else(|| self.take(who)) else {
-            unreachable!("nobody else takes a VP that has its turns here");
-        };
-        self.load_fpu(&hand);
+        let woken = self.put_home(from, 0);
+        let hand = self.take_in_hand(to, who);
+        if hand.who != who {
+            self.lp().stats.count(lp::CONTEXT_SWITCHES);
+            hand.stats.count(counter::LOGICAL_PROCESSOR_DISPATCHES);
+        }
         (hand, woken)
     }
 
-    /// Puts the VP in hand home, with what others have left for it. True if that wakes it.
+    /// Takes `to` in hand, or, if it is not at home, `before`, which was just put there.
     #[inline(always)]
-    fn put_home(&mut self, mut hand: PageBox<Vp>) -> bool {
+    pub(super) fn take_in_hand(&mut self, to: VpRef, before: VpRef) -> PageBox<Vp> {
+        let Some(hand) = self.take(to).or_else(|| self.take(before)) else {
+            unreachable!("nobody else takes a VP that has its turns here");
+        };
+        self.load_fpu(&hand);
+        hand
+    }
+
+    /// Puts the VP in hand home, with what others have left for it; for another processor to look at, if `visit` is so many
+    /// ticks of the TSC. True if what was left wakes it.
+    #[inline(always)]
+    pub(super) fn put_home(&mut self, mut hand: PageBox<Vp>, visit: u64) -> bool {
         self.unload_fpu(&mut hand);
         Self::leave(&mut hand);
         let mut wanted = None;
@@ -173,6 +184,9 @@ impl Cpu {
             if taken != 0 {
                 hand.stats.add(counter::SYNTHETIC_INTERRUPTS, taken);
                 wanted = hand.wanted();
+            }
+            if visit != 0 {
+                hand.visited_until = cpu::tsc().saturating_add(visit);
             }
             *place = VpPlace::Home(hand);
         }

@@ -259,7 +259,9 @@ impl Vcpu {
         }
     }
 
-    /// After exit: the shadow of the entry is still there if nothing has executed.
+    /// After exit: the shadow of the entry is still there if nothing has executed. A loop that has come back to the same
+    /// instruction looks alike; the shadow that it gets costs an exit for a window, which ends it. A HLT has not executed: it
+    /// would have ended the run.
     #[cold]
     pub(super) fn settle_shadow(&mut self) {
         let nothing_done = matches!(self.control().exit_code, exit_code::INTR | exit_code::NMI);
