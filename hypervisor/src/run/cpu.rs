@@ -66,7 +66,8 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// The processor of `local`, without a VP in hand yet. `None` if there is no mark for it, or no TLB tag for guests.
+    /// The processor of `local`, without a VP in hand yet. `None` if there is no mark for it, nothing that others see
+    /// of it, or no TLB tag for guests.
     ///
     /// Some 60 KiB: inline, so that it is made where it stays rather than copied over the stack.
     #[inline(always)]

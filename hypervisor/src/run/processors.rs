@@ -110,7 +110,7 @@ fn join(arrival: Arrival<CpuParts>, ready: &dyn Fn()) -> ! {
     // SAFETY: the arrival is this processor's, set up as the one that booted is.
     let cpu = unsafe { parts.make(local, apic) };
     let Some(cpu) = cpu else {
-        panic!("a processor without TLB tags, unlike the one that booted");
+        panic!("a processor without TLB tags, or one more than were counted");
     };
     ready();
     cpu.join()

@@ -181,7 +181,7 @@ pub struct Step {
     pub action: Action,
     /// For how long at most.
     pub wait: Duration,
-    /// The same in long runs, if that is longer.
+    /// The same in long runs, if it is another there.
     pub long_wait: Option<Duration>,
 }
 
