@@ -56,7 +56,8 @@ impl Counts {
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("children started", value(&self.started), 4),
-            ("ended", value(&self.ended), 4),
+            // All of them, at the end.
+            ("ended", value(&self.ended), 0),
             ("pages taken away while in use", value(&self.moved), 100),
             ("faults on them", value(&self.faults), 100),
             ("looks at registers", value(&self.looks), 10),
@@ -78,6 +79,12 @@ impl Counts {
         for (what, count, least) in self.list() {
             check!(count >= least, "{what}: only {count}");
         }
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        report::same(
+            value(&self.ended),
+            value(&self.started),
+            "children that ended",
+        );
     }
 }
 
@@ -96,6 +103,8 @@ pub struct Guest {
     window: [u64; PAGES],
     pattern: u32,
     paused: [bool; VPS as usize],
+    /// What its VPs' counters were when they were looked at last.
+    counted: [u64; VPS as usize],
 }
 
 impl Guest {
@@ -119,6 +128,7 @@ impl Guest {
             window: [0; PAGES],
             pattern: (serial as u32 % 0xDEAD) << 16,
             paused: [false; VPS as usize],
+            counted: [0; VPS as usize],
         };
         for page in (0..PAGES).step_by(2) {
             guest.fill(root, page);
@@ -269,14 +279,23 @@ impl Guest {
         }
     }
 
+    /// Adds up what its VPs have done since it was called last.
+    pub fn count(&mut self) {
+        for (index, counted) in (1..).zip(&mut self.counted) {
+            let both: u64 = self.child.peek(COUNTERS + 0x100 * index);
+            let before = core::mem::replace(counted, both);
+            let low = |both: u64| both as u32;
+            add(&COUNTS.rounds, low(both).wrapping_sub(low(before)).into());
+            add(
+                &COUNTS.ipis,
+                low(both >> 32).wrapping_sub(low(before >> 32)).into(),
+            );
+        }
+    }
+
     /// Ends it while it runs.
     pub fn end(mut self, root: &mut Root) {
-        for index in 0..u64::from(VPS) {
-            let counters = COUNTERS + 0x100 * (index + 1);
-            let both = self.child.peek(counters);
-            add(&COUNTS.rounds, both & 0xFFFF_FFFF);
-            add(&COUNTS.ipis, both >> 32);
-        }
+        self.count();
         let status = self.child.order(root, HvCallCode::FINALIZE_PARTITION, true);
         report::status(status, HvStatus::SUCCESS, "FinalizePartition");
         for frame in self.window.iter_mut().filter(|frame| **frame != 0) {

@@ -126,6 +126,7 @@ fn act(root: &mut Root, rng: &mut Rng, place: &mut Option<Guest>, note: impl Fn(
         }
         1..=120 => {
             note("takes pages from");
+            guest.count();
             guest.balloon(root, rng);
         }
         121..=150 => {
