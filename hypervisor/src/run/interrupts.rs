@@ -121,6 +121,12 @@ impl Cpu {
         section.begin(|| (AFTER_WINDOW, 0));
     }
 
+    /// Whether what arrived is no interrupt, so that there is nothing to end. Of a device's with the same vector the local
+    /// APIC knows.
+    pub(super) fn is_spurious(&self, vector: u8) -> bool {
+        vector == VECTOR_SPURIOUS && !self.apic.is_in_service(vector)
+    }
+
     /// Deals with what arrived.
     pub(super) fn serve(&mut self, hand: &mut Vp, arrived: Arrived) {
         let mut mail = false;
@@ -141,10 +147,8 @@ impl Cpu {
                     self.apic.eoi();
                     record(self.hv.now().units(), Event::StrayInterrupt { vector });
                 }
-                // None, so there is nothing to end. The root would take it for one, and might not end it: then no other would
-                // ever come to it. Of a device's with this vector the local APIC knows.
-                VECTOR_SPURIOUS if !self.apic.is_in_service(VECTOR_SPURIOUS) => {
-                    let vector = VECTOR_SPURIOUS;
+                // The root would take it for one, and might not end it: then no other would ever come to it.
+                vector if self.is_spurious(vector) => {
                     record(self.hv.now().units(), Event::StrayInterrupt { vector });
                 }
                 vector => self.device_interrupt(hand, vector),
@@ -397,8 +401,7 @@ mod tests {
     /// Whether an interrupt that arrives at the processor is pending at the root's VP then, and whether it was ended.
     fn arrival(mut bench: Bench, vector: u8, in_service: bool) -> (bool, bool) {
         let (cpu, vp) = bench.parts();
-        // The root's APIC on, by its spurious vector register.
-        assert!(vp.apic.write(0x80F, 0x1FF, RefTime::ZERO).is_ok());
+        vp.apic.switch_on();
         cpu.apic.arrive(vector, in_service);
         let mut arrived = Arrived::default();
         arrived.add(vector);

@@ -6,7 +6,7 @@ use tlfs::stats::{logical_processor as lp, vp as counter};
 use super::Cpu;
 use super::trace::Traced;
 use crate::arch::{Backend, with_backend};
-use crate::cpu::{self, VECTOR_SPURIOUS};
+use crate::cpu;
 use crate::mem::page_box::PageBox;
 use crate::partition::table::VpPlace;
 use crate::partition::{Vp, VpRef};
@@ -29,8 +29,11 @@ impl Cpu {
     pub(super) fn join(&mut self) -> ! {
         loop {
             let arrived = self.halt();
-            let others = |vector: &u8| *vector != VECTOR_SPURIOUS;
-            arrived.drain().filter(others).for_each(|_| self.apic.eoi());
+            for vector in arrived.drain() {
+                if !self.is_spurious(vector) {
+                    self.apic.eoi();
+                }
+            }
             if let Some(first) = self.take(self.root_vp()) {
                 self.run(first);
             }
