@@ -116,8 +116,7 @@ mod tests {
     fn apic() -> LocalApic {
         let mut apic = LocalApic::new(1, false);
         apic.set_waiting_for_startup(false);
-        // Software-enabled.
-        assert!(apic.write(0x80F, 0x1FF, crate::time::RefTime::ZERO).is_ok());
+        apic.switch_on();
         apic
     }
 

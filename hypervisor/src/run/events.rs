@@ -183,7 +183,6 @@ mod tests {
     use crate::cpu::VECTOR_WAKE;
     use crate::mem::addr::Gpa;
     use crate::run::testing::Bench;
-    use crate::time::RefTime;
 
     const VECTOR: u8 = 0x41;
 
@@ -198,8 +197,7 @@ mod tests {
         let (cpu, vp) = bench.parts();
         vp.hw.set_rflags(rflags::FIXED | rflags::IF);
         vp.hw.set_interrupt_shadow(true);
-        // The APIC on, by its spurious vector register.
-        assert!(vp.apic.write(0x80F, 0x1FF, RefTime::ZERO).is_ok());
+        vp.apic.switch_on();
         let trigger = Trigger::Edge;
         assert!(vp.apic.accept(Delivery::Fixed {
             vector: VECTOR,
@@ -223,7 +221,7 @@ mod tests {
         let (cpu, vp) = bench.parts();
         vp.hw.repeat_interrupts();
         vp.hw.set_rflags(rflags::FIXED | rflags::IF);
-        assert!(vp.apic.write(0x80F, 0x1FF, RefTime::ZERO).is_ok());
+        vp.apic.switch_on();
         vp.hw.set_pending_event(Some(Event::Interrupt(VECTOR)));
         if two {
             let trigger = Trigger::Edge;

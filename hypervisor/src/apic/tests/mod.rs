@@ -22,10 +22,20 @@ const DIVIDE: u32 = 0x83E;
 const SELF_IPI: u32 = 0x83F;
 const EOI: u32 = 0x80B;
 
+impl LocalApic {
+    /// Enables it, as its guest does.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub fn switch_on(&mut self) {
+        set(self, SVR, 0x1FF);
+    }
+}
+
 /// An APIC that its guest has enabled.
 fn enabled() -> LocalApic {
     let mut apic = LocalApic::new(0, true);
-    set(&mut apic, SVR, 0x1FF);
+    apic.switch_on();
     apic
 }
 

@@ -8,8 +8,6 @@ use crate::mem::addr::Gpfn;
 use crate::run::testing::{Bench, Outcome};
 
 const VP: HvVpIndex = HvVpIndex(0);
-/// MSR of the spurious vector register.
-const SPURIOUS_VECTOR: u32 = 0x80F;
 
 #[test]
 fn registers_are_set_up_to_the_first_that_is_refused() {
@@ -141,13 +139,8 @@ fn an_interrupt_goes_to_the_vps_that_its_destination_names() {
     for mut bench in Bench::each() {
         let id = bench.child_with_vp();
         bench.add_vp(id, 1);
-        let now = bench.hv.now();
         for index in 0..2 {
-            bench.with_vp(id, index, |vp| {
-                // Software-enabled.
-                let done = vp.apic.write(SPURIOUS_VECTOR, 0x1FF, now);
-                assert!(done.is_ok());
-            });
+            bench.with_vp(id, index, |vp| vp.apic.switch_on());
         }
         let fixed = HvInterruptType::FIXED;
         let requested = |bench: &mut Bench| {
