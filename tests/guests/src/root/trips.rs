@@ -34,9 +34,9 @@ const NAP_MICROS: u64 = 20_000;
 /// How often it does before it gives up.
 const PATIENCE: u32 = 500;
 
-/// Code that makes round trips of `trip` when it is told to, and notes how long each took.
-macro_rules! trips_code {
-    ($(#[$outer:meta])* $name:ident, $($trip:literal),+ $(,)?) => {
+/// Code that turns its APIC on, and does `line` whenever an interrupt has ended its HLT.
+macro_rules! waiting_code {
+    ($(#[$outer:meta])* $name:ident, $($line:literal),+ $(,)?) => {
         child_code!(
             $(#[$outer])*
             $name,
@@ -48,6 +48,18 @@ macro_rules! trips_code {
             "2: sti",
             "hlt",
             "cli",
+            $($line,)+
+            "jmp 2b",
+        );
+    };
+}
+
+/// Code that makes round trips of `trip` when it is told to, and notes how long each took.
+macro_rules! trips_code {
+    ($(#[$outer:meta])* $name:ident, $($trip:literal),+ $(,)?) => {
+        waiting_code!(
+            $(#[$outer])*
+            $name,
             "mov esi, dword ptr [0x3000]",
             "test esi, esi",
             "jz 2b",
@@ -65,7 +77,6 @@ macro_rules! trips_code {
             "dec esi",
             "jnz 4b",
             "mov dword ptr [0x3008], 1",
-            "jmp 2b",
         );
     };
 }
@@ -89,22 +100,13 @@ trips_code!(
     "cli",
 );
 
-child_code!(
+waiting_code!(
     /// HLT until an interrupt of the other VP comes, and one back.
     trips_answer,
-    "64",
-    "mov ecx, 0x80f",
-    "mov eax, 0x1ff",
-    "xor edx, edx",
-    "wrmsr",
-    "2: sti",
-    "hlt",
-    "cli",
     "mov ecx, 0x830",
     "mov eax, 0x4040",
     "xor edx, edx",
     "wrmsr",
-    "jmp 2b",
 );
 
 child_code!(
