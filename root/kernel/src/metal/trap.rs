@@ -3,10 +3,11 @@
 use core::arch::global_asm;
 use core::fmt::Write;
 
+use x86_64::registers::rflags::RFlags;
+
 use super::{cpu, interrupts, lock, process, syscall};
 
-/// RFLAGS.IF.
-const INTERRUPT_FLAG: u64 = 1 << 9;
+const INTERRUPT_FLAG: u64 = RFlags::INTERRUPT_FLAG.bits();
 
 /// The interrupted state, as the entry code leaves it on the stack.
 #[repr(C)]

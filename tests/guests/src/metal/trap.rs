@@ -6,6 +6,7 @@ use core::mem::size_of;
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, SS, Segment};
 use x86_64::instructions::tables::{lgdt, lidt, load_tss};
+use x86_64::registers::rflags::RFlags;
 use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::gdt::SegmentSelector;
 
@@ -21,12 +22,9 @@ pub const USER_DATA: u16 = 0x18 | 3;
 /// Ring 3 code.
 pub const USER_CODE: u16 = 0x20 | 3;
 const TSS: u16 = 0x28;
-/// Vector that payloads raise by INT, whatever RFLAGS.IF says.
-pub const SOFTWARE: usize = 0x80;
-/// RFLAGS.IF.
-const INTERRUPT_FLAG: u64 = 1 << 9;
+const INTERRUPT_FLAG: u64 = RFlags::INTERRUPT_FLAG.bits();
 
-/// Vectors of exceptions that payloads look for.
+/// Vectors that payloads look for.
 pub mod vector {
     /// #DB.
     pub const DEBUG: u8 = 1;
@@ -46,6 +44,8 @@ pub mod vector {
     pub const PROTECTION: u8 = 13;
     /// #PF.
     pub const PAGE_FAULT: u8 = 14;
+    /// What payloads raise by INT, also from ring 3 and whatever RFLAGS.IF says.
+    pub const SOFTWARE: u8 = 0x80;
 }
 
 /// The interrupted state, as the entry code leaves it on the stack.
@@ -144,7 +144,8 @@ extern "C" fn handle(frame: &mut Frame) {
     counter.set(counter.get() + 1);
     // SAFETY: the table is a live variable of this one processor; one element is copied.
     let handler = unsafe { (*HANDLERS.pointer())[number] };
-    if number >= 32 && number != SOFTWARE && frame.rflags & INTERRUPT_FLAG == 0 {
+    if number >= 32 && number != usize::from(vector::SOFTWARE) && frame.rflags & INTERRUPT_FLAG == 0
+    {
         crate::println!("payload: interrupt {number} with interrupts off, {frame:#x?}");
         exit::failure()
     }
@@ -356,8 +357,8 @@ fn gate(number: usize) -> [u64; 2] {
         2 | 8 | 18 => FAULT_IST,
         _ => 0,
     };
-    // #BP and INT 0x80 may come from ring 3.
-    let kind = if matches!(number, 3 | 0x80) {
+    let from_user = [vector::BREAKPOINT, vector::SOFTWARE].map(usize::from);
+    let kind = if from_user.contains(&number) {
         0xEE
     } else {
         0x8E

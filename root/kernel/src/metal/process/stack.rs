@@ -3,6 +3,7 @@
 use root_kernel::addr::{PAGE_SIZE, Pfn};
 use root_kernel::frames::{Class, Owner, SLOTS, Slot};
 use root_kernel::paging::{Attributes, Rights};
+use x86_64::registers::rflags::RFlags;
 
 use super::{New, release};
 use crate::metal::memory::{self, FRAMES};
@@ -77,7 +78,6 @@ pub(super) fn unmap_kernel_stack(slot: Slot) {
 
 /// Lays out the kernel stack of a process that has not run yet: it returns from a trap that never was.
 pub(super) fn first_stack(top: u64, new: &New<'_>) -> u64 {
-    const INTERRUPTS: u64 = 1 << 9;
     const RDI: usize = 9;
     let mut registers = [0; 15];
     if let Some(rdi) = registers.get_mut(RDI) {
@@ -89,7 +89,7 @@ pub(super) fn first_stack(top: u64, new: &New<'_>) -> u64 {
         error: 0,
         rip: new.entry,
         cs: cpu::USER_CODE.into(),
-        rflags: INTERRUPTS | 2,
+        rflags: RFlags::INTERRUPT_FLAG.bits() | 2,
         rsp: new.stack,
         ss: cpu::USER_DATA.into(),
     };

@@ -159,13 +159,13 @@ fn cache_instructions() {
 
 fn software_interrupts() {
     set_handler(
-        0x80,
+        vector::SOFTWARE,
         Some((|frame: &mut Frame| frame.registers[14] = 0x5150) as Handler),
     );
     let rax: u64;
     assert_eq!(probe!("int 0x80", inout("rax") 1u64 => rax), Ok(()));
     assert_eq!(rax, 0x5150);
-    set_gate_present(0x80, false);
+    set_gate_present(vector::SOFTWARE, false);
     let fault = probe!("int 0x80").expect_err("no gate");
     assert_eq!(fault.vector, vector::NOT_PRESENT);
     // The gate's number, from the table, not external. (QEMU before 8 counts gates of 64-bit mode twice.)
@@ -174,7 +174,7 @@ fn software_interrupts() {
         "error code {:#x}",
         fault.error
     );
-    set_gate_present(0x80, true);
+    set_gate_present(vector::SOFTWARE, true);
     assert_eq!(probe!("int 0x80", inout("rax") 1u64 => _), Ok(()));
     let fault = probe!("int3").expect_err("#BP");
     assert_eq!(fault.vector, vector::BREAKPOINT);
