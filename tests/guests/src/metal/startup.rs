@@ -25,9 +25,9 @@ pub fn install(arrive: extern "C" fn(u64) -> !) {
     memory::write(PARAMETERS + 24, arrive as *const () as u64);
 }
 
-/// Starts the processor with the APIC id `number`, which payloads take for its VP index as well: they are for machines whose
-/// ids have no gaps. The processor has to have arrived before the next one is started, on the stack
-/// that ends at the address `stack`.
+/// Starts the processor with the APIC id `number` on the stack that ends at the address `stack`. It has to have arrived
+/// before the next one is started. Payloads take its APIC id for its VP index as well: they are for machines whose ids have
+/// no gaps.
 pub fn start(number: u64, stack: u64) {
     memory::write(PARAMETERS, read_cr!(3));
     memory::write(PARAMETERS + 8, stack);

@@ -53,7 +53,6 @@ fn add(counter: &AtomicU64, count: u64) {
 
 impl Counts {
     fn list(&self) -> [(&'static str, u64, u64); 9] {
-        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("children started", value(&self.started), 4),
             // All of them, at the end.
@@ -79,13 +78,16 @@ impl Counts {
         for (what, count, least) in self.list() {
             check!(count >= least, "{what}: only {count}");
         }
-        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         report::same(
             value(&self.ended),
             value(&self.started),
             "children that ended",
         );
     }
+}
+
+fn value(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
 }
 
 impl fmt::Display for Counts {
