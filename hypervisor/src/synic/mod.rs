@@ -12,6 +12,7 @@ mod notice;
 mod page;
 mod registers;
 mod slot;
+mod timer;
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ pub use notice::{Link, Notice, NoticeLinks, NoticeQueue};
 pub use page::MessagePage;
 pub use registers::{Synic, SynicEffect, is_synic_msr};
 pub use slot::{Message, MessageSlots, NotPosted, free_slots, post};
+pub use timer::{DirectInterrupt, SyntheticTimers, TimerMessage};
 
 use tlfs::HV_SYNIC_SINT_COUNT;
 

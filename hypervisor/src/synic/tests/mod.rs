@@ -1,6 +1,7 @@
 mod notices;
 mod registers;
 mod slots;
+mod timers;
 
 use super::*;
 use core::cell::{Cell, RefCell};
