@@ -238,8 +238,7 @@ impl Machine {
             SecondLevelTable::new(hv.child_format, hv.phys, &mut source).expect("deposited")
         };
         child.memory = Some(table);
-        let [page, reserve] = [(); 2].map(|()| hv.allocate(slot).expect("deposited"));
-        child.overlays = Overlays::new(hv, page, reserve);
+        child.overlays = Overlays::new(hv, slot).expect("deposited");
         let ports = [(); PORT_MAP_PAGES].map(|()| hv.allocate(slot).expect("deposited"));
         child.intercepts.ports = Some(PortMap::new(hv.phys, ports));
         child.state = PartitionState::Active;

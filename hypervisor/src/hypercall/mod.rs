@@ -271,7 +271,7 @@ fn place(hv: &Hypervisor, partition: &Partition, gpa: Gpa, access: Access) -> Re
         Ok(spa) if partition.is_root() && !hv.is_ram(spa.page()) => Err(unusable),
         Ok(spa) => Ok(spa),
         Err(fault) => {
-            let covered = partition.overlays.hypercall_page() == Some(gpa.page());
+            let covered = partition.overlays.cover(gpa.page());
             if fault == GpaFault::Unmapped || covered || partition.is_root() {
                 return Err(unusable);
             }

@@ -101,7 +101,7 @@ pub fn initialize(call: &mut Call<'_>) -> Result<(), HvStatus> {
         hv.allocate(slot)?,
     ];
     child.intercepts.ports = Some(PortMap::new(hv.phys, ports));
-    child.overlays = Overlays::new(hv, hv.allocate(slot)?, hv.allocate(slot)?);
+    child.overlays = Overlays::new(hv, slot)?;
     child.state = PartitionState::Active;
     Ok(())
 }
@@ -113,8 +113,8 @@ pub fn finalize(call: &mut Call<'_>) -> Result<(), HvStatus> {
     match child.state {
         PartitionState::Active => {
             child.state = PartitionState::Finalizing;
-            // What is left in the tables then is the root's memory. Taking the page away needs none.
-            call.hv().place_hypercall_page(&mut child, None)?;
+            // What is left in the tables then is the root's memory. Taking the overlays away needs none.
+            call.hv().remove_overlays(&mut child);
             remove_vps(call, &mut child);
             call.again = true;
         }

@@ -152,18 +152,20 @@ impl Hypervisor {
         pages: u64,
         mapping: &Mapping,
     ) -> Result<(), HvStatus> {
-        let Some(covered) = child.covered_in(first, pages) else {
-            return self.map_uncovered(child, first, pages, mapping);
-        };
-        let (before, after) = (covered.0 - first.0, first.0 + pages - covered.0 - 1);
-        self.map_uncovered(child, first, before, mapping)?;
-        let this = mapping.advanced(before);
-        if let Some(source) = this.source {
-            self.back(child.slot, source, 1)?;
+        let mut done = 0;
+        while let Some(covered) = child.covered_in(Gpfn(first.0 + done), pages - done) {
+            let before = covered.0 - first.0;
+            let gap = mapping.advanced(done);
+            self.map_uncovered(child, Gpfn(first.0 + done), before - done, &gap)?;
+            let this = mapping.advanced(before);
+            if let Some(source) = this.source {
+                self.back(child.slot, source, 1)?;
+            }
+            child.replace_covered(self, covered, Some(this.leaf()));
+            done = before + 1;
         }
-        child.replace_covered(self, Some(this.leaf()));
-        let behind = Gpfn(covered.0 + 1);
-        self.map_uncovered(child, behind, after, &mapping.advanced(before + 1))
+        let rest = mapping.advanced(done);
+        self.map_uncovered(child, Gpfn(first.0 + done), pages - done, &rest)
     }
 
     fn map_uncovered(
@@ -222,13 +224,13 @@ impl Hypervisor {
         pages: u64,
     ) -> Result<(), HvStatus> {
         child.part_mapped = None;
-        let Some(covered) = child.covered_in(first, pages) else {
-            return self.unmap_uncovered(child, first, pages);
-        };
-        self.unmap_uncovered(child, first, covered.0 - first.0)?;
-        child.replace_covered(self, None);
-        let after = first.0 + pages - covered.0 - 1;
-        self.unmap_uncovered(child, Gpfn(covered.0 + 1), after)
+        let (mut first, end) = (first.0, first.0 + pages);
+        while let Some(covered) = child.covered_in(Gpfn(first), end - first) {
+            self.unmap_uncovered(child, Gpfn(first), covered.0 - first)?;
+            child.replace_covered(self, covered, None);
+            first = covered.0 + 1;
+        }
+        self.unmap_uncovered(child, Gpfn(first), end - first)
     }
 
     fn unmap_uncovered(

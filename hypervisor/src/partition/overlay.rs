@@ -1,18 +1,23 @@
-//! Pages of the hypervisor's that lie over a child's memory: its hypercall page (guest sheet 4.3).
+//! Pages of the hypervisor's that lie over a child's memory: its hypercall page, its reference TSC page, and of each VP the
+//! pages of its SynIC and its VP assist page (guest sheet 4.2, 4.6, 4.8, 4.9).
 //!
 //! What lies below stays mapped in the books, and comes back when the overlay goes. So a parent may map, remap and unmap
-//! the page while it is covered: only what is remembered changes, never the overlay.
+//! the page while it is covered: only what is remembered changes, never the overlay. Where a guest puts several overlays,
+//! the one with the lowest number shows.
 
+mod cover;
+
+use arrayvec::ArrayVec;
 use tlfs::{HvPageMsr, HvStatus};
 
-use super::Partition;
+use super::{MAX_VPS, Partition};
 use crate::arch::Capabilities;
 use crate::hv::Hypervisor;
-use crate::mem::addr::Gpfn;
-use crate::mem::format::{Leaf, LeafSize, Rights};
-use crate::mem::frames::{FrameTable, PartitionSlot};
-use crate::mem::page_box::Frame;
-use crate::mem::table::FrameSource;
+use crate::mem::addr::{Gpfn, Spfn};
+use crate::mem::format::{Leaf, Rights};
+use crate::mem::frames::PartitionSlot;
+use crate::mem::page_box::{Frame, PageBox};
+use crate::time::ReferenceTscPage;
 
 /// Code of the hypercall page: VMMCALL or VMCALL, RET. The registers decide everything, not the page's address.
 pub const fn hypercall_code(capabilities: &Capabilities) -> [u8; 4] {
@@ -20,154 +25,243 @@ pub const fn hypercall_code(capabilities: &Capabilities) -> [u8; 4] {
     [a, b, c, 0xC3]
 }
 
+/// Names an overlay of a partition, by a number below [`Overlay::COUNT`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Overlay(u8);
+
+impl Overlay {
+    /// The hypercall page.
+    pub const HYPERCALL: Self = Self(0);
+    /// The reference TSC page.
+    pub const REFERENCE_TSC: Self = Self(1);
+    /// Overlays of a partition that has all its VPs.
+    pub const COUNT: usize = 2 + Self::OF_VP * MAX_VPS;
+    /// Overlays of a VP.
+    pub const OF_VP: usize = 3;
+
+    const fn of_vp(vp: u16, number: u8) -> Self {
+        Self(2 + (vp % MAX_VPS as u16) as u8 * Self::OF_VP as u8 + number)
+    }
+
+    /// The SIM page of a VP.
+    pub const fn messages(vp: u16) -> Self {
+        Self::of_vp(vp, 0)
+    }
+
+    /// The SIEF page of a VP.
+    pub const fn event_flags(vp: u16) -> Self {
+        Self::of_vp(vp, 1)
+    }
+
+    /// The VP assist page of a VP.
+    pub const fn assist(vp: u16) -> Self {
+        Self::of_vp(vp, 2)
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        (0..Self::COUNT as u8).map(Self)
+    }
+
+    /// What the guest may do with it.
+    const fn rights(self) -> Rights {
+        match self {
+            Self::HYPERCALL => Rights::RX,
+            Self::REFERENCE_TSC => Rights::READ,
+            _ => Rights::RW,
+        }
+    }
+}
+
+/// An overlay's frame, and where it lies. The frame is somebody else's, who takes it off before the frame goes.
+#[derive(Clone, Copy, Debug)]
+struct Page {
+    frame: Spfn,
+    at: Option<Gpfn>,
+}
+
+/// A page of the guest under one or more overlays.
+#[derive(Clone, Copy, Debug)]
+struct Covered {
+    page: Gpfn,
+    below: Option<Leaf>,
+}
+
+/// Where all the overlays are.
+#[derive(Debug)]
+struct Books {
+    pages: [Option<Page>; Overlay::COUNT],
+    /// One that moves covers two for a moment.
+    covered: ArrayVec<Covered, { Overlay::COUNT + 1 }>,
+    /// A frame for each overlay, for the table that cutting its page out of a large one needs: so that does not fail for
+    /// memory.
+    reserve: ArrayVec<Frame, { Overlay::COUNT }>,
+}
+
+const _: () = assert!(size_of::<Books>() <= 4096);
+
+impl Books {
+    const fn new() -> Self {
+        Self {
+            pages: [None; Overlay::COUNT],
+            covered: ArrayVec::new_const(),
+            reserve: ArrayVec::new_const(),
+        }
+    }
+
+    fn page(&self, overlay: Overlay) -> Option<Page> {
+        self.pages.get(usize::from(overlay.0)).copied().flatten()
+    }
+
+    /// The overlay that shows at a page of the guest.
+    fn top(&self, page: Gpfn) -> Option<(Spfn, Rights)> {
+        let mut all = Overlay::all().filter_map(|overlay| Some((overlay, self.page(overlay)?)));
+        let (overlay, found) = all.find(|(_, found)| found.at == Some(page))?;
+        Some((found.frame, overlay.rights()))
+    }
+}
+
 /// The overlays of a partition.
 #[derive(Debug, Default)]
 pub struct Overlays {
-    /// The hypercall page.
-    page: Option<Frame>,
-    /// A frame for the table that cutting one page out of a large one needs, so that it does not fail for memory.
-    reserve: Option<Frame>,
-    /// Where the hypercall page lies, and what is below it.
-    active: Option<(Gpfn, Option<Leaf>)>,
-}
-
-/// Tables from the pool or the reserve; what is covered still backs the partition.
-struct OverlaySource<'a, 'm> {
-    frames: &'a mut FrameTable<'m>,
-    slot: PartitionSlot,
-    reserve: &'a mut Option<Frame>,
-}
-
-impl FrameSource for OverlaySource<'_, '_> {
-    fn allocate(&mut self) -> Option<Frame> {
-        let pooled = self.frames.allocate(self.slot).ok().flatten();
-        pooled.or_else(|| self.reserve.take())
-    }
-
-    fn release(&mut self, frame: Frame) {
-        let done = self.frames.retire(self.slot, frame);
-        assert_eq!(done, Ok(()), "a table's frame is from its partition's pool");
-    }
+    books: Option<PageBox<Books>>,
+    hypercall: Option<Frame>,
+    reference_tsc: Option<PageBox<ReferenceTscPage>>,
 }
 
 impl Overlays {
-    /// Pages that a partition's overlays take.
-    pub const PAGES: u64 = 2;
+    /// Pages that the overlays of a partition without VPs take: the books, hypercall page, reference TSC page, and the
+    /// reserve for these two.
+    pub const PAGES: u64 = 5;
+    /// Frames of the reserve for a VP's overlays.
+    pub const RESERVE_OF_VP: usize = Overlay::OF_VP;
 
-    /// Overlays with their pages; `page` becomes the hypercall page.
-    pub fn new(hypervisor: &Hypervisor, page: Frame, reserve: Frame) -> Self {
+    /// The overlays of a partition, nowhere yet. The caller has made sure that there are [`PAGES`](Self::PAGES).
+    ///
+    /// # Errors
+    /// INSUFFICIENT_MEMORY; what was allocated before is in use then.
+    pub fn new(hypervisor: &Hypervisor, slot: PartitionSlot) -> Result<Self, HvStatus> {
+        let hypercall = hypervisor.allocate(slot)?;
         // A frame outside the direct map is never handed out.
         let _ = hypervisor.phys.copy_to(
-            page.spfn().address(),
+            hypercall.spfn().address(),
             &hypercall_code(&hypervisor.capabilities),
         );
-        Self {
-            page: Some(page),
-            reserve: Some(reserve),
-            active: None,
+        let reference_tsc = hypervisor.place(slot, ReferenceTscPage::new())?;
+        let mut books = hypervisor.place(slot, Books::new())?;
+        for (overlay, frame) in [
+            (Overlay::HYPERCALL, hypercall.spfn()),
+            (Overlay::REFERENCE_TSC, reference_tsc.spfn()),
+        ] {
+            books.pages[usize::from(overlay.0)] = Some(Page { frame, at: None });
+            let _ = books.reserve.try_push(hypervisor.allocate(slot)?);
         }
+        Ok(Self {
+            books: Some(books),
+            hypercall: Some(hypercall),
+            reference_tsc: Some(reference_tsc),
+        })
     }
 
-    /// Where the hypercall page lies.
-    pub fn hypercall_page(&self) -> Option<Gpfn> {
-        self.active.as_ref().map(|(page, _)| *page)
+    /// Where an overlay lies.
+    pub fn place(&self, overlay: Overlay) -> Option<Gpfn> {
+        self.books.as_ref()?.page(overlay)?.at
     }
 
-    /// Ends the overlays of a partition whose memory is gone, and gives their pages back.
-    pub fn release(&mut self, hypervisor: &Hypervisor, slot: PartitionSlot) {
-        if let Some((_, Some(below))) = self.active.take() {
-            forget(hypervisor, slot, below);
+    /// Whether an overlay lies over a page of the guest.
+    pub fn cover(&self, page: Gpfn) -> bool {
+        let covered = self.books.as_ref().map(|books| &books.covered);
+        covered.is_some_and(|covered| covered.iter().any(|covered| covered.page == page))
+    }
+
+    /// The reference TSC page.
+    pub fn reference_tsc(&self) -> Option<&ReferenceTscPage> {
+        self.reference_tsc.as_deref()
+    }
+
+    /// Adds the overlays of a new VP, nowhere yet, and the frames of the reserve that they need.
+    pub fn add_vp(
+        &mut self,
+        vp: u16,
+        [messages, event_flags, assist]: [Spfn; Overlay::OF_VP],
+        reserve: [Frame; Self::RESERVE_OF_VP],
+    ) {
+        let Some(books) = self.books.as_mut() else {
+            unreachable!("a partition with VPs is initialized, and has its books");
+        };
+        for (overlay, frame) in [
+            (Overlay::messages(vp), messages),
+            (Overlay::event_flags(vp), event_flags),
+            (Overlay::assist(vp), assist),
+        ] {
+            books.pages[usize::from(overlay.0)] = Some(Page { frame, at: None });
         }
-        for frame in [self.page.take(), self.reserve.take()]
+        // There is room: a frame for each overlay that there can be.
+        let pushed = reserve
             .into_iter()
-            .flatten()
-        {
+            .map(|frame| books.reserve.try_push(frame));
+        debug_assert!(pushed.fold(true, |all, one| all & one.is_ok()));
+    }
+
+    /// Forgets the overlays of a VP, which lie nowhere. Frames of the reserve that are there go back to the pool; others are
+    /// tables still, and go there by themselves.
+    pub fn remove_vp(&mut self, hypervisor: &Hypervisor, slot: PartitionSlot, vp: u16) {
+        let Some(books) = self.books.as_mut() else {
+            return;
+        };
+        for overlay in [
+            Overlay::messages(vp),
+            Overlay::event_flags(vp),
+            Overlay::assist(vp),
+        ] {
+            let removed = books.pages[usize::from(overlay.0)].take();
+            debug_assert!(removed.is_none_or(|page| page.at.is_none()));
+        }
+        let left = books.pages.iter().flatten().count();
+        while books.reserve.len() > left {
+            let spare = books.reserve.pop();
+            spare
+                .into_iter()
+                .for_each(|frame| hypervisor.release(slot, frame));
+        }
+    }
+
+    /// Ends the overlays of a partition whose memory is gone, and gives their pages back. None lies anywhere.
+    pub fn release(&mut self, hypervisor: &Hypervisor, slot: PartitionSlot) {
+        let Self {
+            books,
+            hypercall,
+            reference_tsc,
+        } = core::mem::take(self);
+        if let Some(mut books) = books {
+            debug_assert!(books.covered.is_empty());
+            while let Some(frame) = books.reserve.pop() {
+                hypervisor.release(slot, frame);
+            }
+            hypervisor.release(slot, books.into_frame());
+        }
+        let reference_tsc = reference_tsc.map(PageBox::into_frame);
+        for frame in [hypercall, reference_tsc].into_iter().flatten() {
             hypervisor.release(slot, frame);
         }
     }
 }
 
-/// A covered frame backs the partition no more. It waits for the next shootdown like any other.
-fn forget(hypervisor: &Hypervisor, slot: PartitionSlot, below: Leaf) {
-    let Some(below) = below.frame else { return };
-    let mut frames = hypervisor.frames.lock();
-    if frames.owner(below) != crate::mem::frames::Owner::NotRam {
-        let done = frames.unback(slot, below, 1);
-        assert_eq!(done, Ok(()), "a covered frame backs its partition");
-    }
-}
-
 impl Hypervisor {
-    /// Lays the hypercall page over a page of the child's memory, or takes it away. The caller shoots down.
-    ///
-    /// # Errors
-    /// INVALID_PARAMETER where the child has no memory; INSUFFICIENT_MEMORY if a large page cannot be cut. Nothing is
-    /// changed then.
-    pub fn place_hypercall_page(
-        &self,
-        child: &mut Partition,
-        to: Option<Gpfn>,
-    ) -> Result<(), HvStatus> {
-        if child.overlays.hypercall_page() == to {
-            return Ok(());
-        }
-        // For a moment it lies at both places: the old one is only given up when the new one is certain.
-        let active = match to {
-            Some(to) => Some((to, Some(self.cover(child, to)?))),
-            None => None,
-        };
-        self.uncover(child);
-        child.overlays.active = active;
-        Ok(())
-    }
-
-    /// Maps the hypercall page over another page, and returns what is below it.
-    fn cover(&self, child: &mut Partition, to: Gpfn) -> Result<Leaf, HvStatus> {
-        let slot = child.slot;
-        let found = child.translation(to).ok_or(HvStatus::INVALID_PARAMETER)?;
-        let below = Leaf {
-            frame: found.frame_of(to),
-            ..found.leaf
-        };
-        let frame = child.overlays.page.as_ref().map(Frame::spfn);
-        let frame = frame.ok_or(HvStatus::INVALID_PARTITION_STATE)?;
-        let mut frames = self.frames.lock();
-        if child.overlays.reserve.is_none() {
-            child.overlays.reserve = frames.allocate(slot).ok().flatten();
-        }
-        let mut source = OverlaySource {
-            frames: &mut frames,
-            slot,
-            reserve: &mut child.overlays.reserve,
-        };
-        let table = child
-            .memory
-            .as_mut()
-            .ok_or(HvStatus::INVALID_PARTITION_STATE)?;
-        let leaf = Leaf::new(frame, Rights::RX);
-        table
-            .map(&mut source, to, 1, leaf, LeafSize::Size4K)
-            .map_err(|_| HvStatus::INSUFFICIENT_MEMORY)?;
-        Ok(below)
-    }
-
-    /// GUEST_OS_ID: zero takes the hypercall page away (guest sheet 4.2).
+    /// GUEST_OS_ID: zero takes the hypercall page away (guest sheet 4.2). The caller shoots down.
     pub fn set_guest_os_id(&self, partition: &mut Partition, value: u64) {
         partition.msrs.guest_os_id = value;
         let page = HvPageMsr::from_bits(partition.msrs.hypercall);
         if value == 0 && page.enabled() {
             partition.msrs.hypercall = page.with_enabled(false).into_bits();
-            if !partition.is_root() {
-                self.uncover(partition);
-            }
+            self.remove_overlay(partition, Overlay::HYPERCALL);
         }
     }
 
-    /// HYPERCALL: bit 0 enable, bit 1 locked, page number (guest sheet 4.3). Without a GUEST_OS_ID it stays disabled. The
+    /// HYPERCALL: bit 0 enable, bit 1 locked, page number (guest sheet 4.2). Without a GUEST_OS_ID it stays disabled. The
     /// root's page is where the hypervisor has put it. The caller shoots down.
     ///
     /// # Errors
-    /// As [`place_hypercall_page`](Self::place_hypercall_page); nothing is changed then.
+    /// As [`place_overlay`](Self::place_overlay); nothing is changed then.
     pub fn set_hypercall_msr(&self, partition: &mut Partition, value: u64) -> Result<(), HvStatus> {
         const LOCKED: u64 = 1 << 1;
         if partition.msrs.hypercall & LOCKED != 0 {
@@ -180,50 +274,26 @@ impl Hypervisor {
         if partition.is_root() {
             new.set_gpfn(self.root_pages.hypercall.spfn().0);
         } else {
-            let page = new.enabled().then(|| Gpfn(new.gpfn()));
-            self.place_hypercall_page(partition, page)?;
+            self.place_by_msr(partition, Overlay::HYPERCALL, new)?;
         }
         partition.msrs.hypercall = new.into_bits();
         Ok(())
     }
 
-    /// Takes the hypercall page away: what is below it shows again.
-    fn uncover(&self, child: &mut Partition) {
-        let Some((page, below)) = child.overlays.active.take() else {
-            return;
-        };
-        let mut frames = self.frames.lock();
-        let mut source = OverlaySource {
-            frames: &mut frames,
-            slot: child.slot,
-            reserve: &mut child.overlays.reserve,
-        };
-        let Some(table) = child.memory.as_mut() else {
-            return;
-        };
-        let done = match below {
-            Some(below) => table.map(&mut source, page, 1, below, LeafSize::Size4K),
-            None => table.unmap(&mut source, page, 1),
-        };
-        debug_assert!(done.is_ok(), "the page has its own leaf: no memory needed");
-    }
-}
-
-impl Partition {
-    /// The covered page, if it lies in a range.
-    pub fn covered_in(&self, first: Gpfn, pages: u64) -> Option<Gpfn> {
-        let covered = self.overlays.hypercall_page()?;
-        let last = first.0.saturating_add(pages);
-        (first <= covered && covered.0 < last).then_some(covered)
-    }
-
-    /// Changes what lies below the covered page; what was there backs the partition no more.
-    pub fn replace_covered(&mut self, hypervisor: &Hypervisor, new: Option<Leaf>) {
-        let slot = self.slot;
-        if let Some((_, below)) = self.overlays.active.as_mut()
-            && let Some(old) = core::mem::replace(below, new)
-        {
-            forget(hypervisor, slot, old);
+    /// Puts an overlay where a page register has it, or nowhere if that is off. The caller shoots down.
+    ///
+    /// # Errors
+    /// As [`place_overlay`](Self::place_overlay); nothing is changed then.
+    pub fn place_by_msr(
+        &self,
+        child: &mut Partition,
+        overlay: Overlay,
+        register: HvPageMsr,
+    ) -> Result<(), HvStatus> {
+        if register.enabled() {
+            return self.place_overlay(child, overlay, Gpfn(register.gpfn()));
         }
+        self.remove_overlay(child, overlay);
+        Ok(())
     }
 }

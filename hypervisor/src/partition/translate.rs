@@ -10,7 +10,7 @@ use super::{Partition, Vp};
 use crate::arch::cpuid::{CpuidSource, GIB_PAGES, ThisProcessor};
 use crate::arch::state::{SegmentName, SystemRegister, cr0, cr4, rflags};
 use crate::hv::Hypervisor;
-use crate::mem::addr::{Gpfn, Gva, PAGE_SHIFT};
+use crate::mem::addr::{Gva, PAGE_SHIFT};
 use crate::mem::format::{MemoryType, Pat};
 use crate::mem::guest_walk::{
     GpaFault, PagingState, TranslateFlags, Translation, WalkError, fetch, translate as walk,
@@ -73,11 +73,11 @@ pub fn translate(
             let page = found.gpa.page();
             output.result_code = Code::SUCCESS;
             output.cache_type = cache_type(vp, &found).0 as u8;
-            output.overlay_page = is_overlay(partition, page).into();
+            output.overlay_page = partition.overlays.cover(page).into();
             output.gpa_page = page.0;
         }
         Err(WalkError::Gpa { gpa, fault }) => {
-            let overlay = is_overlay(partition, gpa.page());
+            let overlay = partition.overlays.cover(gpa.page());
             let fault = match fault {
                 GpaFault::NoWriteAccess if overlay => GpaFault::IllegalOverlay,
                 other => other,
@@ -89,10 +89,6 @@ pub fn translate(
         Err(error) => output.result_code = Code(error.result_code()),
     }
     output
-}
-
-fn is_overlay(partition: &Partition, page: Gpfn) -> bool {
-    partition.overlays.hypercall_page() == Some(page)
 }
 
 /// The type by which the VP accesses the page: its PAT's, or write-back without paging. MTRRs are not offered.
@@ -146,6 +142,8 @@ mod tests {
     use crate::arch::testing::Vendor;
     use crate::hv::testing::Machine;
     use crate::mem::addr::Gpa;
+    use crate::mem::addr::Gpfn;
+    use crate::partition::overlay::Overlay;
     use tlfs::HvPartitionId;
 
     const PRESENT: u64 = 1;
@@ -240,7 +238,7 @@ mod tests {
             let (machine, id) = long_mode(vendor, 0x7000 | PRESENT | WRITE);
             machine.with_vp(id, 0, |partition, _| {
                 machine
-                    .place_hypercall_page(partition, Some(Gpfn(7)))
+                    .place_overlay(partition, Overlay::HYPERCALL, Gpfn(7))
                     .unwrap();
             });
             let output = ask(&machine, id, read(), 5);

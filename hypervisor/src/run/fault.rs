@@ -80,7 +80,7 @@ fn cause(partition: &Partition, fault: &NestedFault) -> Cause {
     };
     if found.leaf.rights.contains(wanted) {
         Cause::Gone
-    } else if partition.overlays.hypercall_page() == Some(page) {
+    } else if partition.overlays.cover(page) {
         Cause::Overlay
     } else {
         Cause::Forbidden(cache_type(found.leaf.memory_type))

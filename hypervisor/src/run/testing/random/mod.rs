@@ -11,6 +11,7 @@ use crate::arch::testing::Vendor;
 use crate::hypercall::CALLS;
 use crate::mem::addr::{Gpa, Gpfn};
 use crate::mem::format::Rights;
+use crate::partition::overlay::Overlay;
 use block::{Block, Choices, element, header};
 
 /// Most calls of a play, so that it ends soon.
@@ -182,7 +183,7 @@ fn choose_caller(bench: &mut Bench, choices: &mut Choices<'_>) {
     let able = bench.with_partition(id, |child| {
         (0..CALLER_PAGES).all(|page| {
             let at = Gpfn(CHILD_BASE.0 + page).address();
-            let rights = if child.overlays.hypercall_page() == Some(at.page()) {
+            let rights = if child.overlays.cover(at.page()) {
                 Rights::WRITE
             } else {
                 Rights::RW
@@ -234,7 +235,9 @@ fn step(bench: &mut Bench, choices: &mut Choices<'_>) -> Outcome {
 
 /// An address at which parameters may not be.
 fn place(bench: &Bench, choices: &mut Choices<'_>) -> u64 {
-    let overlay = bench.with_partition(bench.caller(), |caller| caller.overlays.hypercall_page());
+    let overlay = bench.with_partition(bench.caller(), |caller| {
+        caller.overlays.place(Overlay::HYPERCALL)
+    });
     match choices.byte() % 6 {
         0 => bench.input().0 + 4096 - 8 * u64::from(choices.byte() % 8),
         1 => bench.input().0 + u64::from(choices.byte()),
