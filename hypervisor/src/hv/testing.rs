@@ -126,7 +126,6 @@ impl Machine {
             PartitionSlot::ROOT,
             HvPartitionCreationFlags::empty(),
             stats,
-            RefTime::ZERO,
         );
         root.state = PartitionState::Active;
         root.privileges = HvPartitionPrivilegeMask(u64::MAX);
@@ -158,7 +157,7 @@ impl Machine {
         root.vp_count = 1;
         let root = self.in_reserve(root);
         let place = hv.partitions.entry(PartitionSlot::ROOT).claim();
-        place.expect("nobody is there").put(root);
+        place.expect("nobody is there").put(root, RefTime::ZERO);
     }
 
     fn reserve_frame(&self) -> Frame {
@@ -193,10 +192,10 @@ impl Machine {
         let hv = &*self.hypervisor;
         let id = hv.new_id(slot);
         let stats = hv.place(slot, StatsPage::new()).expect("deposited");
-        let child = Partition::new(id, slot, flags, stats, hv.now());
+        let child = Partition::new(id, slot, flags, stats);
         let child = hv.place(slot, child).expect("deposited");
         let place = hv.partitions.entry(slot).claim();
-        place.expect("nobody is there").put(child);
+        place.expect("nobody is there").put(child, hv.now());
         id
     }
 

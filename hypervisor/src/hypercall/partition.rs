@@ -69,8 +69,8 @@ pub fn create(call: &mut Call<'_>) -> Result<(), HvStatus> {
         }
     };
     stats.set(tlfs::stats::partition::PARTITION_ID, id.0);
-    let partition = Partition::new(id, slot, flags, stats, hv.now());
-    place.put(in_page(hv, object, partition));
+    let partition = Partition::new(id, slot, flags, stats);
+    place.put(in_page(hv, object, partition), hv.now());
     hv.stats.add(counter::PARTITIONS, 1);
     record(
         hv.now().units(),

@@ -1,5 +1,6 @@
 //! Partitions and their virtual processors.
 
+pub mod clock;
 pub mod code_cache;
 pub mod cpuid;
 pub mod cpuid_cache;
@@ -27,7 +28,6 @@ use crate::mem::frames::PartitionSlot;
 use crate::mem::page_box::PageBox;
 use crate::mem::table::SecondLevelTable;
 use crate::stats::StatsPage;
-use crate::time::RefTime;
 
 pub use table::{MAX_PARTITIONS, MAX_VPS};
 pub use vp::{Vp, VpRef};
@@ -93,8 +93,6 @@ pub struct Partition {
     pub vp_count: u32,
     /// Property Suspend: all VPs are stopped.
     pub suspended: bool,
-    /// Origin of its time.
-    pub epoch: RefTime,
 }
 
 impl Partition {
@@ -104,7 +102,6 @@ impl Partition {
         slot: PartitionSlot,
         flags: HvPartitionCreationFlags,
         stats: PageBox<StatsPage>,
-        epoch: RefTime,
     ) -> Self {
         let features = HvPartitionSyntheticProcessorFeatures(u64::MAX);
         Self {
@@ -125,7 +122,6 @@ impl Partition {
             stats_mapped: false,
             vp_count: 0,
             suspended: false,
-            epoch,
         }
     }
 

@@ -5,6 +5,7 @@ use tlfs::{
     HvPartitionSyntheticProcessorFeatures, HvStatus, HvUnimplementedMsrAction,
 };
 
+use super::clock::PartitionClock;
 use super::{Partition, PartitionState};
 use crate::apic::TIMER_FREQUENCY;
 use crate::hv::Hypervisor;
@@ -24,8 +25,6 @@ pub struct Properties {
     pub unimplemented_msr: HvUnimplementedMsrAction,
     /// Guest physical address bits, if set.
     pub physical_width: u64,
-    /// The reference time stands still at this value.
-    pub frozen: Option<RefTime>,
 }
 
 /// What setting a property asks of the caller.
@@ -74,9 +73,9 @@ impl Hypervisor {
             Code::CPU_CAP => self.shares(partition).get().cap.into(),
             Code::CPU_WEIGHT => self.shares(partition).get().weight.into(),
             Code::CPU_GROUP_ID => kept.cpu_group,
-            Code::TIME_FREEZE => kept.frozen.is_some().into(),
+            Code::TIME_FREEZE => self.clock_of(partition).frozen().is_some().into(),
             Code::APIC_FREQUENCY => TIMER_FREQUENCY,
-            Code::REFERENCE_TIME => partition.time(self.now()).units(),
+            Code::REFERENCE_TIME => self.clock_of(partition).time(self.now()).units(),
             Code::PROCESSORS_PER_SOCKET => kept.processors_per_socket,
             Code::GPA_PAGE_ACCESS_TRACKING => kept.access_tracking.into(),
             Code::HYPERCALL_DOORBELL_PAGE => 0,
@@ -154,8 +153,11 @@ impl Hypervisor {
             Code::CPU_GROUP_ID => partition.properties.cpu_group = in_range(value, 0..=0)?,
             Code::TIME_FREEZE => self.freeze(partition, flag()?),
             Code::REFERENCE_TIME => {
-                let frozen = partition.properties.frozen.as_mut();
-                *frozen.ok_or(HvStatus::INVALID_PARTITION_STATE)? = RefTime::from_units(value);
+                let clock = self.clock_of(partition);
+                if clock.frozen().is_none() {
+                    return Err(HvStatus::INVALID_PARTITION_STATE);
+                }
+                clock.freeze(RefTime::from_units(value));
             }
             Code::PROCESSORS_PER_SOCKET => {
                 partition.properties.processors_per_socket = in_range(value, 0..=256)?;
@@ -211,27 +213,18 @@ impl Hypervisor {
         Ok(())
     }
 
-    /// Stops a partition's reference time, or lets it go on from where it is.
-    fn freeze(&self, partition: &mut Partition, freeze: bool) {
-        let now = self.now();
-        match (partition.properties.frozen, freeze) {
-            (None, true) => partition.properties.frozen = Some(partition.time(now)),
-            (Some(at), false) => {
-                partition.properties.frozen = None;
-                partition.epoch = RefTime::from_units(now.units().wrapping_sub(at.units()));
-            }
-            _ => {}
-        }
+    /// A partition's reference time.
+    fn clock_of(&self, partition: &Partition) -> &PartitionClock {
+        &self.partitions.entry(partition.slot).clock
     }
-}
 
-impl Partition {
-    /// Its reference time when the machine's is `now`.
-    pub fn time(&self, now: RefTime) -> RefTime {
-        match self.properties.frozen {
-            Some(frozen) => frozen,
-            // The epoch of a partition whose time was set may lie before the machine's.
-            None => RefTime::from_units(now.units().wrapping_sub(self.epoch.units())),
+    /// Stops a partition's reference time, or lets it go on from where it is.
+    fn freeze(&self, partition: &Partition, freeze: bool) {
+        let (clock, now) = (self.clock_of(partition), self.now());
+        if freeze {
+            clock.freeze(clock.time(now));
+        } else {
+            clock.resume(now);
         }
     }
 }

@@ -8,12 +8,14 @@
 use spin::{Mutex, MutexGuard};
 use tlfs::{HvPartitionId, HvStatus};
 
+use super::clock::PartitionClock;
 use super::cpuid_cache::Changes;
 use super::{Partition, Vp, VpRef};
 use crate::mem::frames::PartitionSlot;
 use crate::mem::page_box::PageBox;
 use crate::mem::tlb::Domain;
 use crate::sched::{Shares, SharesCell};
+use crate::time::RefTime;
 
 pub use super::vp::MAX_VPS;
 
@@ -57,6 +59,8 @@ pub struct PartitionEntry {
     pub changes: Changes,
     /// How much of a processor each of its VPs gets; their processors read it, hence outside the lock.
     pub shares: SharesCell,
+    /// Its reference time; the timers of its VPs go by it, hence outside the lock.
+    pub clock: PartitionClock,
     /// Its VPs.
     pub vps: [Mutex<VpPlace>; MAX_VPS],
 }
@@ -69,6 +73,7 @@ impl PartitionEntry {
             domain: Domain::new(slot),
             changes: Changes::new(),
             shares: SharesCell::new(),
+            clock: PartitionClock::new(),
             vps: [const { Mutex::new(VpPlace::Absent) }; MAX_VPS],
         }
     }
@@ -87,10 +92,11 @@ pub struct EmptyPlace<'a> {
 }
 
 impl EmptyPlace<'_> {
-    /// Puts the new partition there, which begins with the usual shares.
-    pub fn put(mut self, partition: PageBox<Partition>) {
+    /// Puts the new partition there, which begins with the usual shares, and whose time begins at the machine's `now`.
+    pub fn put(mut self, partition: PageBox<Partition>, now: RefTime) {
         self.entry.changes.note();
         self.entry.shares.set(Shares::NEW);
+        self.entry.clock.begin(now);
         *self.place = Some(partition);
     }
 }

@@ -22,7 +22,6 @@ use crate::mem::tlb::VpTag;
 use crate::sched::{Account, Slot};
 use crate::stats::StatsPage;
 use crate::synic::{Link, Synic};
-use crate::time::RefTime;
 
 /// Most VPs of a partition.
 pub const MAX_VPS: usize = 16;
@@ -204,8 +203,6 @@ pub struct Vp {
     pub assist_page: u64,
     /// TLB tag.
     pub tag: VpTag,
-    /// When it was created, by the machine's clock: origin of its partition's time.
-    pub epoch: RefTime,
     /// CR0 and CR4 bits whose change is intercepted, and the control register (HvX64RegisterCrIntercept…).
     pub cr_intercept: CrIntercept,
     /// MOV to CR8 exits: the task priority holds an interrupt back.
@@ -299,7 +296,6 @@ impl Vp {
             notifications: HvDeliverabilityNotificationsRegister::new(),
             assist_page: 0,
             tag: VpTag::new(),
-            epoch: partition.epoch,
             cr_intercept: CrIntercept::default(),
             cr8_watched: false,
             code: CodeCache::new(),

@@ -231,7 +231,6 @@ impl Cpu {
         }
         self.partition(vp, |hv, partition| {
             check_privilege(partition, msr)?;
-            let now = || partition.time(hv.now()).units();
             Ok(match msr {
                 HV_X64_MSR_GUEST_OS_ID => partition.msrs.guest_os_id,
                 HV_X64_MSR_HYPERCALL => partition.msrs.hypercall,
@@ -240,7 +239,7 @@ impl Cpu {
                     .queue
                     .run_time(vp.queue_slot, hv.now())
                     .map_or(0, RefTime::units),
-                HV_X64_MSR_TIME_REF_COUNT => now(),
+                HV_X64_MSR_TIME_REF_COUNT => vp.home.clock.time(hv.now()).units(),
                 HV_X64_MSR_REFERENCE_TSC => partition.msrs.reference_tsc,
                 HV_X64_MSR_TSC_FREQUENCY => hv.tsc_hz,
                 HV_X64_MSR_APIC_FREQUENCY => crate::apic::TIMER_FREQUENCY,

@@ -205,7 +205,7 @@ fn root_partition(hv: &'static Hypervisor, machine: &mut Machine, processors: u3
     let pool = &mut machine.pool;
     let stats = boxed(phys, pool, StatsPage::new())?;
     let flags = HvPartitionCreationFlags::LAPIC_ENABLED | HvPartitionCreationFlags::X2APIC_CAPABLE;
-    let mut root = Partition::new(ROOT_ID, PartitionSlot::ROOT, flags, stats, RefTime::ZERO);
+    let mut root = Partition::new(ROOT_ID, PartitionSlot::ROOT, flags, stats);
     root.state = PartitionState::Active;
     root.privileges = ROOT_PRIVILEGES;
     root.vp_count = processors;
@@ -233,7 +233,7 @@ fn root_partition(hv: &'static Hypervisor, machine: &mut Machine, processors: u3
         vps.push(vp);
     }
     let entry = PARTITIONS.entry(PartitionSlot::ROOT);
-    entry.claim()?.put(root);
+    entry.claim()?.put(root, RefTime::ZERO);
     for (place, vp) in entry.vps.iter().zip(vps) {
         *place.lock() = VpPlace::Home(vp);
     }

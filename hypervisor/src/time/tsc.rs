@@ -61,6 +61,14 @@ impl ReferenceClock {
         }
     }
 
+    /// The same with all times later by `units`, modulo 2^64.
+    pub const fn moved_by(&self, units: u64) -> Self {
+        Self {
+            scale: self.scale,
+            offset: self.offset.wrapping_add(units),
+        }
+    }
+
     /// The scale.
     pub const fn scale(&self) -> TscScale {
         self.scale

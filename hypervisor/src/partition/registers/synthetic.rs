@@ -51,7 +51,7 @@ pub(super) fn get(source: Source<'_>, name: Name) -> Got {
         Name::HYPERCALL => partition.msrs.hypercall,
         Name::GUEST_OS_ID => partition.msrs.guest_os_id,
         Name::VP_INDEX => vp.who.index.into(),
-        Name::TIME_REF_COUNT => partition.time(hv.now()).units(),
+        Name::TIME_REF_COUNT => vp.home.clock.time(hv.now()).units(),
         Name::EOI => 0,
         Name::ICR => vp.apic.read_synthetic(tlfs::HV_X64_MSR_ICR).unwrap_or(0),
         Name::TPR => vp.apic.tpr().into(),
