@@ -49,6 +49,8 @@ pub struct Hypervisor {
     pub fpu_format: FpuFormat,
     /// TSC ticks a second.
     pub tsc_hz: u64,
+    /// The TSCs of all processors are one clock: guests may compute with what they read.
+    pub tsc_is_common: AtomicBool,
     /// The machine's reference time. Partitions count from their creation.
     pub clock: ReferenceClock,
     /// Owners of all frames.

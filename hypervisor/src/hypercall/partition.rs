@@ -102,6 +102,7 @@ pub fn initialize(call: &mut Call<'_>) -> Result<(), HvStatus> {
     ];
     child.intercepts.ports = Some(PortMap::new(hv.phys, ports));
     child.overlays = Overlays::new(hv, slot)?;
+    hv.publish_clock(&mut child);
     child.state = PartitionState::Active;
     Ok(())
 }

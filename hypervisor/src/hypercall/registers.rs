@@ -181,7 +181,11 @@ fn set_one(
             hv.set_guest_os_id(target, value);
             hv.shoot_down(target.slot);
         }
-        SetEffect::ReferenceTsc(value) => target.msrs.reference_tsc = value,
+        SetEffect::ReferenceTsc(value) => {
+            hv.set_reference_tsc(target, value)
+                .map_err(|_| HvStatus::INVALID_REGISTER_VALUE)?;
+            hv.shoot_down(target.slot);
+        }
         SetEffect::HypercallPage(value) => {
             hv.set_hypercall_msr(target, value)
                 .map_err(|_| HvStatus::INVALID_REGISTER_VALUE)?;

@@ -7,6 +7,8 @@
 
 mod cover;
 
+use core::sync::atomic::Ordering;
+
 use arrayvec::ArrayVec;
 use tlfs::{HvPageMsr, HvStatus};
 
@@ -17,7 +19,7 @@ use crate::mem::addr::{Gpfn, Spfn};
 use crate::mem::format::{Leaf, Rights};
 use crate::mem::frames::PartitionSlot;
 use crate::mem::page_box::{Frame, PageBox};
-use crate::time::ReferenceTscPage;
+use crate::time::{ReferenceClock, ReferenceTscPage};
 
 /// Code of the hypercall page: VMMCALL or VMCALL, RET. The registers decide everything, not the page's address.
 pub const fn hypercall_code(capabilities: &Capabilities) -> [u8; 4] {
@@ -126,6 +128,8 @@ pub struct Overlays {
     books: Option<PageBox<Books>>,
     hypercall: Option<Frame>,
     reference_tsc: Option<PageBox<ReferenceTscPage>>,
+    /// Last sequence of that page.
+    tsc_sequence: u32,
 }
 
 impl Overlays {
@@ -159,6 +163,7 @@ impl Overlays {
             books: Some(books),
             hypercall: Some(hypercall),
             reference_tsc: Some(reference_tsc),
+            tsc_sequence: 0,
         })
     }
 
@@ -173,9 +178,15 @@ impl Overlays {
         covered.is_some_and(|covered| covered.iter().any(|covered| covered.page == page))
     }
 
-    /// The reference TSC page.
-    pub fn reference_tsc(&self) -> Option<&ReferenceTscPage> {
-        self.reference_tsc.as_deref()
+    /// Lets the reference TSC page show a clock, or send its readers to the MSR.
+    pub fn show_clock(&mut self, clock: Option<&ReferenceClock>) {
+        let Some(page) = &self.reference_tsc else {
+            return;
+        };
+        match clock {
+            Some(clock) => page.publish(clock, &mut self.tsc_sequence),
+            None => page.invalidate(),
+        }
     }
 
     /// Adds the overlays of a new VP, nowhere yet, and the frames of the reserve that they need.
@@ -231,6 +242,7 @@ impl Overlays {
             books,
             hypercall,
             reference_tsc,
+            tsc_sequence: _,
         } = core::mem::take(self);
         if let Some(mut books) = books {
             debug_assert!(books.covered.is_empty());
@@ -278,6 +290,30 @@ impl Hypervisor {
         }
         partition.msrs.hypercall = new.into_bits();
         Ok(())
+    }
+
+    /// REFERENCE_TSC: bit 0 enable, page number (guest sheet 4.6). The root's page is where the hypervisor has put it. The
+    /// caller shoots down.
+    ///
+    /// # Errors
+    /// As [`place_overlay`](Self::place_overlay); nothing is changed then.
+    pub fn set_reference_tsc(&self, partition: &mut Partition, value: u64) -> Result<(), HvStatus> {
+        let mut new = HvPageMsr::from_bits(value);
+        if partition.is_root() {
+            new.set_gpfn(self.root_pages.reference_tsc.spfn().0);
+        } else {
+            self.place_by_msr(partition, Overlay::REFERENCE_TSC, new)?;
+        }
+        partition.msrs.reference_tsc = new.into_bits();
+        Ok(())
+    }
+
+    /// Lets a child's reference TSC page show its time, if that runs and the processors' TSCs are one clock.
+    pub fn publish_clock(&self, child: &mut Partition) {
+        let clock = &self.partitions.entry(child.slot).clock;
+        let shown = clock.reference(&self.clock);
+        let common = self.tsc_is_common.load(Ordering::Relaxed);
+        child.overlays.show_clock(shown.as_ref().filter(|_| common));
     }
 
     /// Puts an overlay where a page register has it, or nowhere if that is off. The caller shoots down.

@@ -51,6 +51,10 @@ pub fn child_privileges(
         ),
         (F::ACCESS_HYPERCALL_REGS, P::ACCESS_HYPERCALL_MSRS),
         (F::ACCESS_VP_INDEX, P::ACCESS_VP_INDEX),
+        (
+            F::ACCESS_PARTITION_REFERENCE_TSC,
+            P::ACCESS_PARTITION_REFERENCE_TSC,
+        ),
         (F::ACCESS_FREQUENCY_REGS, P::ACCESS_FREQUENCY_MSRS),
     ] {
         privileges.set(privilege, features.contains(feature));
@@ -219,13 +223,14 @@ impl Hypervisor {
     }
 
     /// Stops a partition's reference time, or lets it go on from where it is.
-    fn freeze(&self, partition: &Partition, freeze: bool) {
+    fn freeze(&self, partition: &mut Partition, freeze: bool) {
         let (clock, now) = (self.clock_of(partition), self.now());
         if freeze {
             clock.freeze(clock.time(now));
         } else {
             clock.resume(now);
         }
+        self.publish_clock(partition);
     }
 }
 

@@ -263,21 +263,18 @@ impl Cpu {
         }
         self.partition(vp, |_, partition| check_privilege(partition, msr))?;
         match msr {
-            HV_X64_MSR_GUEST_OS_ID | HV_X64_MSR_HYPERCALL => {
+            HV_X64_MSR_GUEST_OS_ID | HV_X64_MSR_HYPERCALL | HV_X64_MSR_REFERENCE_TSC => {
                 let mut partition = PartitionGuard::lock(vp.home.0).ok_or(GeneralProtection)?;
-                if msr == HV_X64_MSR_GUEST_OS_ID {
-                    self.hv.set_guest_os_id(&mut partition, value);
-                } else {
-                    self.hv
-                        .set_hypercall_msr(&mut partition, value)
-                        .map_err(|_| GeneralProtection)?;
-                }
+                let done = match msr {
+                    HV_X64_MSR_GUEST_OS_ID => {
+                        self.hv.set_guest_os_id(&mut partition, value);
+                        Ok(())
+                    }
+                    HV_X64_MSR_HYPERCALL => self.hv.set_hypercall_msr(&mut partition, value),
+                    _ => self.hv.set_reference_tsc(&mut partition, value),
+                };
+                done.map_err(|_| GeneralProtection)?;
                 self.hv.shoot_down(vp.who.slot);
-            }
-            HV_X64_MSR_REFERENCE_TSC if vp.is_root() => {
-                let frame = self.hv.root_pages.reference_tsc.spfn();
-                let mut partition = PartitionGuard::lock(vp.home.0).ok_or(GeneralProtection)?;
-                partition.msrs.reference_tsc = frame.address().0 | value & 1;
             }
             HV_X64_MSR_EOI | HV_X64_MSR_ICR | HV_X64_MSR_TPR => {
                 return vp.apic.write_synthetic(msr, value).map(After::Apic);

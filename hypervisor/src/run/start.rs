@@ -99,6 +99,7 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
         capabilities: machine.capabilities,
         fpu_format: machine.fpu_format,
         tsc_hz: machine.tsc_hz,
+        tsc_is_common: true.into(),
         clock,
         frames: Mutex::new(FrameTable::new(entries, slots)),
         partitions: &PARTITIONS,
@@ -172,7 +173,7 @@ fn root_pages(
     let code = hypercall_code(capabilities);
     phys.copy_to(hypercall.spfn().address(), &code).ok()?;
     let reference_tsc = boxed(phys, pool, ReferenceTscPage::new())?;
-    reference_tsc.publish(clock);
+    reference_tsc.publish(clock, &mut 0);
     Some(RootPages {
         hypercall,
         reference_tsc,

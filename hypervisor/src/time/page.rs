@@ -38,11 +38,18 @@ impl ReferenceTscPage {
         }
     }
 
-    /// Publishes `clock`. Readers see the old values, an invalid page or the new values, never a mixture.
+    /// Sends all readers to the MSR.
+    pub fn invalidate(&self) {
+        self.sequence.store(0, Ordering::SeqCst);
+    }
+
+    /// Publishes `clock`. Readers see the old values, an invalid page or the new values, never a mixture. `sequence` is the
+    /// page's last one, 0 at first; the caller keeps it, for an invalid page does not.
     ///
     /// Callers publish one after the other; two at a time could leave a mixture.
-    pub fn publish(&self, clock: &ReferenceClock) {
-        let next = next_sequence(self.sequence.load(Ordering::Relaxed));
+    pub fn publish(&self, clock: &ReferenceClock, sequence: &mut u32) {
+        let next = next_sequence(*sequence);
+        *sequence = next;
         self.sequence.store(0, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         self.scale
@@ -91,7 +98,7 @@ mod tests {
         );
         let page = ReferenceTscPage::new();
         assert_eq!(guest_time(&page, 1), None);
-        page.publish(&clock);
+        page.publish(&clock, &mut 0);
         for tsc in [0, 987_654_321_986, 987_654_321_987, u64::MAX / 3] {
             assert_eq!(guest_time(&page, tsc), Some(clock.at(tsc).units()));
         }
@@ -108,9 +115,12 @@ mod tests {
     fn every_update_changes_the_sequence() {
         let clock = ReferenceClock::new(TscScale::new(1 << 31).unwrap(), 0, RefTime::ZERO);
         let page = ReferenceTscPage::new();
-        page.publish(&clock);
+        let mut sequence = 0;
+        page.publish(&clock, &mut sequence);
         let first = page.sequence.load(Ordering::Relaxed);
-        page.publish(&clock);
+        page.invalidate();
+        assert_eq!(guest_time(&page, 1), None);
+        page.publish(&clock, &mut sequence);
         assert_ne!(first, page.sequence.load(Ordering::Relaxed));
         assert_eq!(page.reserved.load(Ordering::Relaxed), 0);
         assert!(page.rest.iter().all(|w| w.load(Ordering::Relaxed) == 0));

@@ -10,12 +10,21 @@ use crate::run::testing::{Bench, FULL_ACCESS};
 const VP: HvVpIndex = HvVpIndex(0);
 
 fn lay(bench: &mut Bench, id: HvPartitionId, page: Option<u64>) -> HvStatus {
+    lay_as(bench, id, HvRegisterName::HYPERCALL, page)
+}
+
+fn lay_as(
+    bench: &mut Bench,
+    id: HvPartitionId,
+    register: HvRegisterName,
+    page: Option<u64>,
+) -> HvStatus {
     let value = HvPageMsr::new()
         .with_enabled(page.is_some())
         .with_gpfn(page.unwrap_or(0));
     let values = [
         (HvRegisterName::GUEST_OS_ID, 1),
-        (HvRegisterName::HYPERCALL, value.into_bits()),
+        (register, value.into_bits()),
     ];
     bench.set_registers(id, VP, &values).0
 }
@@ -182,6 +191,88 @@ fn a_page_without_access_below_the_overlay_stays_one() {
         lay(&mut bench, id, None);
         let found = bench.with_partition(id, |child| child.translation(Gpfn(3)).is_some());
         assert!(found && behind(&bench, id, 3).is_none());
+        bench.tear_down();
+    }
+}
+
+#[test]
+fn of_two_overlays_at_one_page_one_shows_and_the_other_comes_back() {
+    const TSC_PAGE: HvRegisterName = HvRegisterName::REFERENCE_TSC;
+    for mut bench in Bench::each() {
+        let id = bench.child_with_vp();
+        let (before, _) = behind(&bench, id, 3).unwrap();
+        assert_eq!(lay_as(&mut bench, id, TSC_PAGE, Some(3)), HvStatus::SUCCESS);
+        let (tsc_page, writable) = behind(&bench, id, 3).unwrap();
+        assert!(tsc_page != before && !writable);
+        assert_eq!(lay(&mut bench, id, Some(3)), HvStatus::SUCCESS);
+        let (code, _) = behind(&bench, id, 3).unwrap();
+        assert!(code != tsc_page && code != before);
+        // Below both the page goes on to be its parent's to change.
+        let new = bench.frames(1);
+        bench.map(id, 3, FULL_ACCESS, &new);
+        assert_eq!(behind(&bench, id, 3), Some((code, false)));
+        assert_eq!(lay(&mut bench, id, None), HvStatus::SUCCESS);
+        assert_eq!(behind(&bench, id, 3), Some((tsc_page, false)));
+        assert_eq!(lay(&mut bench, id, Some(3)), HvStatus::SUCCESS);
+        assert_eq!(lay_as(&mut bench, id, TSC_PAGE, Some(5)), HvStatus::SUCCESS);
+        assert_eq!(behind(&bench, id, 3), Some((code, false)));
+        assert_eq!(behind(&bench, id, 5), Some((tsc_page, false)));
+        assert_eq!(lay(&mut bench, id, None), HvStatus::SUCCESS);
+        assert_eq!(behind(&bench, id, 3), Some((new[0], true)));
+        bench.tear_down();
+    }
+}
+
+#[test]
+fn a_call_over_several_overlays_changes_what_is_below_each() {
+    const TSC_PAGE: HvRegisterName = HvRegisterName::REFERENCE_TSC;
+    for mut bench in Bench::each() {
+        let id = bench.child_with_vp();
+        lay(&mut bench, id, Some(5));
+        lay_as(&mut bench, id, TSC_PAGE, Some(3));
+        let over = [3, 5].map(|page| behind(&bench, id, page));
+        let new = bench.frames(6);
+        bench.map(id, 2, FULL_ACCESS, &new);
+        assert_eq!([3, 5].map(|page| behind(&bench, id, page)), over);
+        for (page, frame) in [(2, new[0]), (4, new[2]), (6, new[4])] {
+            assert_eq!(behind(&bench, id, page), Some((frame, true)));
+        }
+        let none = HvUnmapGpaFlags::empty();
+        assert_eq!(bench.unmap_once(id, 4, none, 3), (HvStatus::SUCCESS, 3));
+        lay(&mut bench, id, None);
+        lay_as(&mut bench, id, TSC_PAGE, None);
+        assert_eq!(behind(&bench, id, 3), Some((new[1], true)));
+        assert!(behind(&bench, id, 5).is_none());
+        bench.tear_down();
+    }
+}
+
+#[test]
+fn the_reference_tsc_page_shows_the_partitions_time_unless_that_stands_still() {
+    for mut bench in Bench::each() {
+        let id = bench.child_with_vp();
+        lay_as(&mut bench, id, HvRegisterName::REFERENCE_TSC, Some(3));
+        let shown = |bench: &Bench| {
+            let (frame, _) = behind(bench, id, 3).unwrap();
+            bench.read_machine::<HvReferenceTscPage>(Spfn(frame).address())
+        };
+        let first = shown(&bench);
+        assert_ne!(first.tsc_sequence, 0);
+        let tsc = crate::cpu::tsc();
+        let slot = crate::partition::table::slot_of(id).unwrap();
+        let clock = &bench.hv.partitions.entry(slot).clock;
+        let time = clock.time(bench.hv.time_at(tsc)).units();
+        assert_eq!(first.reference_time(tsc), time);
+        let stands_still = |bench: &Bench, freeze: u64| {
+            let code = HvPartitionPropertyCode::TIME_FREEZE;
+            let done = bench.with_partition(id, |child| bench.hv.set_property(child, code, freeze));
+            assert!(done.is_ok());
+        };
+        stands_still(&bench, 1);
+        assert_eq!(shown(&bench).tsc_sequence, 0);
+        stands_still(&bench, 0);
+        let again = shown(&bench);
+        assert!(again.tsc_sequence != 0 && again.tsc_sequence != first.tsc_sequence);
         bench.tear_down();
     }
 }

@@ -149,7 +149,9 @@ fn set_reference_tsc(target: Target<'_>, value: u64) -> Done {
         return Ok(SetEffect::ReferenceTsc(provided(page.0, value)));
     }
     let offered = HvPartitionPrivilegeMask::ACCESS_PARTITION_REFERENCE_TSC;
-    if value & 1 != 0 && !partition.privileges.contains(offered) {
+    let gpfn = HvPageMsr::from_bits(value).gpfn();
+    let reachable = gpfn_ok(gpfn, partition.physical_bits(target.hv));
+    if value & 1 != 0 && !(reachable && partition.privileges.contains(offered)) {
         return Err(INVALID_VALUE);
     }
     Ok(SetEffect::ReferenceTsc(value))
