@@ -26,7 +26,7 @@ use crate::partition::table::{PartitionTable, partition_id};
 use crate::partition::{MAX_VPS, VpRef};
 use crate::sched::Reserves;
 use crate::stats::StatsPage;
-use crate::synic::Synic;
+use crate::synic::{Synic, VpSynic};
 use crate::time::{RefTime, ReferenceClock, ReferenceTscPage};
 
 /// Pages that the hypervisor provides to the root as a whole; see [`crate::lp::RootVpPages`] for those of its VPs.
@@ -207,14 +207,16 @@ impl Hypervisor {
     }
 
     /// The SynIC of one of the root's VPs, over the pages that are provided to it.
-    pub fn root_synic(&self, index: u16) -> Synic {
-        let pages = &self.lp(index.into()).root;
+    pub fn root_synic(&self, index: u16) -> VpSynic {
+        let lps: &'static [LogicalProcessor] = self.lps;
+        let pages = &lps.get(usize::from(index)).unwrap_or(&lps[0]).root;
         let page = |frame: Spfn| Gpfn(frame.0);
-        Synic::new_root(
+        let registers = Synic::new_root(
             page(pages.messages.spfn()),
             page(pages.event_flags.spfn()),
             page(pages.event_ring.spfn()),
-        )
+        );
+        VpSynic::new_root(registers, pages)
     }
 
     /// Frames of the machine that some object has: RAM.

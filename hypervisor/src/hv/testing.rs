@@ -35,11 +35,11 @@ use crate::mem::tlb::CpuMark;
 use crate::partition::memory::Mapping;
 use crate::partition::overlay::Overlays;
 use crate::partition::table::{PartitionTable, VpPlace, slot_of};
-use crate::partition::vp::VpPages;
+use crate::partition::vp_pages::VpPages;
 use crate::partition::{MAX_PARTITIONS, Partition, PartitionState, Vp, VpRef};
 use crate::sched::Reserves;
 use crate::stats::StatsPage;
-use crate::synic::MessagePage;
+use crate::synic::{EventFlagsPage, MessagePage};
 use crate::time::{RefTime, ReferenceClock, ReferenceTscPage, TscScale};
 
 /// Size of the machine.
@@ -151,8 +151,10 @@ impl Machine {
             intercept: self.reserve_frame(),
             stats: self.reserve_frame(),
             object: self.reserve_frame(),
+            synic: self.reserve_frame(),
+            overlays: None,
         };
-        let vp = Vp::new(hv, &root, 0, pages).expect("the root has memory");
+        let vp = Vp::new(hv, &mut root, 0, pages).expect("the root has memory");
         self.settle(vp);
         root.vp_count = 1;
         let root = self.in_reserve(root);
@@ -263,7 +265,7 @@ impl Machine {
         let hv = &*self.hypervisor;
         let mut child = hv.partitions.lookup(id).expect("exists");
         let pages = VpPages::allocate(hv, child.slot).expect("deposited");
-        let vp = Vp::new(hv, &child, index, pages).expect("initialized");
+        let vp = Vp::new(hv, &mut child, index, pages).expect("initialized");
         child.vp_count += 1;
         self.settle(vp)
     }
@@ -407,7 +409,7 @@ fn hypervisor(memory: &TestMemory, vendor: Vendor) -> Hypervisor {
         stats_mapped: false.into(),
         root: RootVpPages {
             messages: PageBox::new_in(phys, page(), MessagePage::new()).expect(in_page),
-            event_flags: page(),
+            event_flags: PageBox::new_in(phys, page(), EventFlagsPage::new()).expect(in_page),
             event_ring: page(),
             assist: page(),
         },
@@ -504,7 +506,8 @@ mod tests {
             let who = machine.add_vp(id, 3);
             let place = core::mem::take(&mut *machine.partitions.vp(who).lock());
             let VpPlace::Home(vp) = place else { panic!() };
-            Vp::into_pages(vp).release(&machine, slot);
+            let mut child = machine.partitions.lookup(id).unwrap();
+            Vp::end(vp, &machine, &mut child);
             assert_eq!(machine.frames.lock().slot_counts(slot).unwrap(), before);
         }
     }

@@ -86,7 +86,7 @@ pub fn set(call: &mut Call<'_>) -> Result<(), HvStatus> {
         register_page::load(hv, vp)?;
         let _ = vp_state::restore(hv, &child, vp, &input.state_data, &bytes)?;
         register_page::publish_stored(hv, vp);
-        Ok::<_, HvStatus>((vp.turns(), vp.apic.next_deadline()))
+        Ok::<_, HvStatus>((vp.turns(), vp.next_deadline()))
     })??;
     call.cpu.set_timer_of(turns, deadline);
     Ok(())

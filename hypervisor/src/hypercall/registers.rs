@@ -154,7 +154,7 @@ fn set_all(
         result = set_one(hv, target, vp, &list.element(*done), after);
         *done += usize::from(result.is_ok());
     }
-    after.seen = Some((vp.turns(), vp.apic.next_deadline()));
+    after.seen = Some((vp.turns(), vp.next_deadline()));
     after.suspended = vp.is_suspended();
     if !after.suspended {
         after.wanted = vp.wanted();
@@ -190,6 +190,12 @@ fn set_one(
             hv.set_hypercall_msr(target, value)
                 .map_err(|_| HvStatus::INVALID_REGISTER_VALUE)?;
             hv.shoot_down(target.slot);
+        }
+        SetEffect::VpPage { msr, value } => {
+            let effect = hv.set_vp_page(target, vp, msr, value);
+            hv.shoot_down(target.slot);
+            let effect = effect.map_err(|_| HvStatus::INVALID_REGISTER_VALUE)?;
+            after.synic = Some(effect);
         }
         SetEffect::CrIntercepts => vp.refresh_cr_intercepts(),
     }

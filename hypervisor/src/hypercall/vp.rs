@@ -12,7 +12,8 @@ use crate::event_log::Event as Trace;
 use crate::log::events::{Event, record};
 use crate::lp::find_home;
 use crate::partition::table::VpPlace;
-use crate::partition::vp::{Turns, VpPages};
+use crate::partition::vp::Turns;
+use crate::partition::vp_pages::VpPages;
 use crate::partition::{
     MAX_VPS, Partition, PartitionState, Vp, VpRef, cpuid, translate as address,
 };
@@ -56,7 +57,7 @@ pub fn create(call: &mut Call<'_>) -> Result<(), HvStatus> {
         pages.release(hv, who.slot);
         return Err(HvStatus::OPERATION_DENIED);
     };
-    let mut vp = match Vp::new(hv, &target, index, pages) {
+    let mut vp = match Vp::new(hv, &mut target, index, pages) {
         Ok(vp) => vp,
         Err((pages, status)) => {
             hv.lp(home).residents.leave();
@@ -140,7 +141,7 @@ pub(super) fn remove_vp(call: &mut Call<'_>, child: &mut Partition, who: VpRef) 
     if core::mem::take(&mut vp.stats_mapped) {
         unshare(hv, Some(who.slot), vp.stats.spfn());
     }
-    Vp::into_pages(vp).release(hv, who.slot);
+    Vp::end(vp, hv, child);
     child.vp_count = child.vp_count.saturating_sub(1);
     let reserve = hv.partitions.entry(who.slot).shares.get().reserve;
     // Less is never too much.

@@ -109,8 +109,8 @@ impl Cpu {
             return;
         }
         let root = self.root_vp();
-        // A copy, so that the root's VP is free for the links.
-        let Some(Some(synic)) = self.with_vp(hand, root, |vp| vp.synic.clone()) else {
+        // A copy, so that its lock is free: those of the links come before it.
+        let Some(synic) = hv.with_synic(root, |synic| synic.registers().clone()) else {
             return;
         };
         let describe = |id: VpRef| describe(hv, id);

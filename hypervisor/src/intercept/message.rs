@@ -8,8 +8,8 @@ use tlfs::{
     HvX64InterceptMessageHeader, HvX64InvalidVpRegisterMessage, HvX64IoPortAccessInfo,
     HvX64IoPortInterceptMessage, HvX64MemoryAccessInfo, HvX64MemoryInterceptMessage,
     HvX64MsrInterceptMessage, HvX64RegisterInterceptMessage, HvX64SegmentRegister,
-    HvX64UnrecoverableExceptionMessage, HvX64UnsupportedFeatureCode,
-    HvX64UnsupportedFeatureMessage, HvX64VpExecutionState,
+    HvX64SynicSintDeliverableMessage, HvX64UnrecoverableExceptionMessage,
+    HvX64UnsupportedFeatureCode, HvX64UnsupportedFeatureMessage, HvX64VpExecutionState,
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -123,6 +123,20 @@ pub fn io_port(
         rdi: gprs.rdi,
     };
     Intercept::new(HvMessageType::X64_IO_PORT_INTERCEPT, payload)
+}
+
+/// Slots that the parent waits for are free (bit n of `sints`: SINTn's).
+pub fn sint_deliverable(
+    vp: &Vp,
+    seen: &Snapshot,
+    sints: u16,
+) -> Intercept<HvX64SynicSintDeliverableMessage> {
+    let payload = HvX64SynicSintDeliverableMessage {
+        header: header(vp, seen, 0, Access::Read),
+        deliverable_sints: sints,
+        ..HvX64SynicSintDeliverableMessage::default()
+    };
+    Intercept::new(HvMessageType::SYNIC_SINT_DELIVERABLE, payload)
 }
 
 /// An MSR access.

@@ -12,15 +12,16 @@ pub use run_clock::RunClock;
 
 use crate::mem::page_box::{Frame, PageBox};
 use crate::stats::StatsPage;
-use crate::synic::MessagePage;
+use crate::synic::{EventFlagsPage, MessagePage};
 
 /// Pages that the hypervisor provides to one of the root's VPs (root sheet F.3). The root reaches them at the address that
 /// they have; its memory map says that they are reserved.
+#[derive(Debug)]
 pub struct RootVpPages {
     /// SIM page.
     pub messages: PageBox<MessagePage>,
     /// SIEF page.
-    pub event_flags: Frame,
+    pub event_flags: PageBox<EventFlagsPage>,
     /// Event ring page.
     pub event_ring: Frame,
     /// VP assist page.

@@ -5,7 +5,10 @@
 
 mod features;
 
-use tlfs::{HvEnlightenmentFlags, HvFeatureFlags, HvPartitionPrivilegeMask};
+use tlfs::{
+    HvEnlightenmentFlags, HvFeatureFlags, HvPartitionPrivilegeMask,
+    HvPartitionSyntheticProcessorFeatures,
+};
 
 use super::{MAX_VPS, Partition, Vp};
 use crate::arch::cpuid::{CpuidResult, CpuidSource, ThisProcessor};
@@ -20,6 +23,8 @@ pub struct CpuidContext {
     pub root: bool,
     /// Low and high half of the privilege mask: leaf 0x40000003 EAX and EBX.
     pub privileges: HvPartitionPrivilegeMask,
+    /// EDX of that leaf: what there is besides.
+    pub features: HvFeatureFlags,
     /// x2APIC id of the VP.
     pub apic_id: u32,
     /// Number of VPs of the partition.
@@ -46,6 +51,21 @@ const SVM: u32 = 1 << 2;
 const SKINIT: u32 = 1 << 12;
 const APIC: u32 = 1 << 9;
 
+/// EDX of leaf 0x40000003.
+fn features_of(partition: &Partition) -> HvFeatureFlags {
+    use HvPartitionSyntheticProcessorFeatures as F;
+    // The frequency MSRs need this bit beside their privilege.
+    let mut features = HvFeatureFlags::FREQUENCY_REGS_AVAILABLE;
+    let timers = HvPartitionPrivilegeMask::ACCESS_SYNTHETIC_TIMER_MSRS;
+    let direct = partition.features.contains(F::DIRECT_SYNTHETIC_TIMERS)
+        && partition.privileges.contains(timers);
+    features.set(
+        HvFeatureFlags::DIRECT_SYNTHETIC_TIMERS,
+        direct && !partition.is_root(),
+    );
+    features
+}
+
 /// What a VP reads by the hypervisor's own policy, without what its parent has registered.
 pub fn own(
     hypervisor: &Hypervisor,
@@ -57,6 +77,7 @@ pub fn own(
     let context = CpuidContext {
         root: partition.is_root(),
         privileges: partition.privileges,
+        features: features_of(partition),
         apic_id: vp.apic.id(),
         processors: partition.vp_count.max(1),
         osxsave: vp.hw.cr4() & cr4::OSXSAVE != 0,
@@ -286,12 +307,11 @@ fn hypervisor_leaf(context: &CpuidContext, eax: u32) -> CpuidResult {
         }
         tlfs::HV_CPUID_FUNCTION_HV_INTERFACE => r(tlfs::HV_CPUID_INTERFACE_HV1, 0, 0, 0),
         tlfs::HV_CPUID_FUNCTION_MS_HV_VERSION => r(1, 0, 0, 0),
-        // The frequency MSRs need this bit beside their privilege.
         tlfs::HV_CPUID_FUNCTION_MS_HV_FEATURES => r(
             context.privileges.cpuid_eax(),
             context.privileges.cpuid_ebx(),
             0,
-            HvFeatureFlags::FREQUENCY_REGS_AVAILABLE.0,
+            context.features.0,
         ),
         // Never spin to wait: EBX.
         tlfs::HV_CPUID_FUNCTION_MS_HV_ENLIGHTENMENT_INFORMATION => {

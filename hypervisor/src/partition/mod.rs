@@ -12,10 +12,12 @@ pub mod properties;
 pub mod register_page;
 pub mod registers;
 pub mod results;
+pub mod synic;
 pub mod table;
 pub mod translate;
 pub mod validate;
 pub mod vp;
+pub mod vp_pages;
 pub mod vp_state;
 
 use tlfs::{

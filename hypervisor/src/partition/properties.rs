@@ -56,6 +56,12 @@ pub fn child_privileges(
             P::ACCESS_PARTITION_REFERENCE_TSC,
         ),
         (F::ACCESS_FREQUENCY_REGS, P::ACCESS_FREQUENCY_MSRS),
+        (F::ACCESS_SYNIC_REGS, P::ACCESS_SYNIC_MSRS),
+        (
+            F::ACCESS_SYNTHETIC_TIMER_REGS,
+            P::ACCESS_SYNTHETIC_TIMER_MSRS,
+        ),
+        (F::ACCESS_INTR_CTRL_REGS, P::ACCESS_APIC_MSRS),
     ] {
         privileges.set(privilege, features.contains(feature));
     }

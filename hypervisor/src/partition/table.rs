@@ -15,6 +15,7 @@ use crate::mem::frames::PartitionSlot;
 use crate::mem::page_box::PageBox;
 use crate::mem::tlb::Domain;
 use crate::sched::{Shares, SharesCell};
+use crate::synic::VpSynic;
 use crate::time::RefTime;
 
 pub use super::vp::MAX_VPS;
@@ -63,6 +64,8 @@ pub struct PartitionEntry {
     pub clock: PartitionClock,
     /// Its VPs.
     pub vps: [Mutex<VpPlace>; MAX_VPS],
+    /// Their SynICs: in reach also while a processor has the VP.
+    pub synics: [Mutex<Option<PageBox<VpSynic>>>; MAX_VPS],
 }
 
 impl PartitionEntry {
@@ -75,6 +78,7 @@ impl PartitionEntry {
             shares: SharesCell::new(),
             clock: PartitionClock::new(),
             vps: [const { Mutex::new(VpPlace::Absent) }; MAX_VPS],
+            synics: [const { Mutex::new(None) }; MAX_VPS],
         }
     }
 
@@ -202,6 +206,11 @@ impl PartitionTable {
     /// The place of a VP. The index wraps: it is checked where it comes from.
     pub fn vp(&self, who: VpRef) -> &Mutex<VpPlace> {
         &self.entry(who.slot).vps[usize::from(who.index) % MAX_VPS]
+    }
+
+    /// The SynIC of a VP. The index wraps, as for [`vp`](Self::vp).
+    pub fn synic(&self, who: VpRef) -> &Mutex<Option<PageBox<VpSynic>>> {
+        &self.entry(who.slot).synics[usize::from(who.index) % MAX_VPS]
     }
 
     /// The partition with this id, which must exist.

@@ -1,14 +1,17 @@
 //! A virtual processor.
 
 use tlfs::{
-    HvDeliverabilityNotificationsRegister, HvInterceptSuspendRegister, HvPartitionId, HvStatus,
-    HvVpIndex,
+    HvDeliverabilityNotificationsRegister, HvInterceptSuspendRegister, HvPartitionId,
+    HvPartitionPrivilegeMask, HvStatus, HvVpAssistPage, HvVpIndex,
 };
+use zerocopy::FromZeros;
 
 use super::code_cache::CodeCache;
 use super::cpuid_cache::CpuidCache;
+use super::overlay::Overlay;
 use super::page_cache::PageCache;
 use super::table::Home;
+use super::vp_pages::{OverlayPages, VpPages};
 use super::{Partition, register_page};
 use crate::apic::LocalApic;
 use crate::arch::fpu::Fpu;
@@ -21,7 +24,8 @@ use crate::mem::page_box::{Frame, PageBox};
 use crate::mem::tlb::VpTag;
 use crate::sched::{Account, Slot};
 use crate::stats::StatsPage;
-use crate::synic::{Link, Synic};
+use crate::synic::{EventFlagsPage, Link, MessagePage, SintVectors, SyntheticTimers, VpSynic};
+use crate::time::{RefTime, earlier};
 
 /// Most VPs of a partition.
 pub const MAX_VPS: usize = 16;
@@ -90,59 +94,6 @@ impl StatePage {
     }
 }
 
-/// The pages of a VP, all from its partition's pool and zeroed: the root will see two of them.
-#[derive(Debug)]
-pub struct VpPages {
-    /// The control block.
-    pub control: Frame,
-    /// Floating point state.
-    pub fpu: Frame,
-    /// Register page.
-    pub registers: Frame,
-    /// Intercept message page.
-    pub intercept: Frame,
-    /// Counters.
-    pub stats: Frame,
-    /// The [`Vp`] itself.
-    pub object: Frame,
-}
-
-impl VpPages {
-    /// How many there are.
-    pub const COUNT: u64 = 6;
-
-    /// Takes the pages from a pool: all or none.
-    ///
-    /// # Errors
-    /// INSUFFICIENT_MEMORY.
-    pub fn allocate(hypervisor: &Hypervisor, slot: PartitionSlot) -> Result<Self, HvStatus> {
-        hypervisor.require(slot, Self::COUNT)?;
-        // The caller has the partition locked, so nobody else takes the pages that are there.
-        Ok(Self {
-            control: hypervisor.allocate(slot)?,
-            fpu: hypervisor.allocate(slot)?,
-            registers: hypervisor.allocate(slot)?,
-            intercept: hypervisor.allocate(slot)?,
-            stats: hypervisor.allocate(slot)?,
-            object: hypervisor.allocate(slot)?,
-        })
-    }
-
-    /// Gives the pages back to the pool that they are from. None may be shared with the root any more.
-    pub fn release(self, hypervisor: &Hypervisor, slot: PartitionSlot) {
-        for frame in [
-            self.control,
-            self.fpu,
-            self.registers,
-            self.intercept,
-            self.stats,
-            self.object,
-        ] {
-            hypervisor.release(slot, frame);
-        }
-    }
-}
-
 /// Why a VP does not run (root sheet B.4). It runs when nothing here holds it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Suspend {
@@ -169,8 +120,12 @@ pub struct Vp {
     pub hw: VpHw,
     /// Local APIC.
     pub apic: LocalApic,
-    /// SynIC, in the root only so far.
-    pub synic: Option<Synic>,
+    /// What it may do: its partition's privileges, which do not change while there are VPs.
+    pub privileges: HvPartitionPrivilegeMask,
+    /// The vectors of its SynIC, which lies in the partition table.
+    pub sints: SintVectors,
+    /// Synthetic timers.
+    pub stimers: SyntheticTimers,
     /// Floating point state while it is not in the processor.
     pub fpu: Fpu,
     /// Counters.
@@ -199,8 +154,12 @@ pub struct Vp {
     pub intercept_page: StatePage,
     /// What the root wants to be told of.
     pub notifications: HvDeliverabilityNotificationsRegister,
-    /// VP_ASSIST_PAGE as written. The page itself is not used.
+    /// Slots that the parent waits for are free: it is to be told at the next turn.
+    pub sint_due: bool,
+    /// VP_ASSIST_PAGE as written.
     pub assist_page: u64,
+    /// The VP assist page of a child's.
+    pub assist: Option<PageBox<HvVpAssistPage>>,
     /// TLB tag.
     pub tag: VpTag,
     /// CR0 and CR4 bits whose change is intercepted, and the control register (HvX64RegisterCrIntercept…).
@@ -245,7 +204,7 @@ impl Vp {
     /// INVALID_PARTITION_STATE for a partition without memory (its pages come back), that is, one that is not initialized.
     pub fn new(
         hypervisor: &Hypervisor,
-        partition: &Partition,
+        partition: &mut Partition,
         index: u16,
         pages: VpPages,
     ) -> Result<PageBox<Self>, (VpPages, HvStatus)> {
@@ -266,17 +225,29 @@ impl Vp {
         };
         let control = hardware_page(hypervisor, pages.control);
         let mut hw = VpHw::new(control, &hypervisor.capabilities, &config);
+        let who = VpRef {
+            slot: partition.slot,
+            index,
+        };
+        let (synic, assist) = match pages.overlays {
+            Some(overlays) => {
+                let (synic, assist) = lay_out(hypervisor, partition, index, overlays);
+                (synic, Some(assist))
+            }
+            None => (hypervisor.root_synic(index), None),
+        };
+        let synic = in_page(hypervisor, pages.synic, synic);
+        *hypervisor.partitions.synic(who).lock() = Some(synic);
         hw.reset(hypervisor.signature);
         let vp = Self {
-            who: VpRef {
-                slot: partition.slot,
-                index,
-            },
+            who,
             home: Home(hypervisor.partitions.entry(partition.slot)),
             partition_id: partition.id,
             hw,
             apic: new_apic(hypervisor, partition, index),
-            synic: root.then(|| hypervisor.root_synic(index)),
+            privileges: partition.privileges,
+            sints: SintVectors::default(),
+            stimers: SyntheticTimers::new(),
             fpu: Fpu::new(hardware_page(hypervisor, pages.fpu), hypervisor.fpu_format),
             stats: in_page(hypervisor, pages.stats, StatsPage::new()),
             stats_mapped: false,
@@ -294,7 +265,9 @@ impl Vp {
             register_page: StatePage::new(pages.registers),
             intercept_page: StatePage::new(pages.intercept),
             notifications: HvDeliverabilityNotificationsRegister::new(),
+            sint_due: false,
             assist_page: 0,
+            assist,
             tag: VpTag::new(),
             cr_intercept: CrIntercept::default(),
             cr8_watched: false,
@@ -308,17 +281,37 @@ impl Vp {
         Ok(in_page(hypervisor, pages.object, vp))
     }
 
-    /// Ends a VP and returns its pages. It is in no queue, its floating point state is in no processor, and the root has
-    /// none of its pages mapped.
-    pub fn into_pages(this: PageBox<Self>) -> VpPages {
+    /// Ends a VP of a child, and gives its pages back. It is in no queue, its floating point state is in no processor, and the
+    /// root has none of its pages mapped.
+    pub fn end(this: PageBox<Self>, hypervisor: &Hypervisor, child: &mut Partition) {
         let (vp, object) = this.into_parts();
-        VpPages {
-            control: single_frame(vp.hw.into_page()),
-            fpu: single_frame(vp.fpu.into_page()),
-            registers: vp.register_page.frame,
-            intercept: vp.intercept_page.frame,
-            stats: vp.stats.into_frame(),
+        let (slot, index) = (child.slot, vp.who.index);
+        let overlays = [Overlay::messages, Overlay::event_flags, Overlay::assist];
+        let covers = overlays.map(|overlay| child.overlays.place(overlay(index)).is_some());
+        if covers.contains(&true) {
+            let each = overlays.into_iter();
+            each.for_each(|overlay| hypervisor.remove_overlay(child, overlay(index)));
+            // Nobody reaches the pages any more when they have a new owner.
+            hypervisor.shoot_down(slot);
+        }
+        child.overlays.remove_vp(hypervisor, slot, index);
+        let synic = hypervisor.partitions.synic(vp.who).lock().take();
+        let (synic_pages, synic_object) = match synic.map(PageBox::into_parts) {
+            Some((synic, object)) => (synic.into_frames(), Some(object)),
+            None => (None, None),
+        };
+        let pages = [
+            single_frame(vp.hw.into_page()),
+            single_frame(vp.fpu.into_page()),
+            vp.register_page.frame,
+            vp.intercept_page.frame,
+            vp.stats.into_frame(),
             object,
+        ];
+        let others = synic_pages.into_iter().flatten().chain(synic_object);
+        let assist = vp.assist.map(PageBox::into_frame);
+        for frame in pages.into_iter().chain(others).chain(assist) {
+            hypervisor.release(slot, frame);
         }
     }
 
@@ -356,6 +349,13 @@ impl Vp {
             || self.hw.pending_event().is_some()
     }
 
+    /// When its next timer is due, by the machine's time.
+    pub fn next_deadline(&self) -> Option<RefTime> {
+        let synthetic = self.stimers.next_deadline();
+        let synthetic = synthetic.and_then(|at| self.home.clock.machine_time(at));
+        earlier(self.apic.next_deadline(), synthetic)
+    }
+
     /// Where it wants to run, if it does.
     pub fn wanted(&self) -> Option<Turns> {
         self.is_runnable().then_some(self.turns())
@@ -378,8 +378,26 @@ impl Vp {
         if self.apic.is_waiting_for_startup() {
             return self.apic.has_unmaskable();
         }
+        if self.sint_due {
+            return true;
+        }
         !self.halted || self.has_wake_event()
     }
+}
+
+/// The SynIC and the VP assist page of a child's new VP, which lie nowhere yet.
+fn lay_out(
+    hypervisor: &Hypervisor,
+    child: &mut Partition,
+    index: u16,
+    pages: OverlayPages,
+) -> (VpSynic, PageBox<HvVpAssistPage>) {
+    let messages = in_page(hypervisor, pages.messages, MessagePage::new());
+    let event_flags = in_page(hypervisor, pages.event_flags, EventFlagsPage::new());
+    let assist = in_page(hypervisor, pages.assist, HvVpAssistPage::new_zeroed());
+    let frames = [messages.spfn(), event_flags.spfn(), assist.spfn()];
+    child.overlays.add_vp(index, frames, pages.reserve);
+    (VpSynic::new(messages, event_flags), assist)
 }
 
 /// The APIC of a new VP. Without an emulated one the parent starts the VP itself.

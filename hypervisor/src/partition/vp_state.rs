@@ -4,15 +4,14 @@
 //! changes. The VP's floating point state is in memory.
 
 use tlfs::{HvGetSetVpStateType as Kind, HvStatus, HvSyntheticTimersState, HvVpStateData};
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::registers::SetEffect;
 use super::{Partition, Vp};
 use crate::apic::LapicState;
 use crate::hv::Hypervisor;
-use crate::mem::addr::{Gpfn, PAGE_SIZE, Spa};
-use crate::mem::format::Rights;
-use crate::synic::{Synic, SynicEffect};
+use crate::mem::addr::{PAGE_SIZE, Spa};
+use crate::synic::SynicEffect;
 
 /// Bytes of the state of all synthetic timers.
 const TIMERS_SIZE: usize = size_of::<HvSyntheticTimersState>();
@@ -45,14 +44,13 @@ pub fn save(
                 .ok_or(HvStatus::INSUFFICIENT_BUFFER)
         }
         Kind::SYNTHETIC_MESSAGE_PAGE | Kind::SYNTHETIC_EVENT_FLAGS_PAGE => {
-            let page = synic_page(partition, vp, data.state_type, Rights::READ)?;
+            let page = synic_page(hypervisor, vp, data.state_type)?;
             let out = out.get_mut(..PAGE).ok_or(HvStatus::INSUFFICIENT_BUFFER)?;
             let copied = hypervisor.phys.copy_from(page, out);
             copied.map_err(|_| HvStatus::INVALID_SYNIC_STATE)?;
             Ok(PAGE)
         }
-        // No VP has synthetic timers: this is their state after reset.
-        Kind::SYNTHETIC_TIMERS => put(out, HvSyntheticTimersState::default().as_bytes()),
+        Kind::SYNTHETIC_TIMERS => put(out, vp.stimers.save().as_bytes()),
         _ => Err(HvStatus::INVALID_PARAMETER),
     }
 }
@@ -93,7 +91,7 @@ pub fn restore(
             Ok(SetEffect::None)
         }
         Kind::SYNTHETIC_MESSAGE_PAGE | Kind::SYNTHETIC_EVENT_FLAGS_PAGE => {
-            let page = synic_page(partition, vp, data.state_type, Rights::RW)?;
+            let page = synic_page(hypervisor, vp, data.state_type)?;
             let bytes = bytes.get(..PAGE).ok_or(HvStatus::INVALID_PARAMETER)?;
             let copied = hypervisor.phys.copy_to(page, bytes);
             copied.map_err(|_| HvStatus::INVALID_SYNIC_STATE)?;
@@ -103,10 +101,11 @@ pub fn restore(
             let bytes = bytes
                 .get(..TIMERS_SIZE)
                 .ok_or(HvStatus::INVALID_PARAMETER)?;
-            if bytes.iter().any(|&byte| byte != 0) {
-                return Err(HvStatus::INVALID_REGISTER_VALUE);
-            }
-            Ok(SetEffect::None)
+            let state = HvSyntheticTimersState::read_from_bytes(bytes);
+            let state = state.map_err(|_| HvStatus::INVALID_PARAMETER)?;
+            let restored = vp.stimers.restore(&state);
+            restored.map_err(|_| HvStatus::INVALID_REGISTER_VALUE)?;
+            Ok(SetEffect::TimerChanged)
         }
         _ => Err(HvStatus::INVALID_PARAMETER),
     }
@@ -146,17 +145,17 @@ fn put(out: &mut [u8], state: &[u8]) -> Result<usize, HvStatus> {
 }
 
 /// Where a page of the VP's SynIC lies, if it is on.
-fn synic_page(partition: &Partition, vp: &Vp, kind: Kind, rights: Rights) -> Result<Spa, HvStatus> {
-    let page_of = |synic: &Synic| match kind {
-        Kind::SYNTHETIC_MESSAGE_PAGE => synic.message_page(),
-        _ => synic.event_flags_page(),
-    };
-    vp.synic
-        .as_ref()
-        .and_then(page_of)
-        .map(Gpfn::address)
-        .and_then(|at| partition.resolve(at, rights).ok())
-        .ok_or(HvStatus::INVALID_SYNIC_STATE)
+fn synic_page(hypervisor: &Hypervisor, vp: &Vp, kind: Kind) -> Result<Spa, HvStatus> {
+    let page = hypervisor.with_synic(vp.who, |synic| {
+        let [messages, event_flags] = synic.frames();
+        let registers = synic.registers();
+        let (on, frame) = match kind {
+            Kind::SYNTHETIC_MESSAGE_PAGE => (registers.message_page(), messages),
+            _ => (registers.event_flags_page(), event_flags),
+        };
+        on.map(|_| frame.address())
+    });
+    page.flatten().ok_or(HvStatus::INVALID_SYNIC_STATE)
 }
 
 #[cfg(test)]
@@ -164,6 +163,7 @@ mod tests {
     use super::*;
     use crate::apic::Register;
     use crate::hv::testing::{LINUX_CHILD, Machine};
+    use crate::mem::addr::Gpfn;
     use tlfs::{HvPartitionCreationFlags, HvPartitionId};
 
     /// A child with a VP on a machine of each vendor.
@@ -256,43 +256,43 @@ mod tests {
     }
 
     #[test]
-    fn timers_are_in_their_reset_state_and_take_no_other() {
+    fn synthetic_timers_come_back() {
+        const CONFIG: u32 = tlfs::HV_X64_MSR_STIMER0_CONFIG;
         for (machine, id) in children() {
             let kind = Kind::SYNTHETIC_TIMERS;
+            let reset = saved(&machine, id, kind);
+            assert_eq!(reset, [0; 200]);
+            machine.with_vp(id, 0, |_, vp| {
+                vp.stimers.write(CONFIG, 0x1ED9, machine.now()).unwrap();
+                let count = vp.stimers.write(CONFIG + 1, 1 << 40, machine.now());
+                assert!(count.is_ok());
+            });
             let mut state = saved(&machine, id, kind);
-            assert_eq!(state, [0; 200]);
-            assert_eq!(load(&machine, id, kind, &state), Ok(SetEffect::None));
-            state[8] = 1;
-            assert_eq!(
-                load(&machine, id, kind, &state),
-                Err(HvStatus::INVALID_REGISTER_VALUE)
-            );
+            let changed = Ok(SetEffect::TimerChanged);
+            assert_eq!(load(&machine, id, kind, &reset), changed);
+            assert_eq!(saved(&machine, id, kind), reset);
+            assert_eq!(load(&machine, id, kind, &state), changed);
+            assert_eq!(saved(&machine, id, kind), state);
+            // A reserved bit of the configuration.
+            state[15] = 1;
+            let refused = load(&machine, id, kind, &state);
+            assert_eq!(refused, Err(HvStatus::INVALID_REGISTER_VALUE));
         }
     }
 
     #[test]
-    fn a_child_without_a_synic_has_no_pages_of_one() {
-        for (machine, id) in children() {
-            for kind in [
-                Kind::SYNTHETIC_MESSAGE_PAGE,
-                Kind::SYNTHETIC_EVENT_FLAGS_PAGE,
-            ] {
-                let result = load(&machine, id, kind, &[0; 4096]);
-                assert_eq!(result, Err(HvStatus::INVALID_SYNIC_STATE));
-            }
-        }
-    }
-
-    #[test]
-    fn a_synic_page_is_saved_and_loaded_where_the_guest_put_it() {
+    fn a_synic_page_is_saved_and_loaded_while_it_is_on() {
         for (machine, id) in children() {
             let kind = Kind::SYNTHETIC_MESSAGE_PAGE;
-            machine.write(id, Gpfn(9).address(), b"message");
-            machine.with_vp(id, 0, |_, vp| {
-                let mut synic = Synic::new();
-                let _ = synic.write(tlfs::HV_X64_MSR_SIMP, 9 << 12 | 1).unwrap();
-                vp.synic = Some(synic);
+            let off = load(&machine, id, kind, &[0; 4096]);
+            assert_eq!(off, Err(HvStatus::INVALID_SYNIC_STATE));
+            machine.with_vp(id, 0, |child, vp| {
+                let value = 9 << 12 | 1;
+                let set = machine.set_vp_page(child, vp, tlfs::HV_X64_MSR_SIMP, value);
+                assert!(set.is_ok());
             });
+            // The guest finds the page where it wants it.
+            machine.write(id, Gpfn(9).address(), b"message");
             let mut state = saved(&machine, id, kind);
             assert_eq!(&state[..7], b"message");
             state[0] = b'M';

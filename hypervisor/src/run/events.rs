@@ -70,11 +70,7 @@ impl Cpu {
             vp.apic.take_ext_int();
             return;
         }
-        let auto_eoi = vp
-            .synic
-            .as_ref()
-            .is_some_and(|synic| synic.is_auto_eoi(next.vector));
-        if auto_eoi {
+        if vp.sints.is_auto_eoi(next.vector) {
             vp.apic.begin_auto_eoi(next.vector);
         } else {
             vp.apic.begin(next.vector);

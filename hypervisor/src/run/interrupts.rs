@@ -298,21 +298,20 @@ impl Cpu {
             (false, true) => self.report_eoi(vp, vector),
             _ => {}
         }
-        let sints = vp
-            .synic
-            .as_ref()
-            .map_or(0, |synic| synic.sints_with_vector(vector));
-        if sints & 1 != 0 {
-            self.deliver_notices(vp);
+        if vp.sints.are_used(vector) {
+            let sints = self
+                .hv
+                .with_synic(vp.who, |synic| synic.registers().sints_with_vector(vector));
+            self.retry_sints(vp, sints.unwrap_or(0));
         }
     }
 
-    /// The APIC timer of a VP has been set anew.
-    fn set_timer(&mut self, vp: &Vp) {
-        self.set_deadline(vp.who, vp.apic.next_deadline());
+    /// A timer of the VP in hand has been set anew.
+    pub(super) fn set_timer(&mut self, vp: &Vp) {
+        self.set_deadline(vp.who, vp.next_deadline());
     }
 
-    /// The APIC timer of a VP, which may have its turns elsewhere, has been set anew.
+    /// A timer of a VP, which may have its turns elsewhere, has been set anew.
     pub fn set_timer_of(&mut self, turns: Turns, deadline: Option<RefTime>) {
         if turns.processor == self.index() {
             self.set_deadline(turns.who, deadline);
@@ -337,18 +336,19 @@ impl Cpu {
 
     /// Brings all timers that are due to `now`.
     fn expire_timers(&mut self, hand: &mut Vp, now: RefTime) {
-        let tsc = cpu::tsc();
+        let (hv, tsc) = (self.hv, cpu::tsc());
         while let Some((deadline, key)) = self.timers.first()
             && deadline <= tsc
         {
             let who = VpRef::from_key(key);
             let ticked = self.with_vp(hand, who, |vp| {
                 // A deadline is rounded to a tick of the TSC; the timer goes by reference time.
-                let at = vp.apic.next_deadline().map_or(now, |due| due.max(now));
+                let at = vp.next_deadline().map_or(now, |due| due.max(now));
                 vp.apic.tick(at);
-                (vp.apic.next_deadline(), vp.wanted())
+                let signals = hv.expire_stimers(vp, at);
+                (vp.next_deadline(), vp.wanted(), signals)
             });
-            let Some((next, wanted)) = ticked else {
+            let Some((next, wanted, signals)) = ticked else {
                 self.timers.set(key, None);
                 continue;
             };
@@ -358,6 +358,9 @@ impl Cpu {
             let next = next.map(|next| self.hv.clock.tsc_at(next).max(soonest));
             self.timers.set(key, next);
             self.wake_wanted(wanted);
+            for signal in signals {
+                self.signal(hand, who, signal);
+            }
         }
     }
 

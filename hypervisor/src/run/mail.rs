@@ -46,7 +46,7 @@ impl Cpu {
                 Self::settle(vp);
                 vp.visited_until = cpu::tsc().saturating_add(visit);
             }
-            Some((vp.turns(), vp.wanted(), vp.apic.next_deadline(), vp.leaving))
+            Some((vp.turns(), vp.wanted(), vp.next_deadline(), vp.leaving))
         });
         let Some((mut turns, mut wanted, deadline, leaving)) = found.flatten() else {
             return;

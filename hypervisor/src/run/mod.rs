@@ -13,6 +13,7 @@
 //! | `msr` | RDMSR and WRMSR |
 //! | `fault` | second-level translation faults |
 //! | `pae` | page directory pointers of VPs whose control registers were set from outside |
+//! | `synic` | SynIC and synthetic timers |
 //! | `mail` | what other processors want |
 //! | `figures` | counters that are shown later than they are counted |
 //! | `trace` | exits as entries of the event log |
@@ -31,6 +32,7 @@ pub mod msr;
 mod pae;
 mod processors;
 mod start;
+mod synic;
 #[cfg(any(test, feature = "test-support"))]
 pub mod testing;
 #[cfg(test)]

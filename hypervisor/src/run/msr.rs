@@ -15,8 +15,8 @@ use crate::arch::state::SystemRegister;
 use crate::insn::Instruction;
 use crate::intercept::message;
 use crate::partition::table::PartitionGuard;
-use crate::partition::{Partition, Vp, cpuid, validate};
-use crate::synic::{Sint, SynicEffect, is_synic_msr};
+use crate::partition::{Vp, cpuid, validate};
+use crate::synic::{SynicEffect, is_synic_msr};
 use crate::time::RefTime;
 
 const TSC: u32 = 0x10;
@@ -44,6 +44,8 @@ enum After {
     Nothing,
     Apic(Effect),
     Synic(SynicEffect),
+    /// A synthetic timer has been set anew.
+    Timer,
 }
 
 impl<T> From<Result<T, GeneralProtection>> for Outcome<T> {
@@ -97,6 +99,7 @@ impl Cpu {
                         self.apply(vp, effect);
                     }
                     After::Synic(effect) => self.synic_written(vp, effect),
+                    After::Timer => self.set_timer(vp),
                 }
             }
             Outcome::Fault => self.inject_gp(vp),
@@ -226,29 +229,30 @@ impl Cpu {
     }
 
     fn read_synthetic(&mut self, vp: &mut Vp, msr: u32) -> Result<u64, GeneralProtection> {
-        if let Some(synic) = vp.synic.as_ref().filter(|_| is_synic_msr(msr)) {
-            return synic.read(msr);
-        }
-        self.partition(vp, |hv, partition| {
-            check_privilege(partition, msr)?;
-            Ok(match msr {
-                HV_X64_MSR_GUEST_OS_ID => partition.msrs.guest_os_id,
-                HV_X64_MSR_HYPERCALL => partition.msrs.hypercall,
-                HV_X64_MSR_VP_INDEX => vp.who.index.into(),
-                HV_X64_MSR_VP_RUNTIME => self
-                    .queue
-                    .run_time(vp.queue_slot, hv.now())
-                    .map_or(0, RefTime::units),
-                HV_X64_MSR_TIME_REF_COUNT => vp.home.clock.time(hv.now()).units(),
-                HV_X64_MSR_REFERENCE_TSC => partition.msrs.reference_tsc,
-                HV_X64_MSR_TSC_FREQUENCY => hv.tsc_hz,
-                HV_X64_MSR_APIC_FREQUENCY => crate::apic::TIMER_FREQUENCY,
-                HV_X64_MSR_EOI | HV_X64_MSR_ICR | HV_X64_MSR_TPR => {
-                    return vp.apic.read_synthetic(msr);
-                }
-                HV_X64_MSR_VP_ASSIST_PAGE => vp.assist_page,
-                _ => return Err(GeneralProtection),
-            })
+        check_privilege(vp, msr)?;
+        let hv = self.hv;
+        Ok(match msr {
+            HV_X64_MSR_GUEST_OS_ID => self.partition(vp, |_, it| it.msrs.guest_os_id),
+            HV_X64_MSR_HYPERCALL => self.partition(vp, |_, it| it.msrs.hypercall),
+            HV_X64_MSR_REFERENCE_TSC => self.partition(vp, |_, it| it.msrs.reference_tsc),
+            HV_X64_MSR_VP_INDEX => vp.who.index.into(),
+            HV_X64_MSR_VP_RUNTIME => self
+                .queue
+                .run_time(vp.queue_slot, hv.now())
+                .map_or(0, RefTime::units),
+            HV_X64_MSR_TIME_REF_COUNT => vp.home.clock.time(hv.now()).units(),
+            HV_X64_MSR_TSC_FREQUENCY => hv.tsc_hz,
+            HV_X64_MSR_APIC_FREQUENCY => crate::apic::TIMER_FREQUENCY,
+            HV_X64_MSR_EOI | HV_X64_MSR_ICR | HV_X64_MSR_TPR => {
+                return vp.apic.read_synthetic(msr);
+            }
+            HV_X64_MSR_VP_ASSIST_PAGE => vp.assist_page,
+            HV_X64_MSR_STIMER0_CONFIG..=HV_X64_MSR_STIMER3_COUNT => return vp.stimers.read(msr),
+            _ if is_synic_msr(msr) => {
+                let read = hv.with_synic(vp.who, |synic| synic.registers().read(msr));
+                return read.unwrap_or(Err(GeneralProtection));
+            }
+            _ => return Err(GeneralProtection),
         })
     }
 
@@ -258,10 +262,7 @@ impl Cpu {
         msr: u32,
         value: u64,
     ) -> Result<After, GeneralProtection> {
-        if let Some(synic) = vp.synic.as_mut().filter(|_| is_synic_msr(msr)) {
-            return synic.write(msr, value).map(After::Synic);
-        }
-        self.partition(vp, |_, partition| check_privilege(partition, msr))?;
+        check_privilege(vp, msr)?;
         match msr {
             HV_X64_MSR_GUEST_OS_ID | HV_X64_MSR_HYPERCALL | HV_X64_MSR_REFERENCE_TSC => {
                 let mut partition = PartitionGuard::lock(vp.home.0).ok_or(GeneralProtection)?;
@@ -283,24 +284,16 @@ impl Cpu {
                 let frame = self.lp().root.assist.spfn();
                 vp.assist_page = frame.address().0 | value & 1;
             }
-            HV_X64_MSR_VP_ASSIST_PAGE => vp.assist_page = value,
+            HV_X64_MSR_STIMER0_CONFIG..=HV_X64_MSR_STIMER3_COUNT => {
+                let now = vp.home.clock.time(self.hv.now());
+                vp.stimers.write(msr, value, now)?;
+                return Ok(After::Timer);
+            }
+            HV_X64_MSR_VP_ASSIST_PAGE => return self.write_synic(vp, msr, value).map(After::Synic),
+            _ if is_synic_msr(msr) => return self.write_synic(vp, msr, value).map(After::Synic),
             _ => return Err(GeneralProtection),
         }
         Ok(After::Nothing)
-    }
-
-    /// A SynIC register of the VP in hand was written.
-    pub fn synic_written(&mut self, vp: &mut Vp, effect: SynicEffect) {
-        let served = vp
-            .synic
-            .as_ref()
-            .map(|s| s.takes_messages(Sint::INTERCEPTS));
-        self.lp().residents.set_served(served.unwrap_or(false));
-        match effect {
-            SynicEffect::Retry(sints) if sints & 1 == 0 => {}
-            SynicEffect::MessagePage(_) | SynicEffect::Retry(_) => self.deliver_notices(vp),
-            SynicEffect::None | SynicEffect::EventFlagsPage(_) | SynicEffect::EventRingPage(_) => {}
-        }
     }
 }
 
@@ -331,7 +324,7 @@ fn has_register(vp: &Vp, msr: u32) -> bool {
 }
 
 /// The privilege that a synthetic MSR needs (guest sheet 2.4).
-fn check_privilege(partition: &Partition, msr: u32) -> Result<(), GeneralProtection> {
+fn check_privilege(vp: &Vp, msr: u32) -> Result<(), GeneralProtection> {
     use HvPartitionPrivilegeMask as P;
     let needed = match msr {
         HV_X64_MSR_GUEST_OS_ID | HV_X64_MSR_HYPERCALL => P::ACCESS_HYPERCALL_MSRS,
@@ -343,9 +336,11 @@ fn check_privilege(partition: &Partition, msr: u32) -> Result<(), GeneralProtect
         HV_X64_MSR_EOI | HV_X64_MSR_ICR | HV_X64_MSR_TPR => P::ACCESS_APIC_MSRS,
         // Linux writes it whatever its privileges are (guest sheet 4.8).
         HV_X64_MSR_VP_ASSIST_PAGE => P::empty(),
+        HV_X64_MSR_STIMER0_CONFIG..=HV_X64_MSR_STIMER3_COUNT => P::ACCESS_SYNTHETIC_TIMER_MSRS,
+        _ if is_synic_msr(msr) => P::ACCESS_SYNIC_MSRS,
         _ => return Err(GeneralProtection),
     };
-    if partition.privileges.contains(needed) {
+    if vp.privileges.contains(needed) {
         Ok(())
     } else {
         Err(GeneralProtection)

@@ -21,7 +21,7 @@ use crate::lp::{LogicalProcessor, Mailbox, Residents, RootVpPages, RunClock};
 use crate::mem::phys::PhysMap;
 use crate::partition::table::MAX_VPS;
 use crate::stats::StatsPage;
-use crate::synic::MessagePage;
+use crate::synic::{EventFlagsPage, MessagePage};
 
 /// Most processors that are started: the root has a VP for each.
 pub(super) const MAX_PROCESSORS: usize = MAX_VPS;
@@ -36,7 +36,7 @@ pub(super) fn logical_processors(
     for index in 0..count {
         let root = RootVpPages {
             messages: boxed(phys, pool, MessagePage::new())?,
-            event_flags: zeroed(phys, pool)?,
+            event_flags: boxed(phys, pool, EventFlagsPage::new())?,
             event_ring: zeroed(phys, pool)?,
             assist: zeroed(phys, pool)?,
         };

@@ -28,7 +28,7 @@ use crate::mem::table::SecondLevelTable;
 use crate::mem::tlb::CpuMark;
 use crate::partition::overlay::hypercall_code;
 use crate::partition::table::{MAX_PARTITIONS, PartitionTable, VpPlace};
-use crate::partition::vp::VpPages;
+use crate::partition::vp_pages::VpPages;
 use crate::partition::{Partition, PartitionState, Vp};
 use crate::sched::Reserves;
 use crate::stats::StatsPage;
@@ -228,7 +228,7 @@ fn root_partition(hv: &'static Hypervisor, machine: &mut Machine, processors: u3
     root.memory = Some(root_memory(hv, machine)?);
     let mut vps = ArrayVec::<_, MAX_PROCESSORS>::new();
     for (index, pages) in (0..).zip(pages) {
-        let mut vp = Vp::new(hv, &root, index, pages).ok()?;
+        let mut vp = Vp::new(hv, &mut root, index, pages).ok()?;
         // A read names the page before it is enabled (root sheet F.3).
         vp.assist_page = hv.lp(index.into()).root.assist.spfn().address().0;
         vps.push(vp);
@@ -249,6 +249,8 @@ fn vp_pages(phys: PhysMap, pool: &mut Pool) -> Option<VpPages> {
         intercept: zeroed(phys, pool)?,
         stats: zeroed(phys, pool)?,
         object: zeroed(phys, pool)?,
+        synic: zeroed(phys, pool)?,
+        overlays: None,
     })
 }
 

@@ -47,6 +47,9 @@ impl Cpu {
         if !vp.is_runnable() {
             return self.block(vp);
         }
+        if vp.sint_due {
+            return self.report_free_slots(vp);
+        }
         vp.halted = false;
         with_backend!(vp.hw, B => {
             if self.load_directory_pointers(vp) {

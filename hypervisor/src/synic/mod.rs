@@ -8,20 +8,24 @@
 //! Sources: TLFS, "Virtual Interrupt Control" and "Inter-Partition Communication"; guest sheet 4.9 and 7; root sheet
 //! B.3, C.2 and F.3.
 
+mod flags;
 mod notice;
 mod page;
 mod registers;
 mod slot;
 mod timer;
+mod vp;
 
 #[cfg(test)]
 mod tests;
 
+pub use flags::EventFlagsPage;
 pub use notice::{Link, Notice, NoticeLinks, NoticeQueue};
 pub use page::MessagePage;
 pub use registers::{Synic, SynicEffect, is_synic_msr};
 pub use slot::{Message, MessageSlots, NotPosted, free_slots, post};
 pub use timer::{DirectInterrupt, SyntheticTimers, TimerMessage};
+pub use vp::{SintVectors, VpSynic};
 
 use tlfs::HV_SYNIC_SINT_COUNT;
 

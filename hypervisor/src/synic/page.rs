@@ -45,6 +45,17 @@ impl MessagePage {
         }
     }
 
+    /// Empties all slots.
+    pub fn clear(&self) {
+        for slot in &self.slots {
+            slot.message_type.store(0, Ordering::Relaxed);
+            slot.size_and_flags.store(0, Ordering::Relaxed);
+            slot.sender.store(0, Ordering::Relaxed);
+            let words = slot.payload.iter();
+            words.for_each(|word| word.store(0, Ordering::Relaxed));
+        }
+    }
+
     const fn slot(&self, sint: Sint) -> &Slot {
         &self.slots[sint.index()]
     }

@@ -6,7 +6,7 @@ use tlfs::{
     HV_X64_MSR_SIRBP, HV_X64_MSR_SVERSION, HvPageMsr, HvSynicScontrol, HvSynicSint, sint_of_msr,
 };
 
-use super::{Signal, Sint};
+use super::{Signal, Sint, SintVectors};
 use crate::apic::GeneralProtection;
 use crate::mem::addr::Gpfn;
 
@@ -83,8 +83,6 @@ pub struct Synic {
     /// Only a root has it.
     event_ring_page: Option<PageRegister>,
     sints: [HvSynicSint; HV_SYNIC_SINT_COUNT],
-    /// The SINTs with AutoEOI that are not masked.
-    auto_eoi: u16,
 }
 
 impl Synic {
@@ -96,7 +94,6 @@ impl Synic {
             event_flags_page: PageRegister::MOVABLE,
             event_ring_page: None,
             sints: [HvSynicSint::RESET; HV_SYNIC_SINT_COUNT],
-            auto_eoi: 0,
         }
     }
 
@@ -124,7 +121,6 @@ impl Synic {
             page.reset();
         }
         self.sints = [HvSynicSint::RESET; HV_SYNIC_SINT_COUNT];
-        self.auto_eoi = 0;
     }
 
     /// RDMSR of an MSR for which [`is_synic_msr`] holds.
@@ -179,16 +175,16 @@ impl Synic {
             return Err(GeneralProtection);
         }
         self.sints[sint.index()] = value;
-        self.auto_eoi &= !sint.bit();
-        if value.auto_eoi() && !value.masked() {
-            self.auto_eoi |= sint.bit();
-        }
         Ok(SynicEffect::Retry(sint.bit()))
     }
 
     /// The register of a SINT.
     pub const fn sint(&self, sint: Sint) -> HvSynicSint {
         self.sints[sint.index()]
+    }
+
+    const fn is_root(&self) -> bool {
+        self.event_ring_page.is_some()
     }
 
     /// Where the message page is, if it is enabled.
@@ -212,13 +208,20 @@ impl Synic {
         self.control.enabled() && self.message_page.value.enabled() && !self.sint(sint).masked()
     }
 
+    /// Whether event flags of a SINT can be set, with an interrupt: the SynIC and its flags page are on, and the SINT is not
+    /// masked (guest sheet 7.3).
+    pub fn takes_events(&self, sint: Sint) -> bool {
+        let page = self.event_flags_page.value.enabled();
+        self.control.enabled() && page && !self.sint(sint).masked()
+    }
+
     /// How the VP is told that something arrived at a SINT.
     pub fn signal(&self, sint: Sint) -> Signal {
         let register = self.sint(sint);
         if register.masked() || register.polling() {
             Signal::None
-        } else if register.as_intercept() && sint != Sint::INTERCEPTS {
-            // SINT0 carries the notices and cannot be announced by one.
+        } else if register.as_intercept() && sint != Sint::INTERCEPTS && self.is_root() {
+            // SINT0 carries the notices and cannot be announced by one. Children have no such notices.
             Signal::Notice(sint)
         } else {
             Signal::Interrupt {
@@ -227,18 +230,9 @@ impl Synic {
         }
     }
 
-    /// Whether an interrupt with this vector ends itself when it is injected: a SINT that has the vector asks for it. Asked
-    /// at every injection, so only those that ask are looked at.
-    pub fn is_auto_eoi(&self, vector: u8) -> bool {
-        let mut left = self.auto_eoi;
-        while left != 0 {
-            let sint = self.sints.get(left.trailing_zeros() as usize);
-            if sint.is_some_and(|sint| sint.vector() == vector) {
-                return true;
-            }
-            left &= left - 1;
-        }
-        false
+    /// Which vectors its SINTs use.
+    pub fn vectors(&self) -> SintVectors {
+        SintVectors::of(self)
     }
 
     /// The SINTs with this vector that are not masked (bit n: SINTn): an EOI of the vector is a reason to look at their

@@ -78,30 +78,30 @@ fn an_overlay_that_cannot_move_stays_where_it_is() {
         let id = bench.child_with_vp();
         let large = bench.large_frame();
         let flags = FULL_ACCESS | HvMapGpaFlags::LARGE_PAGE;
-        for first in [512, 1024, 1536] {
-            bench.map(id, first, flags, &[large]);
+        for first in 1..=6 {
+            bench.map(id, 512 * first, flags, &[large]);
         }
         bench.withdraw(id);
-        // Two large pages are cut with what is kept for that, and stay so: their parent has changed a page in each.
+        // Five large pages are cut with what is kept for that, and stay so: their parent has changed a page in each.
         let [other] = bench.frames(1)[..] else {
             panic!("one frame")
         };
-        for page in [1100, 600] {
+        for page in [1100, 1600, 2100, 2600, 600] {
             assert_eq!(lay(&mut bench, id, Some(page)), HvStatus::SUCCESS);
             bench.map(id, page + 1, FULL_ACCESS, &[other]);
         }
         bench.withdraw(id);
         let over = behind(&bench, id, 600);
         let shown = bench.with_partition(id, |child| child.msrs.hypercall);
-        // There is no memory, and none to cut the third large page with.
-        for page in [77, 1600] {
+        // There is no memory, and none to cut another large page with.
+        for page in [7700, 3100] {
             let status = lay(&mut bench, id, Some(page));
             assert_eq!(status, HvStatus::INVALID_REGISTER_VALUE);
             assert_eq!(behind(&bench, id, 600), over);
             let now = bench.with_partition(id, |child| child.msrs.hypercall);
             assert_eq!(now, shown);
         }
-        assert_eq!(behind(&bench, id, 1600), Some((large + 64, true)));
+        assert_eq!(behind(&bench, id, 3100), Some((large + 28, true)));
         lay(&mut bench, id, None);
         assert_eq!(behind(&bench, id, 600), Some((large + 88, true)));
         bench.tear_down();

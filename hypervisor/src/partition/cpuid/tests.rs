@@ -7,6 +7,7 @@ fn child() -> CpuidContext {
     CpuidContext {
         root: false,
         privileges: HvPartitionPrivilegeMask(0x862),
+        features: HvFeatureFlags::FREQUENCY_REGS_AVAILABLE,
         apic_id: 3,
         processors: 4,
         osxsave: false,

@@ -41,7 +41,7 @@ pub enum SetEffect {
     Resume,
     /// A suspend register was set: the VP does not run when the call returns (root sheet B.5).
     Suspend,
-    /// [`crate::apic::LocalApic::next_deadline`] may have changed.
+    /// [`Vp::next_deadline`] may have changed.
     TimerChanged,
     /// HYPERCALL is to become this: place or remove the page, then store the value in the partition.
     HypercallPage(u64),
@@ -49,6 +49,13 @@ pub enum SetEffect {
     GuestOsId(u64),
     /// REFERENCE_TSC is to become this, in the partition.
     ReferenceTsc(u64),
+    /// SIMP, SIEFP or VP_ASSIST_PAGE of a child's VP is to become this: lay the page there, then store the value.
+    VpPage {
+        /// The MSR that it is.
+        msr: u32,
+        /// Its new value.
+        value: u64,
+    },
     /// [`Vp::cr_intercept`] has changed: `set_cr_intercepts` to what it needs.
     CrIntercepts,
     /// XCR0 has changed: if the VP's state is in a processor, that one has to load it.

@@ -149,9 +149,17 @@ fn set_notifications(target: Target<'_>, value: u64) -> Done {
     if target.partition.has_lapic() && (new.nmi_notification() || new.interrupt_notification()) {
         return Err(HvStatus::INVALID_PARAMETER);
     }
-    if new.sints() != 0 && target.vp.synic.is_none() {
-        return Err(HvStatus::INVALID_SYNIC_STATE);
-    }
-    target.vp.notifications = new;
-    Ok(SetEffect::None)
+    let vp = target.vp;
+    vp.notifications = new;
+    let who = vp.who;
+    // A slot that has become free since the parent found it full: the guest will not say so again.
+    let free = target
+        .hv
+        .with_synic(who, |synic| synic.free_slots(new.sints()));
+    vp.sint_due = free.is_some_and(|free| free != 0);
+    Ok(if vp.sint_due {
+        SetEffect::Resume
+    } else {
+        SetEffect::None
+    })
 }

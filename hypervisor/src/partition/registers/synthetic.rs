@@ -2,16 +2,17 @@
 
 use tlfs::stats::vp as counter;
 use tlfs::{
-    HV_X64_MSR_EOM, HV_X64_MSR_SCONTROL, HV_X64_MSR_SIEFP, HV_X64_MSR_SIMP, HV_X64_MSR_SINT0,
-    HV_X64_MSR_SIRBP, HV_X64_MSR_SVERSION, HvPageMsr, HvPartitionPrivilegeMask,
-    HvRegisterName as Name, HvRegisterValue, HvStatus,
+    HV_SYNIC_VERSION, HV_X64_MSR_EOM, HV_X64_MSR_SCONTROL, HV_X64_MSR_SIEFP, HV_X64_MSR_SIMP,
+    HV_X64_MSR_SINT0, HV_X64_MSR_SIRBP, HV_X64_MSR_STIMER0_CONFIG, HV_X64_MSR_SVERSION,
+    HV_X64_MSR_VP_ASSIST_PAGE, HvPageMsr, HvPartitionPrivilegeMask, HvRegisterName as Name,
+    HvRegisterValue, HvStatus,
 };
 
 use super::general::numbered;
 use super::{Done, Got, INVALID_VALUE, READ_ONLY, SetEffect, Source, Target, got, set_if, unknown};
-use crate::apic::Register;
+use crate::apic::{GeneralProtection, Register};
+use crate::partition::synic::places_vp_page;
 use crate::partition::validate::gpfn_ok;
-use crate::synic::Synic;
 
 /// Bit 1 of HYPERCALL: locked.
 const HYPERCALL_LOCKED: u64 = 1 << 1;
@@ -32,19 +33,18 @@ fn synic_msr(name: Name) -> Option<u32> {
     })
 }
 
-fn is_timer(name: Name) -> bool {
-    (Name::STIMER0_CONFIG..=Name::STIMER3_COUNT).contains(&name)
+/// The MSR of a register of the synthetic timers.
+fn timer_msr(name: Name) -> Option<u32> {
+    let timer = numbered(name, Name::STIMER0_CONFIG, Name::STIMER3_COUNT)?;
+    Some(HV_X64_MSR_STIMER0_CONFIG + timer as u32)
 }
 
 pub(super) fn get(source: Source<'_>, name: Name) -> Got {
     let Source { hv, partition, vp } = source;
     if let Some(msr) = synic_msr(name) {
-        // A VP without a SynIC reads one after reset; only the root has an event ring.
-        let read = match &vp.synic {
-            Some(synic) => synic.read(msr),
-            None => Synic::new().read(msr),
-        };
-        return got(read.unwrap_or(0));
+        // Only the root has an event ring.
+        let read = hv.with_synic(vp.who, |synic| synic.registers().read(msr));
+        return got(read.and_then(Result::ok).unwrap_or(0));
     }
     got(match name {
         Name::VP_RUNTIME => vp.stats.get(counter::TOTAL_RUN_TIME),
@@ -59,8 +59,10 @@ pub(super) fn get(source: Source<'_>, name: Name) -> Got {
         // Counts signals of a root scheduler: there is none.
         Name::VP_ROOT_SIGNAL_COUNT => 0,
         Name::REFERENCE_TSC => partition.msrs.reference_tsc,
-        name if is_timer(name) => 0,
-        _ => return Err(unknown(name)),
+        name => match timer_msr(name) {
+            Some(msr) => vp.stimers.read(msr).unwrap_or(0),
+            None => return Err(unknown(name)),
+        },
     })
 }
 
@@ -73,21 +75,20 @@ pub(super) fn set(target: Target<'_>, name: Name, value: HvRegisterValue) -> Don
         Name::HYPERCALL => set_hypercall(&target, value),
         Name::GUEST_OS_ID => Ok(SetEffect::GuestOsId(value)),
         Name::TPR => set_tpr(target, value),
-        Name::VP_ASSIST_PAGE => {
-            target.vp.assist_page = if target.vp.is_root() {
-                let index = target.vp.who.index.into();
-                let page = target.hv.lp(index).root.assist.spfn();
-                provided(page.0, value)
-            } else {
-                value
-            };
+        Name::VP_ASSIST_PAGE if target.vp.is_root() => {
+            let index = target.vp.who.index.into();
+            let page = target.hv.lp(index).root.assist.spfn();
+            target.vp.assist_page = provided(page.0, value);
             Ok(SetEffect::None)
         }
+        Name::VP_ASSIST_PAGE => set_page(&target, HV_X64_MSR_VP_ASSIST_PAGE, value),
         Name::REFERENCE_TSC => set_reference_tsc(target, value),
         // Writing them is an action of the guest's.
         Name::EOI | Name::ICR => Err(READ_ONLY),
-        name if is_timer(name) => set_if(value == 0),
-        _ => Err(READ_ONLY),
+        name => match timer_msr(name) {
+            Some(msr) => set_timer(target, msr, value),
+            None => Err(READ_ONLY),
+        },
     }
 }
 
@@ -97,21 +98,43 @@ const fn provided(page: u64, value: u64) -> u64 {
 }
 
 fn set_synic(target: Target<'_>, msr: u32, value: u64) -> Done {
-    let Some(synic) = target.vp.synic.as_mut() else {
-        let as_it_is = Synic::new().read(msr).unwrap_or(0) == value;
-        return if as_it_is {
-            Ok(SetEffect::None)
-        } else {
-            Err(HvStatus::INVALID_SYNIC_STATE)
-        };
-    };
-    match msr {
-        HV_X64_MSR_SVERSION => Err(READ_ONLY),
-        _ => synic
-            .write(msr, value)
-            .map(SetEffect::Synic)
-            .map_err(|_| INVALID_VALUE),
+    if msr == HV_X64_MSR_SVERSION {
+        // A parent that restores everything it has read comes through.
+        return set_if(value == HV_SYNIC_VERSION);
     }
+    if msr == HV_X64_MSR_SIRBP && !target.vp.is_root() {
+        return set_if(value == 0);
+    }
+    if places_vp_page(msr) && !target.vp.is_root() {
+        return set_page(&target, msr, value);
+    }
+    let who = target.vp.who;
+    let written = target.hv.with_synic(who, |synic| {
+        let effect = synic.write(msr, value)?;
+        Ok::<_, GeneralProtection>((effect, synic.vectors()))
+    });
+    let (effect, vectors) = written
+        .ok_or(HvStatus::INVALID_SYNIC_STATE)?
+        .map_err(|_| INVALID_VALUE)?;
+    target.vp.sints = vectors;
+    Ok(SetEffect::Synic(effect))
+}
+
+/// A page of a child's VP: the caller lays it there.
+fn set_page(target: &Target<'_>, msr: u32, value: u64) -> Done {
+    let page = HvPageMsr::from_bits(value);
+    let reachable = gpfn_ok(page.gpfn(), target.partition.physical_bits(target.hv));
+    if page.enabled() && !reachable {
+        return Err(INVALID_VALUE);
+    }
+    Ok(SetEffect::VpPage { msr, value })
+}
+
+fn set_timer(target: Target<'_>, msr: u32, value: u64) -> Done {
+    let now = target.vp.home.clock.time(target.hv.now());
+    let written = target.vp.stimers.write(msr, value, now);
+    written.map_err(|_| INVALID_VALUE)?;
+    Ok(SetEffect::TimerChanged)
 }
 
 /// HYPERCALL: enabled only with a GUEST_OS_ID; a locked one stays as it is (guest sheet 4.2).
