@@ -79,6 +79,8 @@ pub struct Call<'a> {
     pub again: bool,
     /// Another processor has something that the call needs: it is executed again.
     pub busy: bool,
+    /// The call is the caller's parent's: that is shown it, instead of the result.
+    pub for_parent: bool,
 }
 
 impl<'a> Call<'a> {
@@ -101,6 +103,7 @@ impl<'a> Call<'a> {
             done: request.reps.start,
             again: false,
             busy: false,
+            for_parent: false,
         }
     }
 

@@ -12,6 +12,7 @@ mod event_log;
 mod gpa;
 mod intercept;
 mod interrupt;
+mod message;
 mod partition;
 mod pool;
 mod registers;
@@ -36,7 +37,7 @@ use crate::arch::state::{Gprs, cr0, efer};
 use crate::event_log::Event;
 use crate::hv::Hypervisor;
 use crate::insn::Instruction;
-use crate::intercept::message;
+use crate::intercept::message as intercepted;
 use crate::mem::addr::{Gpa, PAGE_SIZE, Spa};
 use crate::mem::format::Rights;
 use crate::mem::guest_walk::GpaFault;
@@ -81,6 +82,8 @@ enum End {
     Again(usize),
     /// With the VP stopped by a message: its memory has to be made accessible first, or the call is its parent's.
     Intercepted,
+    /// It turns out to be the parent's.
+    ForParent,
 }
 
 impl From<HvStatus> for End {
@@ -103,7 +106,7 @@ pub fn call(cpu: &mut Cpu, vp: &mut Vp) -> bool {
     let long = vp.hw.efer() & efer::LMA != 0;
     let registers = Registers::of(vp.hw.gprs(), long);
     match dispatch(cpu, vp, &registers, length) {
-        End::Intercepted => {}
+        End::Intercepted | End::ForParent => {}
         End::Again(start) => {
             let control = HvHypercallInput::from_bits(registers.control).with_rep_start(start);
             let gprs = vp.hw.gprs_mut();
@@ -175,7 +178,10 @@ fn dispatch(cpu: &mut Cpu, vp: &mut Vp, registers: &Registers, length: u8) -> En
     };
     let end = perform(cpu, vp, entry, &request, &places, caller, buffers);
     cpu.buffers = Some(buffers);
-    end
+    match end {
+        End::ForParent => to_parent(cpu, vp, length),
+        end => end,
+    }
 }
 
 fn perform(
@@ -208,6 +214,9 @@ fn perform(
     let result = (entry.handler)(&mut call);
     event_log::trace(&call, entry.code, result);
     let (done, again, busy) = (call.done, call.again, call.busy);
+    if call.for_parent {
+        return End::ForParent;
+    }
     let (written, output) = call.output();
     if let Some(to) = places.output
         && !written.is_empty()
@@ -293,9 +302,14 @@ fn unknown(cpu: &mut Cpu, vp: &mut Vp, length: u8) -> End {
     if !wanted {
         return HvStatus::INVALID_HYPERCALL_CODE.into();
     }
+    to_parent(cpu, vp, length)
+}
+
+/// Stops the VP with a message that shows the call.
+fn to_parent(cpu: &mut Cpu, vp: &mut Vp, length: u8) -> End {
     let xmm = cpu.live_xmm();
     let seen = vp.hw.snapshot();
-    let message = message::hypercall(vp, &seen, length, &xmm);
+    let message = intercepted::hypercall(vp, &seen, length, &xmm);
     vp.stats
         .count(counter::EXTENDED_HYPERCALL_INTERCEPT_MESSAGES);
     cpu.intercept(vp, &seen, &message);

@@ -5,8 +5,8 @@ use tlfs::*;
 
 use super::decode::{Kind, Shape};
 use super::{
-    Call, bulk, event_log, gpa, intercept, interrupt, partition, pool, registers, state, stats,
-    system, vp,
+    Call, bulk, event_log, gpa, intercept, interrupt, message, partition, pool, registers, state,
+    stats, system, vp,
 };
 use HvCallCode as Code;
 use HvPartitionPrivilegeMask as Privilege;
@@ -81,6 +81,8 @@ static TABLE: &[Entry] = calls! {
     SET_VP_REGISTERS: HvInputVpRegisters [HvRegisterAssoc => ()] => (), NONE, VIRTUAL_PROCESSOR_HYPERCALLS, registers::set;
     TRANSLATE_VIRTUAL_ADDRESS: HvInputTranslateVirtualAddress => HvOutputTranslateVirtualAddress, NONE, VIRTUAL_MMU_HYPERCALLS, vp::translate;
     CLEAR_VIRTUAL_INTERRUPT: HvInputPartition => (), NONE, VIRTUAL_INTERRUPT_HYPERCALLS, interrupt::clear;
+    POST_MESSAGE: HvInputPostMessage => (), Privilege::POST_MESSAGES, SYNTHETIC_INTERRUPT_HYPERCALLS, message::post;
+    SIGNAL_EVENT: HvInputSignalEvent => (), Privilege::SIGNAL_EVENTS, SYNTHETIC_INTERRUPT_HYPERCALLS, message::signal;
     INITIALIZE_EVENT_LOG_BUFFER_GROUP: HvInputInitializeEventLogBufferGroup => (), NONE, OTHER_HYPERCALLS, event_log::initialize_group;
     FINALIZE_EVENT_LOG_BUFFER_GROUP: HvInputFinalizeEventLogBufferGroup => (), NONE, OTHER_HYPERCALLS, event_log::finalize_group;
     CREATE_EVENT_LOG_BUFFER: HvInputCreateEventLogBuffer => (), NONE, OTHER_HYPERCALLS, event_log::create_buffer;
@@ -98,6 +100,8 @@ static TABLE: &[Entry] = calls! {
     ASSERT_VIRTUAL_INTERRUPT: HvInputAssertVirtualInterrupt => (), NONE, VIRTUAL_INTERRUPT_HYPERCALLS, interrupt::assert;
     MAP_VP_STATE_PAGE: HvInputMapVpStatePage => HvOutputMapVpStatePage, NONE, VIRTUAL_PROCESSOR_HYPERCALLS, state::map_page;
     UNMAP_VP_STATE_PAGE: HvInputUnmapVpStatePage => (), NONE, VIRTUAL_PROCESSOR_HYPERCALLS, state::unmap_page;
+    SIGNAL_EVENT_DIRECT: HvInputSignalEventDirect => HvOutputSignalEventDirect, NONE, SYNTHETIC_INTERRUPT_HYPERCALLS, message::signal_direct;
+    POST_MESSAGE_DIRECT: HvInputPostMessageDirect => (), NONE, SYNTHETIC_INTERRUPT_HYPERCALLS, message::post_direct;
     GET_VP_STATE: HvInputVpState + variable => [u8; 4096], NONE, VIRTUAL_PROCESSOR_HYPERCALLS, bulk::get;
     SET_VP_STATE: HvInputVpState + variable => (), NONE, VIRTUAL_PROCESSOR_HYPERCALLS, bulk::set;
     GET_VP_CPUID_VALUES: HvInputGetVpCpuidValues [HvCpuidLeafInfo => HvCpuidResult] => (), NONE, VIRTUAL_PROCESSOR_HYPERCALLS, vp::cpuid_values;

@@ -65,6 +65,9 @@ pub fn child_privileges(
     ] {
         privileges.set(privilege, features.contains(feature));
     }
+    // Who has a SynIC may also send; there is no feature for messages.
+    let sends = P::POST_MESSAGES | P::SIGNAL_EVENTS;
+    privileges.set(sends, features.contains(F::ACCESS_SYNIC_REGS));
     privileges
 }
 

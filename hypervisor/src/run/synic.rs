@@ -93,7 +93,7 @@ impl Cpu {
     }
 
     /// Tells the parent of the VP in hand of the slots that it waits for, and that are free.
-    pub(super) fn report_free_slots(&mut self, vp: &mut Vp) {
+    pub fn report_free_slots(&mut self, vp: &mut Vp) {
         vp.sint_due = false;
         let wanted = vp.notifications.sints();
         let free = self.hv.with_synic(vp.who, |synic| synic.free_slots(wanted));

@@ -4,6 +4,7 @@ mod conventions;
 mod intercepts;
 mod life;
 mod memory;
+mod messages;
 mod overlay;
 mod pages;
 mod processors;

@@ -49,7 +49,7 @@ fn write(
                 .map_err(|_| HvStatus::INVALID_REGISTER_VALUE)?,
             SetEffect::VpPage { msr, value } => {
                 let laid = machine.set_vp_page(partition, vp, msr, value);
-                laid.map_err(|_| HvStatus::INVALID_REGISTER_VALUE)?;
+                let _ = laid.map_err(|_| HvStatus::INVALID_REGISTER_VALUE)?;
             }
             _ => {}
         }

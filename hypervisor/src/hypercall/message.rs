@@ -1,0 +1,99 @@
+//! Messages and events (root sheet A.3.7 and C.4, guest sheet 6.1 and 6.2).
+
+use tlfs::{
+    HV_MESSAGE_PAYLOAD_BYTE_COUNT, HvInputPostMessage, HvInputPostMessageDirect,
+    HvInputSignalEvent, HvInputSignalEventDirect, HvMessageType, HvOutputSignalEventDirect,
+    HvPartitionId, HvStatus, HvVpIndex,
+};
+
+use super::Call;
+use crate::partition::{PartitionState, VpRef};
+use crate::synic::{Message, NotPosted, Sint};
+
+/// HvCallPostMessage. A connection that does not exist is the parent's business, if that has asked for those.
+pub fn post(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputPostMessage = call.input();
+    let reserved = 1 << 31;
+    let well_formed = input.reserved == 0
+        && input.message_type.0 & reserved == 0
+        && input.message_type != HvMessageType::NONE
+        && input.payload_size as usize <= HV_MESSAGE_PAYLOAD_BYTE_COUNT;
+    if !well_formed {
+        return Err(HvStatus::INVALID_PARAMETER);
+    }
+    no_connection(call)
+}
+
+/// HvCallSignalEvent. As [`post`] for a connection that does not exist.
+pub fn signal(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputSignalEvent = call.input();
+    if input.reserved != 0 {
+        return Err(HvStatus::INVALID_PARAMETER);
+    }
+    no_connection(call)
+}
+
+fn no_connection(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let intercepted = call.cpu.partition(call.vp, |_, partition| {
+        partition.intercepts.unknown_connection && !partition.is_root()
+    });
+    call.for_parent = intercepted;
+    Err(HvStatus::INVALID_CONNECTION_ID)
+}
+
+/// HvCallPostMessageDirect: a message from the parent into a slot.
+///
+/// OBJECT_IN_USE if the slot is full; the parent can ask to be told when it is not (DeliverabilityNotifications).
+pub fn post_direct(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputPostMessageDirect = call.input();
+    if !input.vtl.is_vtl0() || input.padding != 0 {
+        return Err(HvStatus::INVALID_PARAMETER);
+    }
+    let sint = Sint::new(input.sint_index).ok_or(HvStatus::INVALID_PARAMETER)?;
+    let to = receiver(call, input.partition_id, input.vp_index)?;
+    let message = input.message();
+    if message.header.message_type == HvMessageType::NONE {
+        return Err(HvStatus::INVALID_PARAMETER);
+    }
+    let hv = call.hv();
+    let posted = hv.with_synic(to, |synic| {
+        synic.post(sint, &Message::from(&message), false)
+    });
+    let signal = posted
+        .ok_or(HvStatus::INVALID_VP_INDEX)?
+        .map_err(|error| match error {
+            NotPosted::Inactive => HvStatus::INVALID_SYNIC_STATE,
+            NotPosted::SlotBusy => HvStatus::OBJECT_IN_USE,
+        })?;
+    call.cpu.signal(call.vp, to, signal);
+    Ok(())
+}
+
+/// HvCallSignalEventDirect: an event flag from the parent.
+pub fn signal_direct(call: &mut Call<'_>) -> Result<(), HvStatus> {
+    let input: HvInputSignalEventDirect = call.input();
+    if !input.target_vtl.is_vtl0() {
+        return Err(HvStatus::INVALID_PARAMETER);
+    }
+    let sint = Sint::new(input.target_sint.into()).ok_or(HvStatus::INVALID_PARAMETER)?;
+    let to = receiver(call, input.target_partition, input.target_vp)?;
+    let set = call
+        .hv()
+        .with_synic(to, |synic| synic.signal_event(sint, input.flag_number));
+    let (newly, signal) = set.ok_or(HvStatus::INVALID_VP_INDEX)??;
+    call.cpu.signal(call.vp, to, signal);
+    call.put(&HvOutputSignalEventDirect {
+        newly_signaled: newly.into(),
+        ..HvOutputSignalEventDirect::default()
+    });
+    Ok(())
+}
+
+/// A VP of a child that something is for.
+fn receiver(call: &Call<'_>, id: HvPartitionId, vp: HvVpIndex) -> Result<VpRef, HvStatus> {
+    let child = call.child(id)?;
+    if child.state != PartitionState::Active {
+        return Err(HvStatus::INVALID_PARTITION_STATE);
+    }
+    call.vp_named(&child, vp)
+}
