@@ -27,7 +27,7 @@ use crate::partition::{MAX_VPS, VpRef};
 use crate::sched::Reserves;
 use crate::stats::StatsPage;
 use crate::synic::{Synic, VpSynic};
-use crate::time::{RefTime, ReferenceClock, ReferenceTscPage};
+use crate::time::{RefTime, ReferenceClock, ReferenceTscPage, TscAgreement};
 
 /// Pages that the hypervisor provides to the root as a whole; see [`crate::lp::RootVpPages`] for those of its VPs.
 pub struct RootPages {
@@ -49,7 +49,9 @@ pub struct Hypervisor {
     pub fpu_format: FpuFormat,
     /// TSC ticks a second.
     pub tsc_hz: u64,
-    /// The TSCs of all processors are one clock: guests may compute with what they read.
+    /// Whether the TSCs of all processors are one clock, as it is found out.
+    pub tsc_agreement: TscAgreement,
+    /// They are: guests may compute with what they read.
     pub tsc_is_common: AtomicBool,
     /// The machine's reference time. Partitions count from their creation.
     pub clock: ReferenceClock,

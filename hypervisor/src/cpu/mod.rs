@@ -8,7 +8,7 @@ pub mod pic;
 pub mod tables;
 pub mod tsc;
 
-pub use tsc::tsc;
+pub use tsc::{ordered_tsc, tsc};
 
 /// Vector of the local APIC timer, which is the hypervisor's.
 pub const VECTOR_TIMER: u8 = 0xF0;

@@ -23,6 +23,16 @@ pub fn tsc() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
+/// The time stamp counter, not before what the code before has read is there.
+pub fn ordered_tsc() -> u64 {
+    // SAFETY: every 64-bit processor has both fences. On some of AMD's the first one is what holds RDTSC back.
+    unsafe {
+        core::arch::x86_64::_mm_mfence();
+        core::arch::x86_64::_mm_lfence();
+    }
+    tsc()
+}
+
 /// TSC ticks a second as CPUID tells, if it does: leaf 0x15, the timing leaf of hypervisors, or leaf 0x16.
 pub fn frequency_from_cpuid(cpu: &impl CpuidSource) -> Option<u64> {
     let ratio = cpu.cpuid_checked(0x15, 0);

@@ -40,7 +40,7 @@ use crate::partition::{MAX_PARTITIONS, Partition, PartitionState, Vp, VpRef};
 use crate::sched::Reserves;
 use crate::stats::StatsPage;
 use crate::synic::{EventFlagsPage, MessagePage};
-use crate::time::{RefTime, ReferenceClock, ReferenceTscPage, TscScale};
+use crate::time::{RefTime, ReferenceClock, ReferenceTscPage, TscAgreement, TscScale};
 
 /// Size of the machine.
 const MEBIBYTES: usize = 16;
@@ -421,6 +421,7 @@ fn hypervisor(memory: &TestMemory, vendor: Vendor) -> Hypervisor {
         capabilities,
         fpu_format: FpuFormat::probe(&WideProcessor),
         tsc_hz: TSC_HZ,
+        tsc_agreement: TscAgreement::new(),
         tsc_is_common: true.into(),
         clock: ReferenceClock::new(scale, crate::cpu::tsc(), RefTime::ZERO),
         frames: Mutex::new(frames),

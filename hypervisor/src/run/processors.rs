@@ -1,12 +1,14 @@
 //! The processors: what each of them has, and how the others come to run.
 
 use core::mem::MaybeUninit;
+use core::sync::atomic::Ordering;
 
 use arrayvec::ArrayVec;
 
 use super::Cpu;
 use super::start::{boxed, zeroed};
 use crate::arch::Processor;
+use crate::arch::cpuid::{CpuidSource, ThisProcessor};
 use crate::arch::fpu::FpuUnit;
 use crate::arch::page::HwPages;
 use crate::boot::Machine;
@@ -14,6 +16,7 @@ use crate::boot::pool::Pool;
 use crate::boot::secondary::{self, Arrival};
 use crate::cpu::apic::LocalApic as PhysicalApic;
 use crate::cpu::local::Local;
+use crate::cpu::ordered_tsc;
 use crate::hv::Hypervisor;
 use crate::hypercall::Buffers;
 use crate::log::panic;
@@ -22,6 +25,9 @@ use crate::mem::phys::PhysMap;
 use crate::partition::table::MAX_VPS;
 use crate::stats::StatsPage;
 use crate::synic::{EventFlagsPage, MessagePage};
+
+/// CPUID 0x80000007 EDX.
+const INVARIANT_TSC: u32 = 1 << 8;
 
 /// Most processors that are started: the root has a VP for each.
 pub(super) const MAX_PROCESSORS: usize = MAX_VPS;
@@ -113,6 +119,11 @@ fn join(arrival: Arrival<CpuParts>, ready: &dyn Fn()) -> ! {
         panic!("a processor without TLB tags, or one more than were counted");
     };
     ready();
+    let hv = cpu.hv;
+    // Whether it had its turn the other side knows.
+    let _ = hv
+        .tsc_agreement
+        .answer(cpu.index(), ordered_tsc, PATIENCE_SECONDS * hv.tsc_hz);
     cpu.join()
 }
 
@@ -122,9 +133,41 @@ pub(super) fn start_others(hv: &'static Hypervisor, machine: &mut Machine) -> u3
     let parts = |machine: &mut Machine| CpuParts::take(hv, &mut machine.pool);
     // SAFETY: ring 0 on the processor that booted, with interrupts off, on our own tables; the root, whose the low memory
     // will be, does not run yet.
-    let running = unsafe { secondary::start_all(machine, hv.commands, hv.lps.len(), parts, join) };
+    let running = unsafe {
+        let met = |index| compare_tsc(hv, index);
+        secondary::start_all(machine, hv.commands, hv.lps.len(), parts, join, met)
+    };
     if running > 1 {
         ::log::info!("{running} processors run");
+        report_tscs(hv);
     }
     running as u32
+}
+
+/// How long a processor may take to compare its TSC: it may be one of an emulator that does not run all the time.
+const PATIENCE_SECONDS: u64 = 5;
+
+/// Compares the TSC with that of a processor that has just started.
+fn compare_tsc(hv: &Hypervisor, other: u32) {
+    let patience = PATIENCE_SECONDS * hv.tsc_hz;
+    let answered = hv.tsc_agreement.compare_with(other, ordered_tsc, patience);
+    if !answered || hv.tsc_agreement.difference() != 0 {
+        hv.tsc_is_common.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Says what came of the comparisons, which decides about the reference TSC pages.
+fn report_tscs(hv: &Hypervisor) {
+    let invariant = ThisProcessor.cpuid_checked(0x8000_0007, 0).edx & INVARIANT_TSC != 0;
+    let kind = if invariant {
+        "invariant"
+    } else {
+        "not invariant"
+    };
+    if hv.tsc_is_common.load(Ordering::Relaxed) {
+        ::log::info!("the TSCs ({kind}) are one clock: there are reference TSC pages");
+        return;
+    }
+    let difference = hv.tsc_agreement.difference();
+    ::log::warn!("the TSCs ({kind}) differ, by {difference} ticks: no reference TSC pages");
 }

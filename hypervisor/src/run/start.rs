@@ -1,5 +1,7 @@
 //! From the machine that the boot code describes to the root's first instruction.
 
+use core::sync::atomic::Ordering;
+
 use arrayvec::ArrayVec;
 use boot_archive::start_info::{self, MemoryMapEntry, Module, kind};
 use spin::Mutex;
@@ -32,7 +34,7 @@ use crate::partition::vp_pages::VpPages;
 use crate::partition::{Partition, PartitionState, Vp};
 use crate::sched::Reserves;
 use crate::stats::StatsPage;
-use crate::time::{RefTime, ReferenceClock, ReferenceTscPage, TscScale};
+use crate::time::{RefTime, ReferenceClock, ReferenceTscPage, TscAgreement, TscScale};
 
 /// The root's privileges (root sheet F.1): what a root needs, without what is not offered.
 pub const ROOT_PRIVILEGES: P = P::from_bits_retain(
@@ -99,6 +101,7 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
         capabilities: machine.capabilities,
         fpu_format: machine.fpu_format,
         tsc_hz: machine.tsc_hz,
+        tsc_agreement: TscAgreement::new(),
         tsc_is_common: true.into(),
         clock,
         frames: Mutex::new(FrameTable::new(entries, slots)),
@@ -113,7 +116,7 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
             Mtrrs::read(&ThisProcessor, &msrs, physical_bits)
         }),
         physical_bits,
-        root_pages: root_pages(phys, pool, &clock, &machine.capabilities)?,
+        root_pages: root_pages(phys, pool, &machine.capabilities)?,
         stats: boxed(phys, pool, StatsPage::new())?,
         lps,
         commands: machine.apic.as_ref()?.commands(),
@@ -128,6 +131,9 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
     // SAFETY: ring 0 on the processor that booted, whose tables are installed; the boot code has probed it.
     let cpu = unsafe { parts.make(machine.local, machine.apic.take()?)? };
     let running = start_others(hv, machine);
+    if hv.tsc_is_common.load(Ordering::Relaxed) {
+        hv.root_pages.reference_tsc.publish(&hv.clock, &mut 0);
+    }
     own_frames(hv, machine, running);
     root_partition(hv, machine, running)?;
     // They wait for the root's VPs.
@@ -163,20 +169,13 @@ pub(super) fn zeroed(phys: PhysMap, pool: &mut Pool) -> Option<Frame> {
     Some(frame)
 }
 
-fn root_pages(
-    phys: PhysMap,
-    pool: &mut Pool,
-    clock: &ReferenceClock,
-    capabilities: &Capabilities,
-) -> Option<RootPages> {
+fn root_pages(phys: PhysMap, pool: &mut Pool, capabilities: &Capabilities) -> Option<RootPages> {
     let hypercall = zeroed(phys, pool)?;
     let code = hypercall_code(capabilities);
     phys.copy_to(hypercall.spfn().address(), &code).ok()?;
-    let reference_tsc = boxed(phys, pool, ReferenceTscPage::new())?;
-    reference_tsc.publish(clock, &mut 0);
     Some(RootPages {
         hypercall,
-        reference_tsc,
+        reference_tsc: boxed(phys, pool, ReferenceTscPage::new())?,
     })
 }
 

@@ -4,9 +4,11 @@
 //! local APIC timer) is converted here, and always so that a deadline is never reported reached before it is: a guest
 //! that programs the shortest delay again and again must not find the clock still before it (guest sheet, trap 27).
 
+mod agreement;
 mod page;
 mod tsc;
 
+pub use agreement::TscAgreement;
 pub use page::ReferenceTscPage;
 pub use tsc::{ReferenceClock, TscScale};
 

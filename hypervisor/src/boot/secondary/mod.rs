@@ -68,7 +68,7 @@ struct Seed<P: 'static> {
 
 /// Starts all processors of the machine but the one that this runs on, up to index `most`. `parts` lays by what one of them
 /// will need, `go_on` is where it goes with that; it calls what it is given when it no longer needs to be waited
-/// for. Returns how many run, this one included.
+/// for. `met` is called then, with its index. Returns how many run, this one included.
 ///
 /// # Safety
 /// Ring 0 on the processor that booted, whose local APIC `apic` is of and on, interrupts off, on our own tables; no low memory is in use.
@@ -78,6 +78,7 @@ pub unsafe fn start_all<P: 'static>(
     most: usize,
     mut parts: impl FnMut(&mut Machine) -> Option<P>,
     go_on: fn(Arrival<P>, &dyn Fn()) -> !,
+    mut met: impl FnMut(u32),
 ) -> usize {
     let found = machine.processors;
     let others = found.as_slice().get(1..).unwrap_or(&[]);
@@ -109,7 +110,10 @@ pub unsafe fn start_all<P: 'static>(
         let state = unsafe { &(*seed).state };
         wake(apic, processor.apic_id, &trampoline, machine.tsc_hz, state);
         match state.load(Ordering::Acquire) {
-            state::READY => running += 1,
+            state::READY => {
+                met(index);
+                running += 1;
+            }
             state::DIFFERENT => log::warn!(
                 "the processor with APIC id {} is not like the one that booted: it stays asleep",
                 processor.apic_id
