@@ -19,6 +19,8 @@ pub enum Kind {
         input: usize,
         /// Bytes of an element of the output list, 0 if there is none.
         output: usize,
+        /// The header may be longer, as of [`Kind::Variable`].
+        variable: bool,
     },
 }
 
@@ -77,11 +79,15 @@ pub fn decode(
         return malformed;
     }
     let variable_bytes = 8 * control.variable_header_size();
-    if variable_bytes != 0 && shape.kind != Kind::Variable {
+    let takes_more = matches!(
+        shape.kind,
+        Kind::Variable | Kind::Rep { variable: true, .. }
+    );
+    if variable_bytes != 0 && !takes_more {
         return malformed;
     }
     let (element_in, element_out) = match shape.kind {
-        Kind::Rep { input, output } if start < count => (input, output),
+        Kind::Rep { input, output, .. } if start < count => (input, output),
         Kind::Simple | Kind::Variable if count == 0 && start == 0 => (0, 0),
         _ => return malformed,
     };
@@ -157,6 +163,7 @@ mod tests {
         input: 24,
         output: 0,
         kind: Kind::Rep {
+            variable: false,
             input: 8,
             output: 16,
         },

@@ -9,6 +9,7 @@ mod bulk;
 mod call;
 mod decode;
 mod event_log;
+mod flush;
 mod gpa;
 mod intercept;
 mod interrupt;

@@ -5,8 +5,8 @@ use tlfs::*;
 
 use super::decode::{Kind, Shape};
 use super::{
-    Call, bulk, event_log, gpa, intercept, interrupt, message, partition, pool, registers, state,
-    stats, system, vp,
+    Call, bulk, event_log, flush, gpa, intercept, interrupt, message, partition, pool, registers,
+    state, stats, system, vp,
 };
 use HvCallCode as Code;
 use HvPartitionPrivilegeMask as Privilege;
@@ -54,13 +54,23 @@ macro_rules! calls {
     (@kind) => { Kind::Simple };
     (@kind + variable) => { Kind::Variable };
     (@kind [$element:tt => $result:tt]) => {
-        Kind::Rep { input: size!($element), output: size!($result) }
+        Kind::Rep { input: size!($element), output: size!($result), variable: false }
+    };
+    (@kind + variable [$element:tt => $result:tt]) => {
+        Kind::Rep { input: size!($element), output: size!($result), variable: true }
     };
 }
 
 /// All of them, by code.
 static TABLE: &[Entry] = calls! {
+    FLUSH_VIRTUAL_ADDRESS_SPACE: HvInputFlushVirtualAddressSpace => (), NONE, VIRTUAL_MMU_HYPERCALLS, flush::address_space;
+    FLUSH_VIRTUAL_ADDRESS_LIST: HvInputFlushVirtualAddressSpace [HvGvaRange => ()] => (), NONE, VIRTUAL_MMU_HYPERCALLS, flush::address_space;
     GET_LOGICAL_PROCESSOR_RUN_TIME: HvInputGetLogicalProcessorRunTime => HvOutputGetLogicalProcessorRunTime, Privilege::CPU_MANAGEMENT, LOGICAL_PROCESSOR_HYPERCALLS, system::run_time;
+    NOTIFY_LONG_SPIN_WAIT: HvInputNotifyLongSpinWait => (), NONE, LONG_SPIN_WAIT_HYPERCALLS, flush::long_spin_wait;
+    SEND_SYNTHETIC_CLUSTER_IPI: HvInputSendSyntheticClusterIpi => (), NONE, SYNTHETIC_INTERRUPT_HYPERCALLS, flush::send_ipi;
+    FLUSH_VIRTUAL_ADDRESS_SPACE_EX: HvInputFlushVirtualAddressSpaceEx + variable => (), NONE, VIRTUAL_MMU_HYPERCALLS, flush::address_space_ex;
+    FLUSH_VIRTUAL_ADDRESS_LIST_EX: HvInputFlushVirtualAddressSpaceEx + variable [HvGvaRange => ()] => (), NONE, VIRTUAL_MMU_HYPERCALLS, flush::address_space_ex;
+    SEND_SYNTHETIC_CLUSTER_IPI_EX: HvInputSendSyntheticClusterIpiEx + variable => (), NONE, SYNTHETIC_INTERRUPT_HYPERCALLS, flush::send_ipi_ex;
     CREATE_PARTITION: HvInputCreatePartition => HvOutputPartitionId, Privilege::CREATE_PARTITIONS, OTHER_HYPERCALLS, partition::create;
     INITIALIZE_PARTITION: HvInputPartition => (), NONE, OTHER_HYPERCALLS, partition::initialize;
     FINALIZE_PARTITION: HvInputPartition => (), NONE, OTHER_HYPERCALLS, partition::finalize;
@@ -108,6 +118,11 @@ static TABLE: &[Entry] = calls! {
     GET_PARTITION_PROPERTY_EX: HvInputGetPartitionPropertyEx => HvPartitionPropertyVmmCapabilities, NONE, OTHER_HYPERCALLS, partition::get_property_ex;
 };
 
+/// Extended calls, with codes far behind those.
+static EXTENDED: &[Entry] = calls! {
+    EXT_QUERY_CAPABILITIES: () => HvOutputQueryCapabilities, Privilege::ENABLE_EXTENDED_HYPERCALLS, EXTENDED_HYPERCALLS, flush::query_capabilities;
+};
+
 /// One past the highest code in the table.
 const CODES: usize = 0x110;
 const ABSENT: u8 = u8::MAX;
@@ -126,8 +141,10 @@ static PLACES: [u8; CODES] = {
 /// The call with this code.
 #[inline]
 pub fn find(code: HvCallCode) -> Option<&'static Entry> {
-    let place = *PLACES.get(usize::from(code.0))?;
-    TABLE.get(usize::from(place))
+    match PLACES.get(usize::from(code.0)) {
+        Some(place) => TABLE.get(usize::from(*place)),
+        None => EXTENDED.iter().find(|entry| entry.code == code),
+    }
 }
 
 /// The calls that there are, and whether they have a list.
@@ -154,7 +171,7 @@ mod tests {
 
     #[test]
     fn every_call_is_found_by_its_code_and_named_by_the_tlfs() {
-        for entry in TABLE {
+        for entry in TABLE.iter().chain(EXTENDED) {
             let found = find(entry.code).map(|found| found.code);
             assert_eq!(found, Some(entry.code));
             assert!(entry.code.name().is_some());

@@ -25,6 +25,8 @@ pub struct CpuidContext {
     pub privileges: HvPartitionPrivilegeMask,
     /// EDX of that leaf: what there is besides.
     pub features: HvFeatureFlags,
+    /// EAX of leaf 0x40000004: what is better done by calls.
+    pub hints: HvEnlightenmentFlags,
     /// x2APIC id of the VP.
     pub apic_id: u32,
     /// Number of VPs of the partition.
@@ -66,6 +68,32 @@ fn features_of(partition: &Partition) -> HvFeatureFlags {
     features
 }
 
+/// EAX of leaf 0x40000004.
+fn hints_of(partition: &Partition) -> HvEnlightenmentFlags {
+    use HvEnlightenmentFlags as H;
+    use HvPartitionSyntheticProcessorFeatures as F;
+    let mut hints = H::DEPRECATE_AUTO_EOI;
+    if partition.is_root() {
+        return hints;
+    }
+    // All of these calls have a form with sets.
+    for (feature, hint) in [
+        (
+            F::TB_FLUSH_HYPERCALLS,
+            H::USE_HYPERCALL_FOR_REMOTE_FLUSH | H::USE_EX_PROCESSOR_MASKS,
+        ),
+        (
+            F::SYNTHETIC_CLUSTER_IPI,
+            H::USE_SYNTHETIC_CLUSTER_IPI | H::USE_EX_PROCESSOR_MASKS,
+        ),
+    ] {
+        if partition.features.contains(feature) {
+            hints = hints | hint;
+        }
+    }
+    hints
+}
+
 /// What a VP reads by the hypervisor's own policy, without what its parent has registered.
 pub fn own(
     hypervisor: &Hypervisor,
@@ -78,6 +106,7 @@ pub fn own(
         root: partition.is_root(),
         privileges: partition.privileges,
         features: features_of(partition),
+        hints: hints_of(partition),
         apic_id: vp.apic.id(),
         processors: partition.vp_count.max(1),
         osxsave: vp.hw.cr4() & cr4::OSXSAVE != 0,
@@ -315,7 +344,7 @@ fn hypervisor_leaf(context: &CpuidContext, eax: u32) -> CpuidResult {
         ),
         // Never spin to wait: EBX.
         tlfs::HV_CPUID_FUNCTION_MS_HV_ENLIGHTENMENT_INFORMATION => {
-            r(HvEnlightenmentFlags::DEPRECATE_AUTO_EOI.0, u32::MAX, 0, 0)
+            r(context.hints.0, u32::MAX, 0, 0)
         }
         tlfs::HV_CPUID_FUNCTION_MS_HV_IMPLEMENTATION_LIMITS => {
             r(context.max_vps, context.max_lps, 0, 0)

@@ -73,10 +73,8 @@ pub struct PartMapped {
 const PART: u64 = 128;
 
 impl Hypervisor {
-    /// After translations of a partition were removed or narrowed: no processor uses them when this returns, and frames
-    /// that waited for it have their next owner.
-    pub fn shoot_down(&self, slot: PartitionSlot) {
-        let retired = self.frames.lock().detach_retired(slot);
+    /// No VP of a partition uses a translation of before when this returns: neither its own nor those below.
+    pub fn flush(&self, slot: PartitionSlot) {
         let shootdown = self.partitions.entry(slot).domain.shoot_down(self.marks);
         if !shootdown.is_done() {
             shootdown.targets().for_each(|cpu| self.kick(cpu as u32));
@@ -84,6 +82,13 @@ impl Hypervisor {
                 core::hint::spin_loop();
             }
         }
+    }
+
+    /// After translations of a partition were removed or narrowed: no processor uses them when this returns, and frames
+    /// that waited for it have their next owner.
+    pub fn shoot_down(&self, slot: PartitionSlot) {
+        let retired = self.frames.lock().detach_retired(slot);
+        self.flush(slot);
         if let Ok(retired) = retired {
             let rest = self.frames.lock().reclaim(retired, usize::MAX);
             debug_assert!(rest.is_none(), "the budget was unlimited");

@@ -9,4 +9,5 @@ mod overlay;
 mod pages;
 mod processors;
 mod property;
+mod sets;
 mod vps;

@@ -8,6 +8,7 @@ fn child() -> CpuidContext {
         root: false,
         privileges: HvPartitionPrivilegeMask(0x862),
         features: HvFeatureFlags::FREQUENCY_REGS_AVAILABLE,
+        hints: HvEnlightenmentFlags::DEPRECATE_AUTO_EOI,
         apic_id: 3,
         processors: 4,
         osxsave: false,
