@@ -3,6 +3,8 @@
 //! A flush is made as a shootdown of the caller's whole partition: more is flushed than was asked for, which is always allowed,
 //! and no address has to be looked at. One that concerns the caller alone leaves the others in peace.
 
+use core::sync::atomic::Ordering;
+
 use tlfs::{
     HV_IPI_HIGH_VECTOR, HV_IPI_LOW_VECTOR, HvFlushFlags, HvGenericSetFormat,
     HvInputFlushVirtualAddressSpace, HvInputFlushVirtualAddressSpaceEx, HvInputNotifyLongSpinWait,
@@ -95,13 +97,30 @@ fn flush(call: &mut Call<'_>, flags: HvFlushFlags, mask: VpMask) -> Result<(), H
     }
     let who = call.vp.who;
     let own = mask.has(who.index);
-    if mask.0 & !(1 << who.index) != 0 {
+    let others = VpMask(mask.0 & !(1 << who.index));
+    if others.0 != 0 {
+        if is_locked(call, others) {
+            return Ok(());
+        }
         call.hv().flush(who.slot);
+        // One that was locked meanwhile goes by what was true before; one that will be does not.
+        if is_locked(call, others) {
+            return Ok(());
+        }
     } else if own {
         call.vp.tag.invalidate();
     }
     call.done = call.reps().end.max(call.done);
     Ok(())
+}
+
+/// Whether the parent of one of these VPs goes by its translations: then the caller waits, by executing the call again, and
+/// whoever has something to do goes first.
+fn is_locked(call: &mut Call<'_>, mask: VpMask) -> bool {
+    let locked = call.vp.home.tlb_locked.load(Ordering::SeqCst);
+    call.busy = mask.0 & u64::from(locked) != 0;
+    call.cpu.reschedule |= call.busy;
+    call.busy
 }
 
 /// HvCallSendSyntheticClusterIpi.

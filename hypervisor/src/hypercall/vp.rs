@@ -167,7 +167,7 @@ pub fn translate(call: &mut Call<'_>) -> Result<(), HvStatus> {
         let output = address::translate(hv, &child, vp, flags, input.gva_page);
         // The answer stays true until the VP goes on (root sheet B.4).
         if flags.tlb_flush_inhibit() && vp.suspend.intercept.suspended() {
-            vp.suspend.intercept.set_tlb_locked(true);
+            vp.set_intercept_suspend(vp.suspend.intercept.with_tlb_locked(true));
         }
         output
     })?;

@@ -69,14 +69,19 @@ impl Cpu {
             kind,
             HvMessageType::UNMAPPED_GPA | HvMessageType::GPA_INTERCEPT
         );
+        let suspended = HvInterceptSuspendRegister::new()
+            .with_suspended(true)
+            .with_tlb_locked(memory);
+        vp.set_intercept_suspend(suspended);
+        if memory && locks_a_past(vp) {
+            vp.set_intercept_suspend(HvInterceptSuspendRegister::new());
+            return;
+        }
         vp.stats.count(match kind {
             HvMessageType::X64_IO_PORT_INTERCEPT => counter::IO_INTERCEPT_MESSAGES,
             _ if memory => counter::MEMORY_INTERCEPT_MESSAGES,
             _ => counter::OTHER_MESSAGES,
         });
-        vp.suspend.intercept = HvInterceptSuspendRegister::new()
-            .with_suspended(true)
-            .with_tlb_locked(memory);
         self.write_message(vp, kind, payload);
         register_page::publish(self.hv, vp, seen, &self.live_xmm());
         self.block(vp);
@@ -134,6 +139,12 @@ impl Cpu {
         self.notices
             .remove_if(&mut Links { hv, hand }, |id| id == who);
     }
+}
+
+/// Whether a flush has passed since the VP in hand used the translation that its parent is to go by: that did not wait for the
+/// VP. The instruction is executed again, with what is true now (root sheet, trap 37).
+fn locks_a_past(vp: &Vp) -> bool {
+    !vp.tag.is_current(&vp.home.domain)
 }
 
 /// Tells the root of event log buffers; `followers` says that notices wait.

@@ -5,6 +5,8 @@
 //! a processor that runs it takes it out. So nobody holds a lock while a guest runs, and whoever wants a VP that runs
 //! finds out where it is.
 
+use core::sync::atomic::AtomicU16;
+
 use spin::{Mutex, MutexGuard};
 use tlfs::{HvPartitionId, HvStatus};
 
@@ -62,6 +64,8 @@ pub struct PartitionEntry {
     pub shares: SharesCell,
     /// Its reference time; the timers of its VPs go by it, hence outside the lock.
     pub clock: PartitionClock,
+    /// VPs whose parent goes by a translation of theirs (InterceptSuspend.TlbLocked), one bit each: a flush waits for them.
+    pub tlb_locked: AtomicU16,
     /// Its VPs.
     pub vps: [Mutex<VpPlace>; MAX_VPS],
     /// Their SynICs: in reach also while a processor has the VP.
@@ -77,6 +81,7 @@ impl PartitionEntry {
             changes: Changes::new(),
             shares: SharesCell::new(),
             clock: PartitionClock::new(),
+            tlb_locked: AtomicU16::new(0),
             vps: [const { Mutex::new(VpPlace::Absent) }; MAX_VPS],
             synics: [const { Mutex::new(None) }; MAX_VPS],
         }

@@ -1,5 +1,7 @@
 //! A virtual processor.
 
+use core::sync::atomic::Ordering;
+
 use tlfs::{
     HvDeliverabilityNotificationsRegister, HvInterceptSuspendRegister, HvPartitionId,
     HvPartitionPrivilegeMask, HvStatus, HvVpAssistPage, HvVpIndex,
@@ -284,7 +286,8 @@ impl Vp {
     /// Ends a VP of a child, and gives its pages back. It is in no queue, its floating point state is in no processor, and the
     /// root has none of its pages mapped.
     pub fn end(this: PageBox<Self>, hypervisor: &Hypervisor, child: &mut Partition) {
-        let (vp, object) = this.into_parts();
+        let (mut vp, object) = this.into_parts();
+        vp.set_intercept_suspend(HvInterceptSuspendRegister::new());
         let (slot, index) = (child.slot, vp.who.index);
         let overlays = [Overlay::messages, Overlay::event_flags, Overlay::assist];
         let covers = overlays.map(|overlay| child.overlays.place(overlay(index)).is_some());
@@ -347,6 +350,18 @@ impl Vp {
         self.apic.has_unmaskable()
             || (self.hw.rflags() & rflags::IF != 0 && self.apic.has_interrupt())
             || self.hw.pending_event().is_some()
+    }
+
+    /// Changes InterceptSuspend.
+    pub fn set_intercept_suspend(&mut self, new: HvInterceptSuspendRegister) {
+        self.suspend.intercept = new;
+        let bit = 1 << (self.who.index % MAX_VPS as u16);
+        // Ordered with the generation of the translations: see `flush`, and `Cpu::locks_a_past`.
+        if new.tlb_locked() {
+            self.home.tlb_locked.fetch_or(bit, Ordering::SeqCst);
+        } else {
+            self.home.tlb_locked.fetch_and(!bit, Ordering::SeqCst);
+        }
     }
 
     /// When its next timer is due, by the machine's time.

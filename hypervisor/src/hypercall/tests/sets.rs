@@ -204,3 +204,36 @@ fn a_list_with_a_set_before_it_is_done_at_once() {
         bench.tear_down();
     }
 }
+
+#[test]
+fn a_flush_waits_for_a_vp_whose_parent_goes_by_its_translations() {
+    for (mut bench, id) in scenes() {
+        let locked = HvInterceptSuspendRegister::new()
+            .with_suspended(true)
+            .with_tlb_locked(true);
+        bench.with_vp(id, 2, |vp| vp.set_intercept_suspend(locked));
+        let input = |mask| HvInputFlushVirtualAddressSpace {
+            processor_mask: mask,
+            ..Default::default()
+        };
+        let code = C::FLUSH_VIRTUAL_ADDRESS_SPACE;
+        let before = generation(&bench, id);
+        assert_eq!(call(&mut bench, code, 0, &input(0b011), &[]), DONE);
+        assert_eq!(generation(&bench, id), before + 1, "it is not asked");
+        bench.restore();
+        bench.write(bench.input(), input(0b111).as_bytes());
+        let at = bench.input().0;
+        let gprs = bench.hand().hw.gprs_mut();
+        (gprs.rcx, gprs.rdx) = (code.0.into(), at);
+        for _ in 0..3 {
+            assert_eq!(bench.execute(), None, "again");
+        }
+        assert_eq!(generation(&bench, id), before + 1);
+        let free = HvInterceptSuspendRegister::new();
+        bench.with_vp(id, 2, |vp| vp.set_intercept_suspend(free));
+        assert_eq!(call(&mut bench, code, 0, &input(0b111), &[]), DONE);
+        assert_eq!(generation(&bench, id), before + 2);
+        bench.switch_to_root();
+        bench.tear_down();
+    }
+}

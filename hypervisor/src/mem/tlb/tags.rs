@@ -143,6 +143,11 @@ impl VpTag {
         self.domain_generation = 0;
     }
 
+    /// Whether no translation of the domain has gone since the VP entered last; also if it never did.
+    pub fn is_current(&self, domain: &Domain) -> bool {
+        self.domain_generation == 0 || self.domain_generation == domain.generation()
+    }
+
     /// Processor and tag, for the model machine.
     #[cfg(test)]
     pub(super) fn was_on(&self) -> Option<(u32, u32)> {

@@ -131,7 +131,7 @@ fn set_intercept_suspend(target: Target<'_>, value: u64) -> Done {
     if new.into_bits() & !old.into_bits() != 0 || (new.tlb_locked() && !new.suspended()) {
         return Err(INVALID_VALUE);
     }
-    target.vp.suspend.intercept = new;
+    target.vp.set_intercept_suspend(new);
     Ok(if old.suspended() && !new.suspended() {
         SetEffect::Resume
     } else {
