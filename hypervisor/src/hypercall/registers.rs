@@ -191,6 +191,7 @@ fn set_one(
                 .map_err(|_| HvStatus::INVALID_REGISTER_VALUE)?;
             hv.shoot_down(target.slot);
         }
+        SetEffect::Crash { msr, value } => target.msrs.set_crash(msr, value),
         SetEffect::VpPage { msr, value } => {
             let effect = hv.set_vp_page(target, vp, msr, value);
             hv.shoot_down(target.slot);

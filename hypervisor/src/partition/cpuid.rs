@@ -61,10 +61,9 @@ fn features_of(partition: &Partition) -> HvFeatureFlags {
     let timers = HvPartitionPrivilegeMask::ACCESS_SYNTHETIC_TIMER_MSRS;
     let direct = partition.features.contains(F::DIRECT_SYNTHETIC_TIMERS)
         && partition.privileges.contains(timers);
-    features.set(
-        HvFeatureFlags::DIRECT_SYNTHETIC_TIMERS,
-        direct && !partition.is_root(),
-    );
+    let child = !partition.is_root();
+    features.set(HvFeatureFlags::DIRECT_SYNTHETIC_TIMERS, direct && child);
+    features.set(HvFeatureFlags::GUEST_CRASH_REGS_AVAILABLE, child);
     features
 }
 

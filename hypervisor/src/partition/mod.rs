@@ -21,8 +21,9 @@ pub mod vp_pages;
 pub mod vp_state;
 
 use tlfs::{
-    HvPartitionCreationFlags, HvPartitionId, HvPartitionPrivilegeMask,
-    HvPartitionSyntheticProcessorFeatures,
+    HV_CRASH_PARAMETER_COUNT, HV_X64_MSR_CRASH_CTL, HvCrashCtl, HvPartitionCreationFlags,
+    HvPartitionId, HvPartitionPrivilegeMask, HvPartitionSyntheticProcessorFeatures,
+    crash_parameter_of_msr,
 };
 
 use crate::intercept::Intercepts;
@@ -56,7 +57,34 @@ pub struct SharedMsrs {
     pub hypercall: u64,
     /// REFERENCE_TSC.
     pub reference_tsc: u64,
+    /// CRASH_P0 to CRASH_P4: what the guest says about its end.
+    pub crash: [u64; HV_CRASH_PARAMETER_COUNT],
+    /// CRASH_CTL as it was written last. What it reads as says what is supported.
+    pub crash_control: u64,
 }
+
+impl SharedMsrs {
+    /// A crash parameter.
+    pub fn crash(&self, msr: u32) -> Option<u64> {
+        crash_parameter_of_msr(msr).and_then(|number| self.crash.get(number).copied())
+    }
+
+    /// Sets a crash parameter, or CRASH_CTL. Nothing for another MSR.
+    pub fn set_crash(&mut self, msr: u32, value: u64) {
+        if msr == HV_X64_MSR_CRASH_CTL {
+            self.crash_control = value;
+        } else if let Some(number) = crash_parameter_of_msr(msr)
+            && let Some(place) = self.crash.get_mut(number)
+        {
+            *place = value;
+        }
+    }
+}
+
+/// CRASH_CTL reads as this: parameters are taken, and a text in P3 and P4 (guest sheet 4.12).
+pub const CRASH_SUPPORT: HvCrashCtl = HvCrashCtl::new()
+    .with_crash_notify(true)
+    .with_crash_message(true);
 
 /// A partition.
 #[derive(Debug)]

@@ -56,6 +56,7 @@ pub fn child_privileges(
             P::ACCESS_PARTITION_REFERENCE_TSC,
         ),
         (F::ACCESS_FREQUENCY_REGS, P::ACCESS_FREQUENCY_MSRS),
+        (F::ACCESS_GUEST_IDLE_REG, P::ACCESS_GUEST_IDLE_MSR),
         (F::ACCESS_SYNIC_REGS, P::ACCESS_SYNIC_MSRS),
         (
             F::ACCESS_SYNTHETIC_TIMER_REGS,

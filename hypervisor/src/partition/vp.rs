@@ -138,6 +138,8 @@ pub struct Vp {
     pub suspend: Suspend,
     /// HLT was executed, and nothing has woken it.
     pub halted: bool,
+    /// It sleeps because it has read GUEST_IDLE: an interrupt ends that also while it takes none.
+    pub idle: bool,
     /// Index of the processor where it has its turns: of the root's, its own; of a child's, its home (see [`crate::lp`]).
     pub processor: u32,
     /// Place in that processor's run queue.
@@ -258,6 +260,7 @@ impl Vp {
                 ..Suspend::default()
             },
             halted: false,
+            idle: false,
             processor: if root { index.into() } else { 0 },
             queue_slot: Slot::ROOT,
             account: None,
@@ -348,7 +351,7 @@ impl Vp {
     /// Whether something ends a HLT: an NMI, INIT or SIPI, or an interrupt if the VP takes them.
     pub fn has_wake_event(&self) -> bool {
         self.apic.has_unmaskable()
-            || (self.hw.rflags() & rflags::IF != 0 && self.apic.has_interrupt())
+            || ((self.idle || self.hw.rflags() & rflags::IF != 0) && self.apic.has_interrupt())
             || self.hw.pending_event().is_some()
     }
 

@@ -81,7 +81,7 @@ impl Cpu {
         if vp.apic.take_init() {
             vp.hw.reset(self.hv.signature);
             vp.tag.invalidate();
-            vp.halted = false;
+            (vp.halted, vp.idle) = (false, false);
             self.timers.set(vp.who.key(), None);
             // The startup IPI may have come in the meantime.
             if vp.apic.is_waiting_for_startup() && !vp.apic.has_unmaskable() {

@@ -138,9 +138,19 @@ impl Cpu {
             return self.intercept(vp, &seen, &message);
         }
         vp.hw.advance_rip(length);
-        vp.halted = true;
+        self.sleep(vp, false);
+    }
+
+    /// A read of GUEST_IDLE: the VP sleeps until an interrupt is there for it, also while it takes none (guest sheet 4.11).
+    pub(super) fn guest_idle(&mut self, vp: &mut Vp) {
+        self.sleep(vp, true);
+    }
+
+    /// The VP in hand sleeps, if nothing keeps it awake: until it can take an interrupt, or until there is one.
+    fn sleep(&mut self, vp: &mut Vp, idle: bool) {
+        (vp.halted, vp.idle) = (true, idle);
         if vp.is_runnable() {
-            vp.halted = false;
+            (vp.halted, vp.idle) = (false, false);
         } else {
             self.block(vp);
         }

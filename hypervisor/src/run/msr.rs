@@ -15,7 +15,7 @@ use crate::arch::state::SystemRegister;
 use crate::insn::Instruction;
 use crate::intercept::message;
 use crate::partition::table::PartitionGuard;
-use crate::partition::{Vp, cpuid, validate};
+use crate::partition::{CRASH_SUPPORT, Vp, cpuid, validate};
 use crate::synic::{SynicEffect, is_synic_msr};
 use crate::time::RefTime;
 
@@ -69,6 +69,9 @@ impl Cpu {
                 gprs.rax = value & 0xFFFF_FFFF;
                 gprs.rdx = value >> 32;
                 vp.hw.advance_rip(length);
+                if msr == HV_X64_MSR_GUEST_IDLE && !vp.is_root() {
+                    self.guest_idle(vp);
+                }
             }
             Outcome::Fault => self.inject_gp(vp),
             Outcome::Intercept => {
@@ -236,6 +239,8 @@ impl Cpu {
             HV_X64_MSR_HYPERCALL => self.partition(vp, |_, it| it.msrs.hypercall),
             HV_X64_MSR_REFERENCE_TSC => self.partition(vp, |_, it| it.msrs.reference_tsc),
             HV_X64_MSR_VP_INDEX => vp.who.index.into(),
+            // The wait is behind the instruction.
+            HV_X64_MSR_GUEST_IDLE => 0,
             HV_X64_MSR_VP_RUNTIME => self
                 .queue
                 .run_time(vp.queue_slot, hv.now())
@@ -248,6 +253,10 @@ impl Cpu {
             }
             HV_X64_MSR_VP_ASSIST_PAGE => vp.assist_page,
             HV_X64_MSR_STIMER0_CONFIG..=HV_X64_MSR_STIMER3_COUNT => return vp.stimers.read(msr),
+            HV_X64_MSR_CRASH_P0..=HV_X64_MSR_CRASH_P4 => {
+                self.partition(vp, |_, it| it.msrs.crash(msr)).unwrap_or(0)
+            }
+            HV_X64_MSR_CRASH_CTL => CRASH_SUPPORT.into_bits(),
             _ if is_synic_msr(msr) => {
                 let read = hv.with_synic(vp.who, |synic| synic.registers().read(msr));
                 return read.unwrap_or(Err(GeneralProtection));
@@ -288,6 +297,10 @@ impl Cpu {
                 let now = vp.home.clock.time(self.hv.now());
                 vp.stimers.write(msr, value, now)?;
                 return Ok(After::Timer);
+            }
+            HV_X64_MSR_CRASH_P0..=HV_X64_MSR_CRASH_CTL => {
+                let mut partition = PartitionGuard::lock(vp.home.0).ok_or(GeneralProtection)?;
+                partition.msrs.set_crash(msr, value);
             }
             HV_X64_MSR_VP_ASSIST_PAGE => return self.write_synic(vp, msr, value).map(After::Synic),
             _ if is_synic_msr(msr) => return self.write_synic(vp, msr, value).map(After::Synic),
@@ -336,6 +349,8 @@ fn check_privilege(vp: &Vp, msr: u32) -> Result<(), GeneralProtection> {
         HV_X64_MSR_EOI | HV_X64_MSR_ICR | HV_X64_MSR_TPR => P::ACCESS_APIC_MSRS,
         // Linux writes it whatever its privileges are (guest sheet 4.8).
         HV_X64_MSR_VP_ASSIST_PAGE => P::empty(),
+        HV_X64_MSR_GUEST_IDLE => P::ACCESS_GUEST_IDLE_MSR,
+        HV_X64_MSR_CRASH_P0..=HV_X64_MSR_CRASH_CTL if !vp.is_root() => P::empty(),
         HV_X64_MSR_STIMER0_CONFIG..=HV_X64_MSR_STIMER3_COUNT => P::ACCESS_SYNTHETIC_TIMER_MSRS,
         _ if is_synic_msr(msr) => P::ACCESS_SYNIC_MSRS,
         _ => return Err(GeneralProtection),

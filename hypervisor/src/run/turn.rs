@@ -50,7 +50,7 @@ impl Cpu {
         if vp.sint_due {
             return self.report_free_slots(vp);
         }
-        vp.halted = false;
+        (vp.halted, vp.idle) = (false, false);
         with_backend!(vp.hw, B => {
             if self.load_directory_pointers(vp) {
                 self.run_on::<B>(vp);

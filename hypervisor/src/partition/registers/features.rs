@@ -1,10 +1,10 @@
 //! What the hypervisor is and offers: 0x100 and 0x200 to 0x250, the Hyper-V CPUID leaves as registers, and the crash
-//! registers, which are not offered.
+//! registers.
 
-use tlfs::{HvRegisterName as Name, HvRegisterValue};
+use tlfs::{HV_X64_MSR_CRASH_P0, HvRegisterName as Name, HvRegisterValue};
 
 use super::general::numbered;
-use super::{Done, Got, READ_ONLY, Source, Target, got, set_if, unknown};
+use super::{Done, Got, READ_ONLY, SetEffect, Source, Target, got, unknown};
 use crate::apic::TIMER_FREQUENCY;
 use crate::partition::cpuid;
 
@@ -21,8 +21,10 @@ fn leaf(name: Name) -> Option<u32> {
     .map(|number| tlfs::HV_CPUID_FUNCTION_MS_HV_FEATURES + number as u32)
 }
 
-fn is_crash(name: Name) -> bool {
-    (Name::GUEST_CRASH_P0..=Name::GUEST_CRASH_CTL).contains(&name)
+/// The MSR of a crash register.
+fn crash_msr(name: Name) -> Option<u32> {
+    let number = numbered(name, Name::GUEST_CRASH_P0, Name::GUEST_CRASH_CTL)?;
+    Some(HV_X64_MSR_CRASH_P0 + number as u32)
 }
 
 pub(super) fn get(source: Source<'_>, name: Name) -> Got {
@@ -37,15 +39,18 @@ pub(super) fn get(source: Source<'_>, name: Name) -> Got {
     match name {
         Name::PROCESSOR_CLOCK_FREQUENCY => got(source.hv.tsc_hz),
         Name::INTERRUPT_CLOCK_FREQUENCY => got(TIMER_FREQUENCY),
-        name if is_crash(name) => got(0_u64),
-        _ => Err(unknown(name)),
+        Name::GUEST_CRASH_CTL => got(source.partition.msrs.crash_control),
+        name => match crash_msr(name).and_then(|msr| source.partition.msrs.crash(msr)) {
+            Some(value) => got(value),
+            None => Err(unknown(name)),
+        },
     }
 }
 
 pub(super) fn set(_: Target<'_>, name: Name, value: HvRegisterValue) -> Done {
-    if is_crash(name) {
-        set_if(value.as_u128() == 0)
-    } else {
-        Err(READ_ONLY)
-    }
+    let msr = crash_msr(name).ok_or(READ_ONLY)?;
+    Ok(SetEffect::Crash {
+        msr,
+        value: value.low,
+    })
 }

@@ -49,6 +49,13 @@ pub enum SetEffect {
     GuestOsId(u64),
     /// REFERENCE_TSC is to become this, in the partition.
     ReferenceTsc(u64),
+    /// A crash register is to become this, in the partition.
+    Crash {
+        /// The MSR that it is.
+        msr: u32,
+        /// Its new value.
+        value: u64,
+    },
     /// SIMP, SIEFP or VP_ASSIST_PAGE of a child's VP is to become this: lay the page there, then store the value.
     VpPage {
         /// The MSR that it is.

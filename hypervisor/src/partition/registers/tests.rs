@@ -47,6 +47,7 @@ fn write(
             SetEffect::ReferenceTsc(value) => machine
                 .set_reference_tsc(partition, value)
                 .map_err(|_| HvStatus::INVALID_REGISTER_VALUE)?,
+            SetEffect::Crash { msr, value } => partition.msrs.set_crash(msr, value),
             SetEffect::VpPage { msr, value } => {
                 let laid = machine.set_vp_page(partition, vp, msr, value);
                 let _ = laid.map_err(|_| HvStatus::INVALID_REGISTER_VALUE)?;

@@ -1,6 +1,7 @@
 //! Exits of a child's VP: whose processor it left the guest on shows neither to the parent nor to the guest.
 
 mod deliveries;
+mod idle;
 mod instructions;
 mod msrs;
 

@@ -1,0 +1,51 @@
+//! What wakes a VP that sleeps.
+
+use crate::apic::{Delivery, Trigger};
+use crate::arch::state::rflags;
+use crate::run::testing::Bench;
+
+/// Whether a VP that takes no interrupts runs on when one comes, after a HLT or after a read of GUEST_IDLE.
+fn wakes(mut bench: Bench, idle: bool) -> bool {
+    let id = bench.child_with_vp();
+    bench.switch_to(id, 0);
+    let (cpu, vp) = bench.parts();
+    vp.suspend.explicit = false;
+    vp.hw.set_rflags(rflags::FIXED);
+    vp.apic.switch_on();
+    (vp.halted, vp.idle) = (true, false);
+    if idle {
+        cpu.guest_idle(vp);
+    }
+    assert!(vp.halted && !vp.is_runnable());
+    let trigger = Trigger::Edge;
+    let vector = 0x41;
+    assert!(vp.apic.accept(Delivery::Fixed { vector, trigger }));
+    vp.is_runnable()
+}
+
+#[test]
+fn an_idle_guest_wakes_for_an_interrupt_that_it_does_not_take() {
+    assert!(Bench::each().all(|bench| wakes(bench, true)));
+}
+
+#[test]
+fn a_halted_guest_sleeps_on_while_it_takes_no_interrupts() {
+    assert!(!Bench::each().any(|bench| wakes(bench, false)));
+}
+
+#[test]
+fn a_guest_with_an_interrupt_pending_does_not_begin_to_idle() {
+    for mut bench in Bench::each() {
+        let id = bench.child_with_vp();
+        bench.switch_to(id, 0);
+        let (cpu, vp) = bench.parts();
+        vp.suspend.explicit = false;
+        vp.hw.set_rflags(rflags::FIXED);
+        vp.apic.switch_on();
+        let trigger = Trigger::Edge;
+        let vector = 0x41;
+        assert!(vp.apic.accept(Delivery::Fixed { vector, trigger }));
+        cpu.guest_idle(vp);
+        assert!(!vp.halted && !vp.idle);
+    }
+}
