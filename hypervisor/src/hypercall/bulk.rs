@@ -81,10 +81,11 @@ pub fn set(call: &mut Call<'_>) -> Result<(), HvStatus> {
             target.copy_from_slice(given);
         }
     }
-    // All effects but that on the timer are seen at the VP's next run.
+    // All effects but that on the timer are seen at the VP's next turn.
     let (turns, deadline) = call.with_vp(who, |vp| {
         register_page::load(hv, vp)?;
         let _ = vp_state::restore(hv, &child, vp, &input.state_data, &bytes)?;
+        vp.sint_due |= !vp.is_root();
         register_page::publish_stored(hv, vp);
         Ok::<_, HvStatus>((vp.turns(), vp.next_deadline()))
     })??;

@@ -7,6 +7,7 @@ use tlfs::{
 };
 
 use super::Call;
+use crate::partition::table::PartitionGuard;
 use crate::partition::{PartitionState, VpRef};
 use crate::synic::{Message, NotPosted, Sint};
 
@@ -50,15 +51,18 @@ pub fn post_direct(call: &mut Call<'_>) -> Result<(), HvStatus> {
         return Err(HvStatus::INVALID_PARAMETER);
     }
     let sint = Sint::new(input.sint_index).ok_or(HvStatus::INVALID_PARAMETER)?;
-    let to = receiver(call, input.partition_id, input.vp_index)?;
+    let (child, to) = receiver(call, input.partition_id, input.vp_index)?;
     let message = input.message();
-    if message.header.message_type == HvMessageType::NONE {
+    let header = message.header;
+    let size = usize::from(header.payload_size);
+    if header.message_type == HvMessageType::NONE || size > HV_MESSAGE_PAYLOAD_BYTE_COUNT {
         return Err(HvStatus::INVALID_PARAMETER);
     }
     let hv = call.hv();
     let posted = hv.with_synic(to, |synic| {
         synic.post(sint, &Message::from(&message), false)
     });
+    drop(child);
     let signal = posted
         .ok_or(HvStatus::INVALID_VP_INDEX)?
         .map_err(|error| match error {
@@ -76,10 +80,11 @@ pub fn signal_direct(call: &mut Call<'_>) -> Result<(), HvStatus> {
         return Err(HvStatus::INVALID_PARAMETER);
     }
     let sint = Sint::new(input.target_sint.into()).ok_or(HvStatus::INVALID_PARAMETER)?;
-    let to = receiver(call, input.target_partition, input.target_vp)?;
+    let (child, to) = receiver(call, input.target_partition, input.target_vp)?;
     let set = call
         .hv()
         .with_synic(to, |synic| synic.signal_event(sint, input.flag_number));
+    drop(child);
     let (newly, signal) = set.ok_or(HvStatus::INVALID_VP_INDEX)??;
     call.cpu.signal(call.vp, to, signal);
     call.put(&HvOutputSignalEventDirect {
@@ -89,11 +94,16 @@ pub fn signal_direct(call: &mut Call<'_>) -> Result<(), HvStatus> {
     Ok(())
 }
 
-/// A VP of a child that something is for.
-fn receiver(call: &Call<'_>, id: HvPartitionId, vp: HvVpIndex) -> Result<VpRef, HvStatus> {
+/// A VP of a child that something is for, and the child, locked: so it is that child's while it is put there.
+fn receiver(
+    call: &Call<'_>,
+    id: HvPartitionId,
+    vp: HvVpIndex,
+) -> Result<(PartitionGuard<'static>, VpRef), HvStatus> {
     let child = call.child(id)?;
     if child.state != PartitionState::Active {
         return Err(HvStatus::INVALID_PARTITION_STATE);
     }
-    call.vp_named(&child, vp)
+    let to = call.vp_named(&child, vp)?;
+    Ok((child, to))
 }

@@ -276,7 +276,10 @@ fn place(hv: &Hypervisor, partition: &Partition, gpa: Gpa, access: Access) -> Re
         _ => Rights::READ,
     };
     let unusable = Refusal::Status(HvStatus::INVALID_PARAMETER);
+    let written_over = access == Access::Write && partition.overlays.cover(gpa.page());
     match partition.resolve(gpa, rights) {
+        // A page of a VP goes with it, and no call that another VP has under way is waited for.
+        Ok(_) if written_over => Err(unusable),
         // The root's address space has devices in it.
         Ok(spa) if partition.is_root() && !hv.is_ram(spa.page()) => Err(unusable),
         Ok(spa) => Ok(spa),

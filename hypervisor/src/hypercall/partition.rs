@@ -16,7 +16,7 @@ use crate::log::events::{Event, record};
 use crate::mem::frames::PartitionSlot;
 use crate::mem::page_box::PageBox;
 use crate::mem::table::SecondLevelTable;
-use crate::partition::overlay::Overlays;
+use crate::partition::overlay::{Overlay, Overlays};
 use crate::partition::properties::PropertyEffect;
 use crate::partition::table::PartitionGuard;
 use crate::partition::vp::in_page;
@@ -112,24 +112,36 @@ pub fn finalize(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let input: HvInputPartition = call.input();
     let mut child = call.child(input.partition_id)?;
     match child.state {
-        PartitionState::Active => {
-            child.state = PartitionState::Finalizing;
-            // What is left in the tables then is the root's memory. Taking the overlays away needs none.
-            call.hv().remove_overlays(&mut child);
-            remove_vps(call, &mut child);
-            call.again = true;
-        }
-        // Another processor had to let some go first.
-        PartitionState::Finalizing if child.vp_count != 0 => {
-            remove_vps(call, &mut child);
-            call.again = true;
-        }
-        PartitionState::Finalizing => call.again = !free_memory(call, &mut child),
+        // From now on no overlay is laid anywhere.
+        PartitionState::Active => child.state = PartitionState::Finalizing,
+        PartitionState::Finalizing => {}
         PartitionState::Uninitialized | PartitionState::Finalized => {
             return Err(HvStatus::INVALID_PARTITION_STATE);
         }
     }
+    call.again = true;
+    if child.overlays.any() {
+        // What is left in the tables then is the root's memory. Taking the overlays away needs none.
+        remove_overlays(call, &mut child);
+    } else if child.vp_count != 0 {
+        // Other processors may have to let some go first.
+        remove_vps(call, &mut child);
+    } else {
+        call.again = !free_memory(call, &mut child);
+    }
     Ok(())
+}
+
+/// Takes overlays away while there is time. Nobody uses those that are gone when this returns, so their pages can be freed.
+fn remove_overlays(call: &Call<'_>, child: &mut Partition) {
+    let (clock, hv) = (call.clock(), call.hv());
+    for overlay in Overlay::all() {
+        hv.remove_overlay(child, overlay);
+        if !clock.has_time() {
+            break;
+        }
+    }
+    hv.shoot_down(child.slot);
 }
 
 fn remove_vps(call: &mut Call<'_>, child: &mut Partition) {
@@ -268,6 +280,9 @@ pub fn set_property(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let effect = hv.set_property(&mut child, input.property_code, input.property_value)?;
     let (slot, suspended) = (child.slot, child.suspended);
     drop(child);
+    if effect == PropertyEffect::Time {
+        VpRef::all(slot).for_each(|who| call.cpu.retime(who));
+    }
     if effect == PropertyEffect::Suspend {
         for who in VpRef::all(slot) {
             let found = call.with_vp(who, |vp| {

@@ -176,7 +176,7 @@ fn set_one(
         SetEffect::Resume | SetEffect::Suspend => after.suspend = true,
         SetEffect::TimerChanged => after.timer = true,
         SetEffect::Xcr0 => after.fpu = true,
-        SetEffect::Synic(effect) => after.synic = Some(effect),
+        SetEffect::Synic(effect) => look_at_sints(vp, effect, after),
         SetEffect::GuestOsId(value) => {
             hv.set_guest_os_id(target, value);
             hv.shoot_down(target.slot);
@@ -196,11 +196,20 @@ fn set_one(
             let effect = hv.set_vp_page(target, vp, msr, value);
             hv.shoot_down(target.slot);
             let effect = effect.map_err(|_| HvStatus::INVALID_REGISTER_VALUE)?;
-            after.synic = Some(effect);
+            look_at_sints(vp, effect, after);
         }
         SetEffect::CrIntercepts => vp.refresh_cr_intercepts(),
     }
     // Any register may be a floating point one; that of the VP in hand goes back into the processor.
     after.fpu |= assoc.name.0 >> 16 == 3;
     Ok(())
+}
+
+/// A SynIC register was set: by the root in itself, or in a VP that looks at its slots when it has its next turn.
+fn look_at_sints(vp: &mut Vp, effect: SynicEffect, after: &mut After) {
+    after.synic = Some(effect);
+    if !vp.is_root() && effect != SynicEffect::None {
+        vp.sint_due = true;
+        after.suspend = true;
+    }
 }

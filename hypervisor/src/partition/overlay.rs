@@ -60,7 +60,8 @@ impl Overlay {
         Self::of_vp(vp, 2)
     }
 
-    fn all() -> impl Iterator<Item = Self> {
+    /// All that a partition can have.
+    pub fn all() -> impl Iterator<Item = Self> {
         (0..Self::COUNT as u8).map(Self)
     }
 
@@ -170,6 +171,12 @@ impl Overlays {
     /// Where an overlay lies.
     pub fn place(&self, overlay: Overlay) -> Option<Gpfn> {
         self.books.as_ref()?.page(overlay)?.at
+    }
+
+    /// Whether an overlay lies anywhere.
+    pub fn any(&self) -> bool {
+        let covered = self.books.as_ref().map(|books| &books.covered);
+        covered.is_some_and(|covered| !covered.is_empty())
     }
 
     /// Whether an overlay lies over a page of the guest.

@@ -34,6 +34,8 @@ pub enum PropertyEffect {
     None,
     /// The VPs run, or stop, by [`Partition::suspended`].
     Suspend,
+    /// The partition's time stands still, or goes on: the VPs' timers are due at another time of the machine's.
+    Time,
 }
 
 /// What a child is given when its parent sets these features: what is offered to guests so far.
@@ -165,12 +167,17 @@ impl Hypervisor {
                 self.set_share(partition, code, value)?;
             }
             Code::CPU_GROUP_ID => partition.properties.cpu_group = in_range(value, 0..=0)?,
-            Code::TIME_FREEZE => self.freeze(partition, flag()?),
+            Code::TIME_FREEZE => {
+                self.freeze(partition, flag()?);
+                return Ok(PropertyEffect::Time);
+            }
             Code::REFERENCE_TIME => {
                 let clock = self.clock_of(partition);
                 if clock.frozen().is_none() {
                     return Err(HvStatus::INVALID_PARTITION_STATE);
                 }
+                // Beyond this a deadline would not be before the end of time.
+                let value = in_range(value, 0..=i64::MAX as u64)?;
                 clock.freeze(RefTime::from_units(value));
             }
             Code::PROCESSORS_PER_SOCKET => {

@@ -58,22 +58,13 @@ impl Hypervisor {
             vp.assist_page = value;
             return Ok(SynicEffect::None);
         }
-        // The page is emptied before anybody sees it.
-        let effect = self.with_synic(vp.who, |synic| {
-            let before = synic.registers().read(msr);
-            (before, synic.write(msr, value))
-        });
-        let Some((Ok(before), Ok(effect))) = effect else {
-            return Err(HvStatus::INVALID_SYNIC_STATE);
-        };
-        self.place_by_msr(child, overlay, register)
-            .inspect_err(|_| {
-                self.with_synic(vp.who, |synic| {
-                    // What was there before can be there again.
-                    let _ = synic.write(msr, before);
-                });
-            })?;
-        Ok(effect)
+        // The page is empty before anybody sees it, and where the guest wants it before something is put there.
+        self.with_synic(vp.who, |synic| synic.prepare(msr, value));
+        self.place_by_msr(child, overlay, register)?;
+        let written = self.with_synic(vp.who, |synic| synic.write(msr, value));
+        written
+            .and_then(Result::ok)
+            .ok_or(HvStatus::INVALID_SYNIC_STATE)
     }
 
     /// Lets the synthetic timers of a VP expire that are due at the machine's `now`. The caller sees to the signals.

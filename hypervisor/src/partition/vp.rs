@@ -158,7 +158,7 @@ pub struct Vp {
     pub intercept_page: StatePage,
     /// What the root wants to be told of.
     pub notifications: HvDeliverabilityNotificationsRegister,
-    /// Slots that the parent waits for are free: it is to be told at the next turn.
+    /// Its slots are to be looked at when it has its next turn, which it gets for that.
     pub sint_due: bool,
     /// VP_ASSIST_PAGE as written.
     pub assist_page: u64,

@@ -157,6 +157,20 @@ impl Cpu {
         self.hv.kick(turns.processor);
     }
 
+    /// The timers of a VP are due at another time, wherever it has its turns: its processor is to look at it.
+    pub fn retime(&self, who: VpRef) {
+        let processor = match &*self.hv.partitions.vp(who).lock() {
+            VpPlace::Home(vp) => vp.processor,
+            VpPlace::Running { on, .. } => *on,
+            VpPlace::Absent => return,
+        };
+        self.tell(Turns {
+            who,
+            processor,
+            slot: Slot::NONE,
+        });
+    }
+
     /// The VP must not run now.
     pub fn block(&mut self, vp: &Vp) {
         self.queue.block(vp.queue_slot, self.hv.now());

@@ -82,7 +82,8 @@ impl Cpu {
             vp.hw.reset(self.hv.signature);
             vp.tag.invalidate();
             (vp.halted, vp.idle) = (false, false);
-            self.timers.set(vp.who.key(), None);
+            // Of the APIC; SynIC and synthetic timers are as they were.
+            self.set_timer(vp);
             // The startup IPI may have come in the meantime.
             if vp.apic.is_waiting_for_startup() && !vp.apic.has_unmaskable() {
                 return self.block(vp);

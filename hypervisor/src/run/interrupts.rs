@@ -337,13 +337,14 @@ impl Cpu {
     /// Brings all timers that are due to `now`.
     fn expire_timers(&mut self, hand: &mut Vp, now: RefTime) {
         let (hv, tsc) = (self.hv, cpu::tsc());
+        // A deadline of the heap is the first tick at which the clock shows it: so one that is past is due at this time. One
+        // that the VP has changed since is not served early.
+        let at = hv.time_at(tsc).max(now);
         while let Some((deadline, key)) = self.timers.first()
             && deadline <= tsc
         {
             let who = VpRef::from_key(key);
             let ticked = self.with_vp(hand, who, |vp| {
-                // A deadline is rounded to a tick of the TSC; the timer goes by reference time.
-                let at = vp.next_deadline().map_or(now, |due| due.max(now));
                 vp.apic.tick(at);
                 let signals = hv.expire_stimers(vp, at);
                 (vp.next_deadline(), vp.wanted(), signals)

@@ -149,6 +149,10 @@ const PATIENCE_SECONDS: u64 = 5;
 
 /// Compares the TSC with that of a processor that has just started.
 fn compare_tsc(hv: &Hypervisor, other: u32) {
+    if !hv.tsc_is_common.load(Ordering::Relaxed) {
+        // It is decided; and one that did not answer is not waited for again.
+        return;
+    }
     let patience = PATIENCE_SECONDS * hv.tsc_hz;
     let answered = hv.tsc_agreement.compare_with(other, ordered_tsc, patience);
     if !answered || hv.tsc_agreement.difference() != 0 {

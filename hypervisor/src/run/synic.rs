@@ -94,7 +94,11 @@ impl Cpu {
 
     /// Tells the parent of the VP in hand of the slots that it waits for, and that are free.
     pub fn report_free_slots(&mut self, vp: &mut Vp) {
-        vp.sint_due = false;
+        if vp.is_suspended() {
+            // It has a message already.
+            vp.sint_due = true;
+            return;
+        }
         let wanted = vp.notifications.sints();
         let free = self.hv.with_synic(vp.who, |synic| synic.free_slots(wanted));
         let Some(free) = free.filter(|free| *free != 0) else {

@@ -48,7 +48,12 @@ impl Cpu {
             return self.block(vp);
         }
         if vp.sint_due {
-            return self.report_free_slots(vp);
+            vp.sint_due = false;
+            self.retry_sints(vp, u16::MAX);
+            if self.reschedule || !vp.is_runnable() {
+                // As it was, or with a message for its parent.
+                return self.block(vp);
+            }
         }
         (vp.halted, vp.idle) = (false, false);
         with_backend!(vp.hw, B => {

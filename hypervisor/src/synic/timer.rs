@@ -52,27 +52,30 @@ impl Timer {
     };
 
     /// CONFIG: an enabled timer starts anew. One whose notification could not be delivered is not enabled.
-    fn configure(&mut self, mut config: HvStimerConfig, now: RefTime) {
-        let nowhere = if config.direct_mode() {
-            config.apic_vector() < HV_SYNIC_SINT_MIN_VECTOR
-        } else {
-            config.sintx() == 0
-        };
-        if nowhere {
-            config.set_enable(false);
-        }
+    fn configure(&mut self, config: HvStimerConfig, now: RefTime) {
         self.config = config;
+        self.enable(config.enable());
         self.message = None;
         self.start(now);
+    }
+
+    fn enable(&mut self, wanted: bool) {
+        let config = self.config;
+        let somewhere = if config.direct_mode() {
+            config.apic_vector() >= HV_SYNIC_SINT_MIN_VECTOR
+        } else {
+            config.sintx() != 0
+        };
+        self.config.set_enable(wanted && somewhere);
     }
 
     /// COUNT: zero stops the timer; anything else starts it if it is enabled, or enables itself.
     fn set_count(&mut self, count: u64, now: RefTime) {
         self.count = count;
         if count == 0 {
-            self.config.set_enable(false);
+            self.enable(false);
         } else if self.config.auto_enable() {
-            self.config.set_enable(true);
+            self.enable(true);
         }
         self.message = None;
         self.start(now);

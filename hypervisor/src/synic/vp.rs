@@ -94,12 +94,8 @@ impl VpSynic {
         }
     }
 
-    /// WRMSR, as [`Synic::write`]. A page that is switched on is empty (guest sheet, trap 22); where it lies is the caller's
-    /// business.
-    ///
-    /// # Errors
-    /// #GP; nothing has changed then.
-    pub fn write(&mut self, msr: u32, value: u64) -> Result<SynicEffect, GeneralProtection> {
+    /// Before a write of SIMP or SIEFP: a page that is switched on is empty (guest sheet, trap 22).
+    pub fn prepare(&self, msr: u32, value: u64) {
         let on = HvPageMsr::from_bits(value).enabled();
         match msr {
             HV_X64_MSR_SIMP if on && self.registers.message_page().is_none() => {
@@ -110,6 +106,14 @@ impl VpSynic {
             }
             _ => {}
         }
+    }
+
+    /// WRMSR, as [`Synic::write`]. Where a page lies is the caller's business.
+    ///
+    /// # Errors
+    /// #GP; nothing has changed then.
+    pub fn write(&mut self, msr: u32, value: u64) -> Result<SynicEffect, GeneralProtection> {
+        self.prepare(msr, value);
         self.registers.write(msr, value)
     }
 

@@ -276,3 +276,50 @@ fn the_reference_tsc_page_shows_the_partitions_time_unless_that_stands_still() {
         bench.tear_down();
     }
 }
+
+#[test]
+fn a_partition_that_is_being_ended_gets_no_overlays_any_more() {
+    use crate::partition::overlay::Overlay;
+    for mut bench in Bench::each() {
+        let id = bench.child_with_vp();
+        bench.with_partition(id, |child| {
+            child.state = crate::partition::PartitionState::Finalizing;
+            for overlay in [Overlay::HYPERCALL, Overlay::messages(0)] {
+                let placed = bench.hv.place_overlay(child, overlay, Gpfn(3));
+                assert_eq!(placed, Err(HvStatus::INVALID_PARTITION_STATE));
+            }
+            child.state = crate::partition::PartitionState::Active;
+        });
+        bench.tear_down();
+    }
+}
+
+#[test]
+fn the_pages_of_a_vp_that_ends_are_out_of_use_before_they_are_free() {
+    for mut bench in Bench::each() {
+        let id = bench.child_with_vp();
+        let generation = |bench: &Bench| {
+            let slot = crate::partition::table::slot_of(id).unwrap();
+            bench.hv.partitions.entry(slot).domain.generation()
+        };
+        for register in [
+            HvRegisterName::SIMP,
+            HvRegisterName::SIEFP,
+            HvRegisterName::VP_ASSIST_PAGE,
+        ] {
+            lay_as(&mut bench, id, register, Some(3));
+        }
+        let before = generation(&bench);
+        let input = HvInputDeleteVp {
+            partition_id: id,
+            vp_index: VP,
+            ..Default::default()
+        };
+        let deleted = bench.simple(HvCallCode::DELETE_VP, &input);
+        assert_eq!(deleted, HvStatus::SUCCESS);
+        assert!(generation(&bench) > before);
+        let (_, writable) = behind(&bench, id, 3).unwrap();
+        assert!(writable, "what was below is back");
+        bench.tear_down();
+    }
+}

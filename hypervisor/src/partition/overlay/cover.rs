@@ -9,7 +9,7 @@ use crate::mem::format::{Leaf, LeafSize};
 use crate::mem::frames::{FrameTable, Owner, PartitionSlot};
 use crate::mem::page_box::Frame;
 use crate::mem::table::{FrameSource, SecondLevelTable};
-use crate::partition::Partition;
+use crate::partition::{Partition, PartitionState};
 
 /// Tables from the pool or the reserve; what is covered still backs the partition.
 struct OverlaySource<'a, 'm> {
@@ -58,7 +58,7 @@ impl Hypervisor {
     /// Lays an overlay over a page of the child's memory, wherever it was before. The caller shoots down.
     ///
     /// # Errors
-    /// INVALID_PARAMETER where the child has no memory, INVALID_PARTITION_STATE if it has no such overlay,
+    /// INVALID_PARAMETER where the child has no memory, INVALID_PARTITION_STATE if it has no such overlay, or is being ended,
     /// INSUFFICIENT_MEMORY if a large page cannot be cut. Nothing is changed then.
     pub fn place_overlay(
         &self,
@@ -69,6 +69,9 @@ impl Hypervisor {
         let from = child.overlays.place(overlay);
         if from == Some(to) {
             return Ok(());
+        }
+        if child.state != PartitionState::Active {
+            return Err(HvStatus::INVALID_PARTITION_STATE);
         }
         // The old place is only given up when the new one is certain.
         self.with_books(child, |table, source| {
@@ -97,11 +100,6 @@ impl Hypervisor {
         if let Some(from) = page.and_then(|page| page.at.take()) {
             self.show(child, from);
         }
-    }
-
-    /// Takes all overlays of a child away. The caller shoots down.
-    pub fn remove_overlays(&self, child: &mut Partition) {
-        Overlay::all().for_each(|overlay| self.remove_overlay(child, overlay));
     }
 
     /// An overlay has left a page: the next one shows, or what lies below. Needs no memory, since the page has its own leaf.

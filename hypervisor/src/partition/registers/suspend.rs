@@ -150,6 +150,10 @@ fn set_notifications(target: Target<'_>, value: u64) -> Done {
         return Err(HvStatus::INVALID_PARAMETER);
     }
     let vp = target.vp;
+    if new.sints() != 0 && vp.is_root() {
+        // It has no parent that could be told.
+        return Err(HvStatus::INVALID_PARAMETER);
+    }
     vp.notifications = new;
     let who = vp.who;
     // A slot that has become free since the parent found it full: the guest will not say so again.

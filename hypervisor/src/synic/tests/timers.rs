@@ -131,6 +131,13 @@ fn a_timer_that_could_not_notify_is_not_enabled() {
     let vector_15 = 1 << 12 | 0xF << 4 | 1;
     timers.write(CONFIG, vector_15, at(0)).unwrap();
     assert!(!is_enabled(&timers));
+    // Nor is it by its count.
+    let auto_enable = 1 << 3;
+    timers
+        .write(CONFIG, vector_15 | auto_enable, at(0))
+        .unwrap();
+    timers.write(COUNT, 5, at(0)).unwrap();
+    assert!(!is_enabled(&timers) && vectors(&mut timers, 9).is_empty());
 }
 
 #[test]
@@ -180,7 +187,8 @@ proptest! {
     ) {
         let mut timers = SyntheticTimers::new();
         for (register, value) in writes {
-            let _ = timers.write(CONFIG + register, value, at(now));
+            let mask = if register % 2 == 0 { 0xF_1FFF } else { u64::MAX >> 20 };
+            prop_assert_eq!(timers.write(CONFIG + register, value & mask, at(now)), Ok(()));
         }
         timers.expire(at(now));
         let mut other = SyntheticTimers::new();
