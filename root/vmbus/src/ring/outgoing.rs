@@ -1,0 +1,391 @@
+//! Host to guest.
+
+use zerocopy::IntoBytes;
+
+use super::index::{DataSize, has_flow_control};
+use super::{
+    DATA, Gone, INTERRUPT_MASK, Index, PENDING_SEND_SIZE, READ_INDEX, RingError, RingMemory,
+    Signal, WRITE_INDEX,
+};
+use crate::protocol::{
+    COMPLETION_REQUESTED, DESCRIPTOR_SIZE, PACKET_UNIT, PacketDescriptor, PacketTrailer,
+    PacketType, TRAILER_SIZE, TransferPageRange, TransferPagesHeader,
+};
+
+/// Bytes of the longest packet that a descriptor can describe.
+const MAX_LENGTH: u32 = u16::MAX as u32 * PACKET_UNIT;
+
+/// The producer's side of a ring (sections 7.4, 7.6).
+///
+/// Packets are written one after the other and become visible together with [`OutgoingRing::publish`]. When one does not
+/// fit the caller keeps it, calls [`OutgoingRing::request_room`] and tries again when the guest signals. It never waits:
+/// the guest may only be able to read on after its own packets are served (trap 29).
+#[derive(Debug)]
+pub struct OutgoingRing<M> {
+    memory: M,
+    size: DataSize,
+    max_packet: u32,
+    /// Where the next packet goes. Nobody else's: the header's write index is written, never read.
+    write: u32,
+    /// What the guest can see.
+    published: u32,
+    /// The guest's index when last looked at, checked.
+    read: u32,
+    /// The wish for room in the header.
+    pending: u32,
+    flow_control: bool,
+    dead: Option<RingError>,
+}
+
+/// Why a packet was not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// No room now: [`OutgoingRing::request_room`].
+    #[error("no room for {needed} bytes")]
+    Full {
+        /// Bytes that the packet needs.
+        needed: u32,
+    },
+    /// Longer than the guest's driver takes, or than the ring.
+    #[error("a packet of {0} bytes is too long")]
+    TooLong(usize),
+    /// The ring is dead.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+}
+
+impl From<Gone> for WriteError {
+    fn from(gone: Gone) -> Self {
+        Self::Ring(gone.into())
+    }
+}
+
+/// Answer to the wish for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "the guest sleeps if it is not signalled"]
+pub struct RoomRequest {
+    /// For the packets that were published with it.
+    pub signal: Signal,
+    /// There is room by now: write. Else the guest signals when there is.
+    pub room: bool,
+}
+
+impl<M: RingMemory> OutgoingRing<M> {
+    /// The ring of a channel that was just opened. `max_packet`: bytes of the longest packet, without trailer, that the
+    /// guest's driver takes. Linux clamps a longer one and loses its place in the ring for good (section 7.7).
+    ///
+    /// # Errors
+    /// If the size is none of a ring, an index is invalid or the memory gone.
+    pub fn new(memory: M, max_packet: u32) -> Result<Self, RingError> {
+        let size = DataSize::of(&memory)?;
+        let write = size.check(Index::Write, memory.load_acquire(WRITE_INDEX)?)?;
+        let read = size.check(Index::Read, memory.load_acquire(READ_INDEX)?)?;
+        let flow_control = has_flow_control(&memory)?;
+        // A packet and its trailer are never the whole ring (trap 22).
+        let largest = (size.0 - TRAILER_SIZE - PACKET_UNIT).min(MAX_LENGTH);
+        Ok(Self {
+            memory,
+            size,
+            max_packet: max_packet.min(largest) / PACKET_UNIT * PACKET_UNIT,
+            write,
+            published: write,
+            read,
+            pending: 0,
+            flow_control,
+            dead: None,
+        })
+    }
+
+    /// The memory.
+    pub fn memory(&self) -> &M {
+        &self.memory
+    }
+
+    /// Why the ring is dead, if it is.
+    pub fn error(&self) -> Option<RingError> {
+        self.dead
+    }
+
+    /// Whether the guest signals when there is room. If not, the caller has to look when the guest signals for another
+    /// reason.
+    pub fn has_flow_control(&self) -> bool {
+        self.flow_control
+    }
+
+    /// Writes a packet with the parts of `payload` one behind the other.
+    ///
+    /// # Errors
+    /// No room, too long, or a dead ring. Nothing has changed for the guest then.
+    #[inline]
+    pub fn write_in_band(
+        &mut self,
+        transaction_id: u64,
+        completion_requested: bool,
+        payload: &[&[u8]],
+    ) -> Result<(), WriteError> {
+        let flags = flags(completion_requested);
+        self.write(
+            PacketType::DATA_IN_BAND,
+            flags,
+            transaction_id,
+            &[],
+            payload,
+        )
+    }
+
+    /// Writes the completion of a packet that has requested one (trap 28). The id is the packet's.
+    ///
+    /// # Errors
+    /// As [`OutgoingRing::write_in_band`].
+    #[inline]
+    pub fn write_completion(
+        &mut self,
+        transaction_id: u64,
+        payload: &[&[u8]],
+    ) -> Result<(), WriteError> {
+        self.write(PacketType::COMPLETION, 0, transaction_id, &[], payload)
+    }
+
+    /// Writes a packet that tells of data in the guest's buffer `page_set_id`.
+    ///
+    /// # Errors
+    /// As [`OutgoingRing::write_in_band`].
+    #[inline]
+    pub fn write_transfer_pages(
+        &mut self,
+        transaction_id: u64,
+        completion_requested: bool,
+        page_set_id: u16,
+        ranges: &[TransferPageRange],
+        payload: &[&[u8]],
+    ) -> Result<(), WriteError> {
+        let header = TransferPagesHeader {
+            page_set_id,
+            sender_owns_set: 0,
+            reserved: 0,
+            range_count: u32::try_from(ranges.len())
+                .map_err(|_| WriteError::TooLong(ranges.as_bytes().len()))?,
+        };
+        self.write(
+            PacketType::DATA_USING_TRANSFER_PAGES,
+            flags(completion_requested),
+            transaction_id,
+            &[header.as_bytes(), ranges.as_bytes()],
+            payload,
+        )
+    }
+
+    /// Shows the guest all packets written so far. The signal is needed if the guest wants one and had read everything
+    /// before them (traps 17 to 19).
+    ///
+    /// # Errors
+    /// If the guest's read index is invalid or the memory gone. The ring is dead then.
+    #[inline]
+    pub fn publish(&mut self) -> Result<Signal, RingError> {
+        let result = self.try_publish();
+        result.map_err(|error| self.die(error))
+    }
+
+    /// Publishes, and asks the guest to signal when more than `needed` bytes are free.
+    ///
+    /// # Errors
+    /// As [`OutgoingRing::publish`].
+    pub fn request_room(&mut self, needed: u32) -> Result<RoomRequest, RingError> {
+        let result = self.try_request_room(needed);
+        result.map_err(|error| self.die(error))
+    }
+
+    #[inline]
+    fn alive(&self) -> Result<(), RingError> {
+        self.dead.map_or(Ok(()), Err)
+    }
+
+    #[cold]
+    fn die(&mut self, error: RingError) -> RingError {
+        *self.dead.get_or_insert(error)
+    }
+
+    /// Writes a packet. The parts of `header` are multiples of 8 bytes.
+    #[inline]
+    fn write(
+        &mut self,
+        packet_type: PacketType,
+        flags: u16,
+        transaction_id: u64,
+        header: &[&[u8]],
+        payload: &[&[u8]],
+    ) -> Result<(), WriteError> {
+        self.alive()?;
+        let data = total(header).saturating_add(DESCRIPTOR_SIZE as usize);
+        let unpadded = total(payload).saturating_add(data);
+        if unpadded > self.max_packet as usize {
+            return Err(WriteError::TooLong(unpadded));
+        }
+        let len = (unpadded as u32).next_multiple_of(PACKET_UNIT);
+        let needed = len + TRAILER_SIZE;
+        self.make_room(needed)?;
+        let descriptor = PacketDescriptor {
+            packet_type,
+            data_offset8: (data as u32 / PACKET_UNIT) as u16,
+            length8: (len / PACKET_UNIT) as u16,
+            flags,
+            transaction_id,
+        };
+        let padding = len as usize - unpadded;
+        let result = if needed <= self.size.0 - self.write {
+            self.store::<false>(&descriptor, header, payload, padding)
+        } else {
+            self.store::<true>(&descriptor, header, payload, padding)
+        };
+        if result.is_err() {
+            return Err(self.die(RingError::Gone).into());
+        }
+        self.write = self.size.advance(self.write, needed);
+        Ok(())
+    }
+
+    /// Checks that there are more than `needed` bytes. Equal would make a full ring look empty (trap 22).
+    #[inline]
+    fn make_room(&mut self, needed: u32) -> Result<(), WriteError> {
+        if self.free() <= needed {
+            self.look().map_err(|error| self.die(error))?;
+            if self.free() <= needed {
+                return Err(WriteError::Full { needed });
+            }
+        }
+        if self.pending != 0 {
+            self.forget_wish().map_err(|error| self.die(error))?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn free(&self) -> u32 {
+        self.size.0 - self.size.distance(self.read, self.write)
+    }
+
+    #[cold]
+    fn forget_wish(&mut self) -> Result<(), RingError> {
+        self.pending = 0;
+        Ok(self.memory.store_release(PENDING_SEND_SIZE, 0)?)
+    }
+
+    /// Copies a packet to where it belongs. `WRAPS`: it may cross the end of the ring, anywhere (trap 26).
+    #[inline]
+    fn store<const WRAPS: bool>(
+        &self,
+        descriptor: &PacketDescriptor,
+        header: &[&[u8]],
+        payload: &[&[u8]],
+        padding: usize,
+    ) -> Result<(), Gone> {
+        let mut at = self.put::<WRAPS>(self.write, descriptor.as_bytes())?;
+        for part in header {
+            at = self.put::<WRAPS>(at, part)?;
+        }
+        for part in payload {
+            at = self.put::<WRAPS>(at, part)?;
+        }
+        if let Some(zeros) = [0; PACKET_UNIT as usize].get(..padding)
+            && padding != 0
+        {
+            at = self.put::<WRAPS>(at, zeros)?;
+        }
+        let trailer = PacketTrailer {
+            reserved: 0,
+            start: self.write,
+        };
+        self.put::<WRAPS>(at, trailer.as_bytes())?;
+        Ok(())
+    }
+
+    /// Copies bytes into the data area and says where the next ones go.
+    #[inline]
+    fn put<const WRAPS: bool>(&self, at: u32, bytes: &[u8]) -> Result<u32, Gone> {
+        // Bounded by the length of the packet, which was checked.
+        let next = at + bytes.len() as u32;
+        if !WRAPS || next <= self.size.0 {
+            self.memory.write(DATA + at, bytes)?;
+            return Ok(if WRAPS {
+                self.size.advance(next, 0)
+            } else {
+                next
+            });
+        }
+        let (head, tail) = bytes
+            .split_at_checked((self.size.0 - at) as usize)
+            .ok_or(Gone)?;
+        self.memory.write(DATA + at, head)?;
+        self.memory.write(DATA, tail)?;
+        Ok(tail.len() as u32)
+    }
+
+    /// Looks at the guest's read index: it moves forward over what is published and no further.
+    #[inline]
+    fn look(&mut self) -> Result<(), RingError> {
+        let value = self.memory.load_acquire(READ_INDEX)?;
+        if value == self.read {
+            return Ok(());
+        }
+        let read = self.size.check(Index::Read, value)?;
+        let unread = self.size.distance(self.read, self.published);
+        if self.size.distance(self.read, read) > unread {
+            return Err(RingError::ReadIndexBeyondWritten {
+                from: self.read,
+                to: read,
+            });
+        }
+        self.read = read;
+        Ok(())
+    }
+
+    #[inline]
+    fn try_publish(&mut self) -> Result<Signal, RingError> {
+        self.alive()?;
+        let before = self.published;
+        if before == self.write {
+            return Ok(Signal::NotNeeded);
+        }
+        self.memory.store_release(WRITE_INDEX, self.write)?;
+        self.published = self.write;
+        self.memory.fence();
+        if self.memory.load_acquire(INTERRUPT_MASK)? != 0 {
+            return Ok(Signal::NotNeeded);
+        }
+        self.look()?;
+        Ok(Signal::when(self.read == before))
+    }
+
+    fn try_request_room(&mut self, needed: u32) -> Result<RoomRequest, RingError> {
+        let signal = self.try_publish()?;
+        if self.flow_control && self.pending != needed {
+            self.memory.store_release(PENDING_SEND_SIZE, needed)?;
+            self.pending = needed;
+        }
+        self.memory.fence();
+        self.look()?;
+        let room = self.free() > needed;
+        if room && self.pending != 0 {
+            self.forget_wish()?;
+        }
+        Ok(RoomRequest { signal, room })
+    }
+}
+
+#[inline]
+fn flags(completion_requested: bool) -> u16 {
+    if completion_requested {
+        COMPLETION_REQUESTED
+    } else {
+        0
+    }
+}
+
+/// Bytes of all parts. They are in memory at the same time, so the sum cannot overflow unless the same part is named over
+/// and over; then it stays at the largest number, which is too long.
+#[inline]
+fn total(parts: &[&[u8]]) -> usize {
+    parts
+        .iter()
+        .fold(0, |sum: usize, part| sum.saturating_add(part.len()))
+}
