@@ -24,7 +24,9 @@ macro_rules! channel_messages {
             impl $ty {
                 /// The message with its type, all else zero.
                 pub fn empty() -> Self {
-                    Self { header: ChannelMessageHeader::new(Self::TYPE), ..Self::default() }
+                    let mut message = <Self as zerocopy::FromZeros>::new_zeroed();
+                    message.header = ChannelMessageHeader::new(Self::TYPE);
+                    message
                 }
             }
         )*

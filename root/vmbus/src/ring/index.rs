@@ -13,7 +13,7 @@ impl DataSize {
     /// Of the ring in this memory.
     pub(super) fn of(memory: &impl RingMemory) -> Result<Self, RingError> {
         let size = memory.size();
-        if size < 2 * DATA || size > MAX_RING_SIZE || !size.is_multiple_of(DATA) {
+        if !(2 * DATA..=MAX_RING_SIZE).contains(&size) || !size.is_multiple_of(DATA) {
             return Err(RingError::Size(size));
         }
         Ok(Self(size - DATA))

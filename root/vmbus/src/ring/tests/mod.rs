@@ -1,0 +1,8 @@
+//! Rings against a fake memory: first what each call does, then two sides that run at the same time.
+
+mod fake;
+mod incoming;
+mod interleaving;
+mod outgoing;
+mod round_trip;
+mod world;
