@@ -205,8 +205,9 @@ impl<M: RingMemory> OutgoingRing<M> {
         *self.dead.get_or_insert(error)
     }
 
-    /// Writes a packet. The parts of `header` are multiples of 8 bytes.
-    #[inline]
+    /// Writes a packet. The parts of `header` are multiples of 8 bytes. Always inlined: with parts whose number and
+    /// lengths are known, most of it is computed by the compiler.
+    #[inline(always)]
     fn write(
         &mut self,
         packet_type: PacketType,
@@ -235,7 +236,7 @@ impl<M: RingMemory> OutgoingRing<M> {
         let result = if needed <= self.size.0 - self.write {
             self.store::<false>(&descriptor, header, payload, padding)
         } else {
-            self.store::<true>(&descriptor, header, payload, padding)
+            self.store_around_end(&descriptor, header, payload, padding)
         };
         if result.is_err() {
             return Err(self.die(RingError::Gone).into());
@@ -270,8 +271,20 @@ impl<M: RingMemory> OutgoingRing<M> {
         Ok(self.memory.store_release(PENDING_SEND_SIZE, 0)?)
     }
 
+    /// [`Self::store`] once in a round, kept out of the way of all others.
+    #[cold]
+    fn store_around_end(
+        &self,
+        descriptor: &PacketDescriptor,
+        header: &[&[u8]],
+        payload: &[&[u8]],
+        padding: usize,
+    ) -> Result<(), Gone> {
+        self.store::<true>(descriptor, header, payload, padding)
+    }
+
     /// Copies a packet to where it belongs. `WRAPS`: it may cross the end of the ring, anywhere (trap 26).
-    #[inline]
+    #[inline(always)]
     fn store<const WRAPS: bool>(
         &self,
         descriptor: &PacketDescriptor,
@@ -300,7 +313,7 @@ impl<M: RingMemory> OutgoingRing<M> {
     }
 
     /// Copies bytes into the data area and says where the next ones go.
-    #[inline]
+    #[inline(always)]
     fn put<const WRAPS: bool>(&self, at: u32, bytes: &[u8]) -> Result<u32, Gone> {
         // Bounded by the length of the packet, which was checked.
         let next = at + bytes.len() as u32;
@@ -383,7 +396,7 @@ fn flags(completion_requested: bool) -> u16 {
 
 /// Bytes of all parts. They are in memory at the same time, so the sum cannot overflow unless the same part is named over
 /// and over; then it stays at the largest number, which is too long.
-#[inline]
+#[inline(always)]
 fn total(parts: &[&[u8]]) -> usize {
     parts
         .iter()
