@@ -31,6 +31,9 @@ pub struct OutgoingRing<M> {
     published: u32,
     /// The guest's index when last looked at, checked.
     read: u32,
+    /// Packets shorter than this fit for sure. 0 if there is something else to look at first: a dead ring, or a wish for
+    /// room that is in the header. So writing has one comparison for all of it.
+    room: u32,
     /// The wish for room in the header.
     pending: u32,
     flow_control: bool,
@@ -90,6 +93,7 @@ impl<M: RingMemory> OutgoingRing<M> {
             write,
             published: write,
             read,
+            room: 0,
             pending: 0,
             flow_control,
             dead: None,
@@ -202,6 +206,7 @@ impl<M: RingMemory> OutgoingRing<M> {
 
     #[cold]
     fn die(&mut self, error: RingError) -> RingError {
+        self.room = 0;
         *self.dead.get_or_insert(error)
     }
 
@@ -216,7 +221,6 @@ impl<M: RingMemory> OutgoingRing<M> {
         header: &[&[u8]],
         payload: &[&[u8]],
     ) -> Result<(), WriteError> {
-        self.alive()?;
         let data = total(header).saturating_add(DESCRIPTOR_SIZE as usize);
         let unpadded = total(payload).saturating_add(data);
         if unpadded > self.max_packet as usize {
@@ -224,7 +228,9 @@ impl<M: RingMemory> OutgoingRing<M> {
         }
         let len = (unpadded as u32).next_multiple_of(PACKET_UNIT);
         let needed = len + TRAILER_SIZE;
-        self.make_room(needed)?;
+        if needed >= self.room {
+            self.make_room(needed)?;
+        }
         let descriptor = PacketDescriptor {
             packet_type,
             data_offset8: (data as u32 / PACKET_UNIT) as u16,
@@ -242,21 +248,22 @@ impl<M: RingMemory> OutgoingRing<M> {
             return Err(self.die(RingError::Gone).into());
         }
         self.write = self.size.advance(self.write, needed);
+        self.room -= needed;
         Ok(())
     }
 
-    /// Checks that there are more than `needed` bytes. Equal would make a full ring look empty (trap 22).
-    #[inline]
+    /// Looks for more than `needed` bytes. Equal would make a full ring look empty (trap 22).
     fn make_room(&mut self, needed: u32) -> Result<(), WriteError> {
-        if self.free() <= needed {
-            self.look().map_err(|error| self.die(error))?;
-            if self.free() <= needed {
-                return Err(WriteError::Full { needed });
-            }
+        self.alive()?;
+        self.look().map_err(|error| self.die(error))?;
+        let free = self.free();
+        if free <= needed {
+            return Err(WriteError::Full { needed });
         }
         if self.pending != 0 {
             self.forget_wish().map_err(|error| self.die(error))?;
         }
+        self.room = free;
         Ok(())
     }
 
@@ -374,6 +381,7 @@ impl<M: RingMemory> OutgoingRing<M> {
         if self.flow_control && self.pending != needed {
             self.memory.store_release(PENDING_SEND_SIZE, needed)?;
             self.pending = needed;
+            self.room = 0;
         }
         self.memory.fence();
         self.look()?;

@@ -1,0 +1,10 @@
+//! The server against a scripted guest.
+
+mod channels;
+mod contact;
+mod gpadls;
+mod guest;
+mod malformed;
+mod pressure;
+mod random;
+mod rescind;
