@@ -38,7 +38,7 @@ impl Choices {
 
 /// The payload of a packet, of 8 to 1400 bytes in units.
 pub fn payload(id: u64) -> Vec<u8> {
-    let units = 1 + Choices::new(id + 1).below(if id % 3 == 0 { 175 } else { 20 });
+    let units = 1 + Choices::new(id + 1).below(if id.is_multiple_of(3) { 175 } else { 20 });
     vec![id as u8; units as usize * 8]
 }
 

@@ -42,6 +42,11 @@ enum Action {
         downstream: u32,
         vp: u32,
     },
+    /// A GPADL that is good for rings, and the channel is opened with it.
+    OpenWell {
+        relid: u32,
+        handle: u32,
+    },
     Close {
         relid: u32,
     },
@@ -83,7 +88,7 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         1 => (0u8..10, vp()).prop_map(|(version, vp)| Action::Contact { version, vp }),
         3 => Just(Action::RequestOffers),
-        10 => (relid(), handle(), 0u32..12, 0u32..14, 0x90u64..0x120)
+        10 => (relid(), handle(), 0u32..12, 0u32..14, prop_oneof![4 => 0x100u64..0x300, 1 => 0x90u64..0x120])
             .prop_map(|(relid, handle, pages, stated, first)| Action::Header {
                 relid, handle, pages, first,
                 stated: if stated < 12 { pages } else { stated },
@@ -94,6 +99,7 @@ fn action() -> impl Strategy<Value = Action> {
         10 => (relid(), handle(), 0u32..6, vp()).prop_map(|(relid, handle, downstream, vp)| {
             Action::Open { relid, handle, downstream, vp }
         }),
+        10 => (relid(), handle()).prop_map(|(relid, handle)| Action::OpenWell { relid, handle }),
         4 => relid().prop_map(|relid| Action::Close { relid }),
         4 => relid().prop_map(|relid| Action::Released { relid }),
         2 => (relid(), vp()).prop_map(|(relid, vp)| Action::Modify { relid, vp }),
@@ -217,6 +223,14 @@ impl Model {
                     ..OpenChannel::empty()
                 };
                 self.opens += usize::from(self.post(message.as_bytes()));
+            }
+            Action::OpenWell { relid, handle } => {
+                let first = 0x400 + 8 * u64::from(relid % 100);
+                let (pages, stated, downstream, vp) = (8, 8, 4, 0);
+                #[rustfmt::skip]
+                self.run(Action::Header { relid, handle, pages, stated, first });
+                #[rustfmt::skip]
+                self.run(Action::Open { relid, handle, downstream, vp });
             }
             Action::Close { relid } => {
                 let message = CloseChannel {
