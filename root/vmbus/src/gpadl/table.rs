@@ -16,8 +16,8 @@ pub const MAX_UNITS: usize = 65_536;
 /// Most units of a channel: two buffers of a network adapter of 31 MiB each, which Linux does not exceed, and its rings.
 pub const MAX_UNITS_PER_CHANNEL: usize = 16_384;
 
-/// Most bytes that the GPADLs of a guest take of the host's memory: a unit becomes at most a [`PageRun`] or a
-/// [`PageRange`] (half as much while messages are missing), each GPADL has an entry, and one at a time is decoded, which
+/// Most bytes that the GPADLs of a guest take of the host's memory: a unit becomes at most a run of
+/// pages or a range, 16 bytes each (half as much while messages are missing), each GPADL has an entry, and one at a time is decoded, which
 /// needs its page numbers twice more and its runs.
 pub const MAX_GPADL_MEMORY: usize =
     MAX_UNITS * LARGEST_PIECE + MAX_GPADLS * ENTRY_COST + DECODE_UNITS * (2 * 8 + LARGEST_PIECE);

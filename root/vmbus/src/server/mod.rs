@@ -22,7 +22,7 @@
 //! with HV_STATUS_INSUFFICIENT_BUFFERS, which makes Linux post again later. It should not leave the call unanswered: the
 //! VP that waits in it may be the one that has to take the messages. Offers and rescinds need no place: they are
 //! remembered with the channel until there is room. INITIATE_CONTACT and UNLOAD make all earlier messages void, so they
-//! are always taken.
+//! need none. Only a caller that leaves more than [`MAX_WAITING_EFFECTS`] effects in their queue gets Busy for everything.
 
 mod channel;
 mod connection;

@@ -111,7 +111,8 @@ impl Server {
 
     /// Takes an offer back. The channel ends when the guest has closed it and let its relid go
     /// ([`Effect::ChannelRemoved`]), or at once if the guest does not know of it. Until then the relid is not used again
-    /// (trap 6).
+    /// (trap 6). A device that is gone already says so first, with [`Server::fail`]; else it goes on until
+    /// [`Effect::CloseChannel`].
     ///
     /// # Errors
     /// If there is no such channel.

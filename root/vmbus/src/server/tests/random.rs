@@ -444,6 +444,7 @@ proptest! {
         prop_assert_eq!(model.opens, 0);
         prop_assert_eq!(model.resets, 0);
         prop_assert!(model.teardowns.values().all(|waiting| *waiting == 0));
+        prop_assert_eq!(model.server.outbox.places(), (0, 0));
         // And the end: everything is given back.
         model.run(Action::Contact { version: 6, vp: 0 });
         model.settle();
