@@ -190,7 +190,8 @@ impl<M: RingMemory> OutgoingRing<M> {
         result.map_err(|error| self.die(error))
     }
 
-    /// Publishes, and asks the guest to signal when more than `needed` bytes are free.
+    /// Publishes, and asks the guest to signal when more than `needed` bytes are free. The wish lasts until a packet of at
+    /// least that length is written; another wish takes its place.
     ///
     /// # Errors
     /// As [`OutgoingRing::publish`].
@@ -259,6 +260,11 @@ impl<M: RingMemory> OutgoingRing<M> {
         let free = self.free();
         if free <= needed {
             return Err(WriteError::Full { needed });
+        }
+        // A shorter packet that goes first does not fulfil the wish: another one still waits.
+        if needed < self.pending {
+            self.room = needed;
+            return Ok(());
         }
         if self.pending != 0 {
             self.forget_wish().map_err(|error| self.die(error))?;

@@ -259,6 +259,22 @@ fn a_wish_for_room_is_written_looked_at_again_and_taken_back() {
 }
 
 #[test]
+fn a_shorter_packet_that_goes_first_leaves_the_wish() {
+    let memory = Fake::new(1);
+    let mut ring = ring(&memory);
+    ring.write_in_band(1, false, &[&[0; 3900]]).unwrap();
+    assert!(!ring.request_room(256).unwrap().room);
+    for _ in 0..2 {
+        ring.write_in_band(2, false, &[&[0; 8]]).unwrap();
+        assert_eq!(memory.peek(PENDING_SEND_SIZE), 256);
+    }
+    let _ = ring.publish().unwrap();
+    memory.poke(READ_INDEX, memory.peek(WRITE_INDEX));
+    ring.write_in_band(1, false, &[&[0; 232]]).unwrap();
+    assert_eq!(memory.peek(PENDING_SEND_SIZE), 0);
+}
+
+#[test]
 fn room_that_appears_while_it_is_wished_for_is_not_missed() {
     let memory = Fake::new(1);
     let mut ring = ring(&memory);
