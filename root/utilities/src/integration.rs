@@ -144,6 +144,11 @@ impl<P: Protocol> Integration<P> {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn queued_events(&self) -> usize {
+        self.events.len()
+    }
+
     /// Leaves whatever state there was for `state`.
     fn enter(&mut self, state: LinkState) {
         self.outstanding = None;

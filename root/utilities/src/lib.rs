@@ -51,6 +51,8 @@ extern crate alloc;
 mod integration;
 mod macros;
 mod service;
+#[cfg(test)]
+mod tests;
 
 pub mod frame;
 pub mod heartbeat;

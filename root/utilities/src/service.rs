@@ -151,6 +151,11 @@ impl Events {
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
     }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
 }
 
 /// A service as whoever owns its channel sees it.
