@@ -129,8 +129,6 @@ pub struct Beats {
     last_contact: Time,
     /// When the next beat is due; `None` if it is.
     next: Option<Time>,
-    /// The last beat is unanswered.
-    waiting: bool,
 }
 
 impl Beats {
@@ -157,7 +155,6 @@ impl Protocol for Beats {
 
     fn negotiated(&mut self, _message: Version, _now: Time) {
         self.next = None;
-        self.waiting = false;
     }
 
     fn ended(&mut self, events: &mut Sink<'_>) {
@@ -185,13 +182,12 @@ impl Protocol for Beats {
     }
 
     fn request_len(&self) -> Option<usize> {
-        (self.next.is_none() && !self.waiting).then_some(size_of::<Beat>())
+        self.next.is_none().then_some(size_of::<Beat>())
     }
 
     fn request(&mut self, now: Time, _clocks: &mut dyn FnMut() -> Clocks) -> Vec<u8> {
         self.sequence = self.sequence.wrapping_add(1);
         self.next = now.checked_add(PERIOD);
-        self.waiting = true;
         Beat {
             sequence: self.sequence.into(),
             ..Beat::default()
@@ -211,7 +207,6 @@ impl Protocol for Beats {
             expected: size_of::<U64>(),
             got: body.len(),
         })?;
-        self.waiting = false;
         if status == Status::OK && sequence.get() == self.sequence.wrapping_add(1) {
             self.counters.right = self.counters.right.saturating_add(1);
             // Only the sequence is required.
@@ -226,7 +221,6 @@ impl Protocol for Beats {
     }
 
     fn unanswered(&mut self, _now: Time, _events: &mut Sink<'_>) {
-        self.waiting = false;
         self.next = None;
     }
 }

@@ -208,14 +208,11 @@ impl<P: Protocol> Integration<P> {
         }
     }
 
-    /// When the outstanding request is given up. Never that of a negotiation.
+    /// When the outstanding request is given up. Only asked once versions are agreed on.
     fn patience_ends(&self) -> Option<Time> {
-        match (self.state, self.outstanding, self.protocol.spec().patience) {
-            (LinkState::Ready(_), Some(outstanding), Some(patience)) => {
-                outstanding.since.checked_add(patience)
-            }
-            _ => None,
-        }
+        self.outstanding?
+            .since
+            .checked_add(self.protocol.spec().patience?)
     }
 }
 

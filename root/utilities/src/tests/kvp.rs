@@ -298,6 +298,7 @@ fn a_change_without_an_answer_is_told() {
     let (mut service, mut guest, _) = ready(Some(daemon()));
     service.set("k", "v").unwrap();
     take(&mut service, 0).unwrap();
+    assert_eq!(service.delete("k"), Err(ChangeRefused::Outstanding), "sent");
     service.tick(PATIENCE);
     assert_eq!(events(&mut service), [changed(Change::Set, None)]);
     let happened = pump(&mut service, &mut guest, PATIENCE);
