@@ -42,6 +42,8 @@ pub struct Start<'a> {
     pub rng_seed: Option<[u8; 32]>,
     /// Number of virtual processors.
     pub processors: u32,
+    /// Whether the guest is told of VMBus.
+    pub vmbus: bool,
     /// The boot protocol to use; `None`: the one that the kernel itself offers.
     pub protocol: Option<Protocol>,
 }
@@ -152,7 +154,7 @@ impl Board {
 }
 
 fn start_direct<R: GuestRam>(ram: &mut R, start: &Start<'_>) -> Result<InitialState, StartError> {
-    let rsdp = acpi::write_tables(ram, start.processors)?;
+    let rsdp = acpi::write_tables(ram, start.processors, start.vmbus)?;
     write_reset_vector(ram)?;
     let image = BootImage {
         kernel: start.kernel,

@@ -3,16 +3,17 @@
 use alloc::vec::Vec;
 
 use board::device::ioapic::InterruptRequest;
-use board::exit::{Access, Completion, Guest, TranslateError};
+use board::exit::{Access, Completion, Guest, PostedMessage, TranslateError};
 use board::layout::RamLayout;
 use board::ram::{GuestRam, OutOfRam};
 use board::{Board, Exception, Outcome, Registers};
 use root_abi::{ExitReason, event};
 use tlfs::{
-    HV_PAGE_SHIFT, HV_X64_PENDING_EVENT_EXCEPTION, HvCallCode, HvInputAssertVirtualInterrupt,
-    HvInputTranslateVirtualAddress, HvInterruptControl, HvInterruptType,
-    HvOutputTranslateVirtualAddress, HvRegisterAssoc, HvRegisterName, HvTranslateGvaControlFlags,
-    HvTranslateGvaResultCode as Code, HvVpIndex, HvX64PendingExceptionEvent,
+    HV_PAGE_SHIFT, HV_X64_PENDING_EVENT_EXCEPTION, HvCallCode, HvConnectionId,
+    HvInputAssertVirtualInterrupt, HvInputTranslateVirtualAddress, HvInterruptControl,
+    HvInterruptType, HvOutputTranslateVirtualAddress, HvRegisterAssoc, HvRegisterName, HvStatus,
+    HvTranslateGvaControlFlags, HvTranslateGvaResultCode as Code, HvVpIndex,
+    HvX64PendingExceptionEvent,
 };
 use zerocopy::IntoBytes;
 
@@ -272,4 +273,14 @@ impl<S: System> Guest for VpMemory<'_, S> {
             other => Err(TranslateError::Failed(other.0)),
         }
     }
+
+    fn post_message(&mut self, _: &PostedMessage<'_>, _now: u64) -> Result<(), HvStatus> {
+        Err(HvStatus::INVALID_CONNECTION_ID)
+    }
+
+    fn signal_event(&mut self, _: HvConnectionId, _: u16, _now: u64) -> Result<(), HvStatus> {
+        Err(HvStatus::INVALID_CONNECTION_ID)
+    }
+
+    fn slots_free(&mut self, _sints: u16) {}
 }

@@ -85,6 +85,7 @@ pub fn set_up<S: System>(
         command_line: &vm.cmdline,
         rng_seed: system.random(),
         processors: vm.processors,
+        vmbus: vm.vmbus,
         protocol: match vm.boot {
             Boot::Auto => None,
             Boot::Linux => Some(Protocol::Linux64),

@@ -3,11 +3,11 @@
 //! Input: the first part of a register page, guest code, then messages of a type byte, a time byte and a payload each.
 #![no_main]
 
-use board::exit::{Access, Guest, Outcome, Registers, TranslateError};
+use board::exit::{Access, Guest, Outcome, PostedMessage, Registers, TranslateError};
 use board::layout::RamLayout;
 use board::ram::{GuestRam, OutOfRam, VecRam};
 use board::{Board, BoardKind, Options};
-use tlfs::{HvMessage, HvMessageType, HvX64RegisterPage};
+use tlfs::{HvConnectionId, HvMessage, HvMessageType, HvStatus, HvX64RegisterPage};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// The part of the register page with anything in it, bytes.
@@ -17,7 +17,7 @@ const CODE: usize = 64;
 /// Payload bytes of a message.
 const PAYLOAD: usize = 128;
 
-const TYPES: [HvMessageType; 8] = [
+const TYPES: [HvMessageType; 10] = [
     HvMessageType::X64_IO_PORT_INTERCEPT,
     HvMessageType::UNMAPPED_GPA,
     HvMessageType::GPA_INTERCEPT,
@@ -26,6 +26,8 @@ const TYPES: [HvMessageType; 8] = [
     HvMessageType::X64_MSR_INTERCEPT,
     HvMessageType::UNRECOVERABLE_EXCEPTION,
     HvMessageType::NONE,
+    HvMessageType::HYPERCALL_INTERCEPT,
+    HvMessageType::SYNIC_SINT_DELIVERABLE,
 ];
 
 /// RAM whose first 64 KiB appear at every virtual address, but for odd megabytes.
@@ -52,6 +54,16 @@ impl Guest for Ram {
             _ => Err(TranslateError::NotPresent),
         }
     }
+
+    fn post_message(&mut self, _: &PostedMessage<'_>, _: u64) -> Result<(), HvStatus> {
+        Err(HvStatus::INVALID_CONNECTION_ID)
+    }
+
+    fn signal_event(&mut self, _: HvConnectionId, _: u16, _: u64) -> Result<(), HvStatus> {
+        Err(HvStatus::INVALID_CONNECTION_ID)
+    }
+
+    fn slots_free(&mut self, _: u16) {}
 }
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
@@ -74,7 +86,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     );
     let mut now = 0;
     for record in data[REGISTERS + CODE..].chunks_exact(2 + PAYLOAD) {
-        let Some(message) = HvMessage::new(TYPES[usize::from(record[0] % 8)], 1, &record[2..])
+        let Some(message) = HvMessage::new(TYPES[usize::from(record[0] % 10)], 1, &record[2..])
         else {
             return;
         };

@@ -9,12 +9,15 @@ use alloc::vec::Vec;
 use super::definition_block;
 use crate::layout::{COM1_GSI, COM1_PORT, S5_TYPE};
 
-/// The DSDT for `processors` processors.
-pub fn table(processors: u32) -> Vec<u8> {
+/// The DSDT for `processors` processors, with or without `vmbus`.
+pub fn table(processors: u32, vmbus: bool) -> Vec<u8> {
     let mut aml = Vec::new();
     Name::new("_S5_".into(), &Package::new(vec![&S5_TYPE, &0u8])).to_aml_bytes(&mut aml);
     let mut devices = Vec::new();
     serial_line(&mut devices);
+    if vmbus {
+        bus(&mut devices);
+    }
     for uid in 0..processors {
         processor(&mut devices, uid);
     }
@@ -39,6 +42,19 @@ fn serial_line(aml: &mut Vec<u8>) {
         ],
     )
     .to_aml_bytes(aml);
+}
+
+/// VMBus (guest sheet 11): a module, which is where windows of device memory would be, and the bus in it. Linux looks for
+/// the device by its id, and gives up on one without `_CRS`; an interrupt in that would only be in the way.
+fn bus(aml: &mut Vec<u8>) {
+    let nothing = ResourceTemplate::new(vec![]);
+    let id = Name::new("_HID".into(), &"VMBUS");
+    let number = Name::new("_UID".into(), &0u8);
+    let state = Name::new("_STA".into(), &0x0Fu8);
+    let resources = Name::new("_CRS".into(), &nothing);
+    let bus = Device::new("VMBS".into(), vec![&id, &number, &state, &resources]);
+    let id = Name::new("_HID".into(), &"ACPI0004");
+    Device::new("VMOD".into(), vec![&id, &number, &bus]).to_aml_bytes(aml);
 }
 
 /// A processor device; its UID is the one of the MADT.

@@ -36,8 +36,13 @@ pub enum AcpiError {
     OutOfRam(#[from] OutOfRam),
 }
 
-/// Writes all tables for `processors` processors (APIC id = VP index = UID) and returns the GPA of the RSDP.
-pub fn write_tables<R: GuestRam>(ram: &mut R, processors: u32) -> Result<u64, AcpiError> {
+/// Writes all tables for `processors` processors (APIC id = VP index = UID), with the device of VMBus if there is `vmbus`, and
+/// returns the GPA of the RSDP.
+pub fn write_tables<R: GuestRam>(
+    ram: &mut R,
+    processors: u32,
+    vmbus: bool,
+) -> Result<u64, AcpiError> {
     if processors > MAX_PROCESSORS {
         return Err(AcpiError::TooManyProcessors(processors));
     }
@@ -46,7 +51,7 @@ pub fn write_tables<R: GuestRam>(ram: &mut R, processors: u32) -> Result<u64, Ac
         next: ACPI_TABLES + RSDP_ROOM,
         processors,
     };
-    let dsdt = place.put(&dsdt::table(processors))?;
+    let dsdt = place.put(&dsdt::table(processors, vmbus))?;
     let fadt = place.put(&bytes(&fadt::table(dsdt)))?;
     let madt = place.put(&bytes(&madt::table(processors)))?;
     let mut xsdt = XSDT::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION);

@@ -10,8 +10,12 @@ struct Found {
 
 impl Found {
     fn new(processors: u32) -> Self {
+        Self::with(processors, false)
+    }
+
+    fn with(processors: u32, vmbus: bool) -> Self {
         let mut ram = VecRam::new(2 << 20);
-        let rsdp = write_tables(&mut ram, processors).unwrap();
+        let rsdp = write_tables(&mut ram, processors, vmbus).unwrap();
         Self { ram, rsdp }
     }
 
@@ -88,6 +92,19 @@ fn the_fadt_points_at_a_dsdt_with_s5_and_a_serial_line() {
 }
 
 #[test]
+fn vmbus_is_in_the_dsdt_if_there_is_one() {
+    for vmbus in [false, true] {
+        let found = Found::with(1, vmbus);
+        let dsdt = found.table_at(u64_at(&found.table(b"FACP"), 140));
+        let has = |bytes: &[u8]| dsdt.windows(bytes.len()).any(|window| window == bytes);
+        assert_eq!(has(b"VMBS\x08_HID\x0DVMBUS\0"), vmbus);
+        assert_eq!(has(b"VMOD\x08_HID\x0DACPI0004\0"), vmbus);
+        // Name(_CRS, Buffer() { end tag, checksum }): there, and empty.
+        assert_eq!(has(b"_CRS\x11\x05\x0A\x02\x79\x00"), vmbus);
+    }
+}
+
+#[test]
 fn the_madt_lists_processors_ascending_then_the_ioapic() {
     let madt = Found::new(257).table(b"APIC");
     assert_eq!(u32_at(&madt, 36), 0xFEE0_0000);
@@ -118,9 +135,9 @@ fn the_madt_lists_processors_ascending_then_the_ioapic() {
 #[test]
 fn too_many_processors_are_refused_before_anything_overflows() {
     let mut ram = VecRam::new(2 << 20);
-    assert!(write_tables(&mut ram, 1024).is_ok());
+    assert!(write_tables(&mut ram, 1024, true).is_ok());
     for count in [1025, u32::MAX] {
         let refused = Err(AcpiError::TooManyProcessors(count));
-        assert_eq!(write_tables(&mut ram, count), refused);
+        assert_eq!(write_tables(&mut ram, count, true), refused);
     }
 }

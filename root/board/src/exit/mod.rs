@@ -7,6 +7,7 @@ mod alu;
 mod completion;
 mod error;
 mod fetch;
+mod hypercall;
 mod linear;
 mod memory;
 mod operand;
@@ -15,14 +16,16 @@ mod registers;
 mod string;
 
 use tlfs::{
-    HvMessage, HvMessageType, HvX64ApicEoiMessage, HvX64CpuidInterceptMessage,
-    HvX64InterceptMessageHeader, HvX64IoPortInterceptMessage, HvX64MemoryInterceptMessage,
-    HvX64UnrecoverableExceptionMessage, HvX64UnsupportedFeatureMessage,
+    HvConnectionId, HvMessage, HvMessageType, HvStatus, HvX64ApicEoiMessage,
+    HvX64CpuidInterceptMessage, HvX64InterceptMessageHeader, HvX64IoPortInterceptMessage,
+    HvX64MemoryInterceptMessage, HvX64UnrecoverableExceptionMessage,
+    HvX64UnsupportedFeatureMessage,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 pub use completion::Completion;
 pub use error::{Fault, InstructionBytes};
+pub use hypercall::PostedMessage;
 pub use registers::Registers;
 
 use crate::ram::GuestRam;
@@ -48,6 +51,21 @@ pub trait Guest: GuestRam {
     /// Translates a guest virtual address (linear: segmentation is done already) as the VP would at its current
     /// privilege level. Paging is on.
     fn translate(&mut self, gva: u64, access: Access) -> Result<u64, TranslateError>;
+
+    /// The guest posts a message to a connection that the hypervisor does not know.
+    ///
+    /// # Errors
+    /// The status that the guest gets.
+    fn post_message(&mut self, message: &PostedMessage<'_>, now: u64) -> Result<(), HvStatus>;
+
+    /// The guest signals flag `flag` of a connection that the hypervisor does not know.
+    ///
+    /// # Errors
+    /// The status that the guest gets.
+    fn signal_event(&mut self, to: HvConnectionId, flag: u16, now: u64) -> Result<(), HvStatus>;
+
+    /// Slots for messages to this VP, found full before, are free: bit n for SINTn.
+    fn slots_free(&mut self, sints: u16);
 }
 
 /// Kind of an access by virtual address.
@@ -196,6 +214,8 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
                 self.bus.end_of_interrupt(intercept.interrupt_vector as u8);
                 Ok(())
             }
+            HvMessageType::HYPERCALL_INTERCEPT => self.hypercall(payload(message)?),
+            HvMessageType::SYNIC_SINT_DELIVERABLE => self.slots_free(payload(message)?),
             HvMessageType::X64_CPUID_INTERCEPT => self.cpuid(payload(message)?),
             // None is installed; a forwarded MSR is one that does not exist.
             HvMessageType::X64_MSR_INTERCEPT => Err(Outcome::Inject(Exception::GENERAL_PROTECTION)),

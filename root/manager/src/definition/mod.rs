@@ -10,6 +10,7 @@
 //! boot = "auto"                  # "linux", "pvh", "multiboot"; "auto" looks at the kernel
 //! module = "guest/data"          # optional, for "pvh" and "multiboot"
 //! board = "direct"               # the only board there is
+//! vmbus = true                   # VMBus and the integration services on it: heartbeat, shutdown, time, key/value pairs
 //! debug_exit = false             # port 0xF4 ends the VM
 //! autostart = true               # starts with the machine
 //! start_order = 10               # lower starts earlier; among equals the name decides
@@ -76,6 +77,8 @@ pub struct Definition {
     pub module: Option<String>,
     /// Virtual motherboard.
     pub board: Board,
+    /// Whether there is VMBus, with the integration services on it. A guest that does not look for it notices nothing.
+    pub vmbus: bool,
     /// Whether a write to port 0xF4 ends the VM (for test payloads).
     pub debug_exit: bool,
     /// Whether it starts with the machine.
@@ -187,6 +190,7 @@ impl Definition {
             boot: fields.optional("boot", boot)?.unwrap_or_default(),
             module: fields.optional("module", file_name)?,
             board: fields.optional("board", board)?.unwrap_or_default(),
+            vmbus: fields.optional("vmbus", value::boolean)?.unwrap_or(true),
             debug_exit: fields
                 .optional("debug_exit", value::boolean)?
                 .unwrap_or(false),
@@ -241,6 +245,7 @@ impl Definition {
             ("boot", self.boot != other.boot),
             ("module", self.module != other.module),
             ("board", self.board != other.board),
+            ("vmbus", self.vmbus != other.vmbus),
             ("debug_exit", self.debug_exit != other.debug_exit),
             ("autostart", self.autostart != other.autostart),
             ("start_order", self.start_order != other.start_order),

@@ -33,6 +33,7 @@ fn full_definition_is_read() {
         cmdline = "console=ttyS0 quiet"
         boot = "linux"
         board = "direct"
+        vmbus = false
         debug_exit = true
         autostart = true
         start_order = 3
@@ -51,6 +52,7 @@ fn full_definition_is_read() {
         boot: Boot::Linux,
         module: None,
         board: Board::Direct,
+        vmbus: false,
         debug_exit: true,
         autostart: true,
         start_order: 3,
@@ -77,7 +79,11 @@ fn least_definition_gets_defaults() {
         (MIN_MEMORY, 1, Boot::Auto)
     );
     assert!(
-        !read.autostart && !read.debug_exit && read.cmdline.is_empty() && read.initrd.is_none()
+        read.vmbus
+            && !read.autostart
+            && !read.debug_exit
+            && read.cmdline.is_empty()
+            && read.initrd.is_none()
     );
     assert_eq!(read.files().count(), 1);
     assert_eq!((read.restart, read.cpu), (Restart::Never, Cpu::default()));

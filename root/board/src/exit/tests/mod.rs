@@ -15,6 +15,7 @@ use crate::ram::{OutOfRam, VecRam};
 
 mod completion;
 mod devices;
+mod hypercalls;
 mod outcomes;
 mod ports;
 
@@ -76,6 +77,16 @@ struct Paged {
     ram: VecRam,
     missing: u64,
     translations: usize,
+    /// What connections were given: id, and type and payload of a message or a flag; and what they answer.
+    given: Vec<Given>,
+    answer: Result<(), HvStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Given {
+    Message(u32, u32, Vec<u8>),
+    Event(u32, u16),
+    Free(u16),
 }
 
 const SHIFT: u64 = 0x1_0000;
@@ -103,6 +114,22 @@ impl Guest for Paged {
             Ok(gva.wrapping_add(SHIFT))
         }
     }
+
+    fn post_message(&mut self, message: &PostedMessage<'_>, _now: u64) -> Result<(), HvStatus> {
+        let (to, kind) = (message.connection.0, message.kind.0);
+        self.given
+            .push(Given::Message(to, kind, message.payload.to_vec()));
+        self.answer
+    }
+
+    fn signal_event(&mut self, to: HvConnectionId, flag: u16, _now: u64) -> Result<(), HvStatus> {
+        self.given.push(Given::Event(to.0, flag));
+        self.answer
+    }
+
+    fn slots_free(&mut self, sints: u16) {
+        self.given.push(Given::Free(sints));
+    }
 }
 
 /// A VP with its surroundings.
@@ -128,6 +155,8 @@ impl Vp {
                 ram: VecRam::new(1 << 20),
                 missing: u64::MAX,
                 translations: 0,
+                given: Vec::new(),
+                answer: Ok(()),
             },
             page,
         }
