@@ -14,11 +14,12 @@ mod exit;
 mod run;
 mod setup;
 mod system;
+mod vmbus;
 
 pub use exit::Exit;
 pub use run::Worker;
 pub use setup::{SetupError, set_up};
-pub use system::{CallError, Files, System, VpState};
+pub use system::{CallError, Files, SharedRam, System, VpState};
 
 #[cfg(test)]
 mod tests;

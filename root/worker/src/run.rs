@@ -20,6 +20,7 @@ use zerocopy::IntoBytes;
 use crate::exit::Exit;
 use crate::setup::{get_register, set_registers};
 use crate::system::{CallError, System, VpState};
+use crate::vmbus::Vmbus;
 
 /// Exceptions that push an error code: #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP, #VC, #SX.
 const WITH_ERROR_CODE: u32 = 0x6022_7D00;
@@ -34,6 +35,7 @@ pub struct Worker<S: System> {
     system: S,
     ram: S::Ram,
     board: Board,
+    vmbus: Option<Vmbus<S::Ram>>,
     vps: Vec<S::Vp>,
     /// VPs to let run on, one bit each. Normally at most one; all of them at the start.
     resume: u64,
@@ -43,13 +45,20 @@ pub struct Worker<S: System> {
 
 impl<S: System> Worker<S> {
     /// A VM whose VPs have not run yet.
-    pub(crate) fn new(system: S, ram: S::Ram, board: Board, vps: Vec<S::Vp>) -> Self {
+    pub(crate) fn new(
+        system: S,
+        ram: S::Ram,
+        board: Board,
+        vps: Vec<S::Vp>,
+        vmbus: Option<Vmbus<S::Ram>>,
+    ) -> Self {
         // Each VP is resumed once: VP 0 starts, the others then wait for their SIPI in the hypervisor.
         let resume = (0..vps.len() as u32).fold(0, |all, vp| all | bit(vp));
         Self {
             system,
             ram,
             board,
+            vmbus,
             vps,
             resume,
             resumed: u32::MAX,
@@ -74,7 +83,7 @@ impl<S: System> Worker<S> {
     fn step(&mut self) -> Result<(), Exit> {
         let resume = self.next_to_resume();
         let deadline = if self.resume == 0 {
-            self.board.next_deadline().unwrap_or(u64::MAX)
+            self.next_deadline()
         } else {
             // More VPs wait: look for events, but do not wait for them.
             0
@@ -93,6 +102,9 @@ impl<S: System> Worker<S> {
         if event.now >= deadline {
             self.board.tick(event.now);
         }
+        if let Some(vmbus) = &mut self.vmbus {
+            vmbus.run(&mut self.system, &self.ram, event.now)?;
+        }
         while let Some(request) = self.board.take_interrupt() {
             assert_interrupt(&mut self.system, &request)?;
         }
@@ -100,6 +112,14 @@ impl<S: System> Worker<S> {
         self.board
             .due_output(event.now, |bytes| system.console_write(bytes));
         Ok(())
+    }
+
+    /// When there is something to do although nothing happens.
+    #[inline]
+    fn next_deadline(&self) -> u64 {
+        let board = self.board.next_deadline().unwrap_or(u64::MAX);
+        let vmbus = self.vmbus.as_ref().map_or(u64::MAX, Vmbus::deadline);
+        board.min(vmbus)
     }
 
     /// The VP whose turn it is to be resumed: the one behind the last, so that none is left behind for ever.
@@ -130,6 +150,7 @@ impl<S: System> Worker<S> {
         let mut guest = VpMemory {
             ram: &mut self.ram,
             system: &mut self.system,
+            vmbus: self.vmbus.as_mut(),
             vp,
         };
         match self.board.handle(message, &mut registers, &mut guest, now) {
@@ -224,6 +245,7 @@ fn complete<S: System>(system: &mut S, vp: u32, completion: &Completion) -> Resu
 struct VpMemory<'a, S: System> {
     ram: &'a mut S::Ram,
     system: &'a mut S,
+    vmbus: Option<&'a mut Vmbus<S::Ram>>,
     vp: u32,
 }
 
@@ -274,13 +296,21 @@ impl<S: System> Guest for VpMemory<'_, S> {
         }
     }
 
-    fn post_message(&mut self, _: &PostedMessage<'_>, _now: u64) -> Result<(), HvStatus> {
-        Err(HvStatus::INVALID_CONNECTION_ID)
+    fn post_message(&mut self, message: &PostedMessage<'_>) -> Result<(), HvStatus> {
+        let vmbus = self.vmbus.as_mut();
+        let vmbus = vmbus.ok_or(HvStatus::INVALID_CONNECTION_ID)?;
+        vmbus.post_message(self.ram, message)
     }
 
-    fn signal_event(&mut self, _: HvConnectionId, _: u16, _now: u64) -> Result<(), HvStatus> {
-        Err(HvStatus::INVALID_CONNECTION_ID)
+    fn signal_event(&mut self, to: HvConnectionId, flag: u16) -> Result<(), HvStatus> {
+        let vmbus = self.vmbus.as_mut();
+        let vmbus = vmbus.ok_or(HvStatus::INVALID_CONNECTION_ID)?;
+        vmbus.signal_event(to, flag)
     }
 
-    fn slots_free(&mut self, _sints: u16) {}
+    fn slots_free(&mut self, _sints: u16) {
+        if let Some(vmbus) = &mut self.vmbus {
+            vmbus.slots_free(self.vp);
+        }
+    }
 }

@@ -19,6 +19,7 @@ use zerocopy::IntoBytes;
 
 use crate::run::Worker;
 use crate::system::{CallError, Files, System};
+use crate::vmbus::Vmbus;
 
 /// Why a VM cannot be set up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +65,7 @@ pub fn set_up<S: System>(
     system.create_partition(flags)?;
     system.initialize_partition()?;
     set_share(&mut system, &vm.cpu)?;
+    let vmbus = vm.vmbus.then(|| Vmbus::new(&mut system, vm.processors));
     let mut ram = system
         .create_ram(vm.memory)
         .map_err(|error| SetupError::Memory {
@@ -99,6 +101,9 @@ pub fn set_up<S: System>(
         .collect::<Result<Vec<_>, _>>()?;
     set_registers(&mut system, 0, &state.registers)?;
     install_intercepts(&mut system)?;
+    if vmbus.is_some() {
+        intercept_connections(&mut system)?;
+    }
     system.log(&format!(
         "{}: {} MiB, {} VP, {}",
         vm.name,
@@ -106,7 +111,7 @@ pub fn set_up<S: System>(
         vm.processors,
         state.protocol
     ));
-    Ok(Worker::new(system, ram, board, vps))
+    Ok(Worker::new(system, ram, board, vps, vmbus))
 }
 
 /// Says what share of the processors the partition gets, as far as the definition does.
@@ -188,4 +193,15 @@ fn install_intercepts<S: System>(system: &mut S) -> Result<(), CallError> {
         system.hypercall(code, 0, input.as_mut_bytes(), &mut [])?;
     }
     Ok(())
+}
+
+/// Messages and events to connections that the hypervisor does not know: all of VMBus' are.
+fn intercept_connections<S: System>(system: &mut S) -> Result<(), CallError> {
+    let mut input = HvInputInstallIntercept {
+        access_type: HvInterceptAccessMask::EXECUTE,
+        intercept_type: HvInterceptType::UNKNOWN_SYNIC_CONNECTION,
+        ..Default::default()
+    };
+    let code = HvCallCode::INSTALL_INTERCEPT;
+    system.hypercall(code, 0, input.as_mut_bytes(), &mut [])
 }

@@ -1,6 +1,6 @@
 //! What a worker needs from the system it is a process of.
 
-use board::ram::GuestRam;
+use board::ram::{GuestRam, OutOfRam};
 use root_abi::Event;
 use tlfs::{HvCallCode, HvMessage, HvPartitionCreationFlags, HvStatus, HvX64RegisterPage};
 
@@ -37,10 +37,31 @@ pub trait Files {
     fn get(&self, name: &str) -> Option<&[u8]>;
 }
 
+/// Guest RAM that is accessed in place while the guest runs. Clones are the same memory.
+pub trait SharedRam: GuestRam + Clone {
+    /// As [`GuestRam::write`].
+    ///
+    /// # Errors
+    /// If not all of it is RAM.
+    fn write_shared(&self, gpa: u64, data: &[u8]) -> Result<(), OutOfRam>;
+
+    /// Loads a word with acquire order. `gpa` is a multiple of 4, or the word is not RAM.
+    ///
+    /// # Errors
+    /// If it is not RAM.
+    fn load_acquire(&self, gpa: u64) -> Result<u32, OutOfRam>;
+
+    /// Stores a word with release order. `gpa` as for [`SharedRam::load_acquire`].
+    ///
+    /// # Errors
+    /// If it is not RAM.
+    fn store_release(&self, gpa: u64, value: u32) -> Result<(), OutOfRam>;
+}
+
 /// The system. The calls are those of root-abi; see there for their meaning.
 pub trait System {
     /// Guest memory, mapped into the process.
-    type Ram: GuestRam;
+    type Ram: SharedRam;
     /// A VP.
     type Vp: VpState;
 

@@ -55,11 +55,11 @@ impl Guest for Ram {
         }
     }
 
-    fn post_message(&mut self, _: &PostedMessage<'_>, _: u64) -> Result<(), HvStatus> {
+    fn post_message(&mut self, _: &PostedMessage<'_>) -> Result<(), HvStatus> {
         Err(HvStatus::INVALID_CONNECTION_ID)
     }
 
-    fn signal_event(&mut self, _: HvConnectionId, _: u16, _: u64) -> Result<(), HvStatus> {
+    fn signal_event(&mut self, _: HvConnectionId, _: u16) -> Result<(), HvStatus> {
         Err(HvStatus::INVALID_CONNECTION_ID)
     }
 

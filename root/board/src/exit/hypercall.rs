@@ -108,7 +108,7 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
             kind: input.message_type,
             payload: payload.ok_or(HvStatus::INVALID_PARAMETER)?,
         };
-        self.guest.post_message(&message, self.now)
+        self.guest.post_message(&message)
     }
 
     fn signal_event(&mut self, parameters: &Parameters) -> Result<(), HvStatus> {
@@ -124,7 +124,7 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
             return Err(HvStatus::INVALID_PARAMETER);
         }
         let to = connection(input.connection_id)?;
-        self.guest.signal_event(to, input.flag_number, self.now)
+        self.guest.signal_event(to, input.flag_number)
     }
 
     fn read_input(&mut self, parameters: &Parameters, into: &mut [u8]) -> Result<(), HvStatus> {

@@ -56,13 +56,13 @@ pub trait Guest: GuestRam {
     ///
     /// # Errors
     /// The status that the guest gets.
-    fn post_message(&mut self, message: &PostedMessage<'_>, now: u64) -> Result<(), HvStatus>;
+    fn post_message(&mut self, message: &PostedMessage<'_>) -> Result<(), HvStatus>;
 
     /// The guest signals flag `flag` of a connection that the hypervisor does not know.
     ///
     /// # Errors
     /// The status that the guest gets.
-    fn signal_event(&mut self, to: HvConnectionId, flag: u16, now: u64) -> Result<(), HvStatus>;
+    fn signal_event(&mut self, to: HvConnectionId, flag: u16) -> Result<(), HvStatus>;
 
     /// Slots for messages to this VP, found full before, are free: bit n for SINTn.
     fn slots_free(&mut self, sints: u16);

@@ -1,4 +1,5 @@
-//! The heap: one block from the kernel. Setting a VM up takes a few hundred KiB for a moment, running it next to nothing.
+//! The heap: one block from the kernel. Setting a VM up takes a few hundred KiB for a moment. Running it takes next to nothing,
+//! but for the page lists of VMBus, which a guest can make as large as `vmbus::gpadl::MAX_GPADL_MEMORY`.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
@@ -9,7 +10,8 @@ use spin::Mutex;
 use super::calls;
 
 /// Bytes of the heap.
-const SIZE: usize = 2 << 20;
+const SIZE: usize = 4 << 20;
+const _: () = assert!(vmbus::gpadl::MAX_GPADL_MEMORY <= SIZE / 2);
 /// What a reason's text may need.
 const TEXT_ROOM: usize = 4096;
 

@@ -115,14 +115,14 @@ impl Guest for Paged {
         }
     }
 
-    fn post_message(&mut self, message: &PostedMessage<'_>, _now: u64) -> Result<(), HvStatus> {
+    fn post_message(&mut self, message: &PostedMessage<'_>) -> Result<(), HvStatus> {
         let (to, kind) = (message.connection.0, message.kind.0);
         self.given
             .push(Given::Message(to, kind, message.payload.to_vec()));
         self.answer
     }
 
-    fn signal_event(&mut self, to: HvConnectionId, flag: u16, _now: u64) -> Result<(), HvStatus> {
+    fn signal_event(&mut self, to: HvConnectionId, flag: u16) -> Result<(), HvStatus> {
         self.given.push(Given::Event(to.0, flag));
         self.answer
     }

@@ -1,0 +1,370 @@
+//! VMBus in the worker: the server of the guest, the channels that it offers, and the way of everything between guest and
+//! server.
+//!
+//! What the guest posts and signals comes by [`Vmbus::post_message`] and [`Vmbus::signal_event`] while its VP is stopped, and
+//! is only taken down. [`Vmbus::run`] does the work afterwards, once in each round of the worker that has some: channels are
+//! opened and closed, rings served, answers posted.
+//!
+//! # A guest that is not ready
+//!
+//! * The slot for messages is full: the hypervisor stops the VP when it is free, and [`Vmbus::slots_free`] goes on. As
+//!   a guest can switch its SynIC off and on again in between, a try every second goes on as well.
+//! * The SynIC is off: the message, or the flag, is kept and tried again, at the guest's next post and after pauses
+//!   of 10 ms that double up to a second. A guest that connects anew makes all earlier messages void.
+
+mod clocks;
+mod link;
+mod memory;
+mod news;
+mod post;
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use board::exit::PostedMessage;
+use board::layout::PAGE;
+use tlfs::{HvConnectionId, HvStatus};
+use utilities::shutdown::{ShutdownKind, ShutdownRequest};
+use utilities::{Heartbeat, Kvp, Service, Shutdown, TimeSync};
+use vmbus::protocol::{GpadlHandle, Guid, MESSAGE_CONNECTION, MESSAGE_CONNECTION_5, Relid, Status};
+use vmbus::ring::RingError;
+use vmbus::server::{ChannelOpen, Effect, Offer, Received, Server};
+use zerocopy::FromBytes;
+
+use crate::system::{CallError, SharedRam, System};
+use clocks::ClockPair;
+use link::Link;
+use news::News;
+use post::{CHANNEL_MESSAGE, Pause, Posted};
+
+/// Instance of the heartbeat, of which sheet 9 fixes none: it has to be the same at each start, and one VM has one.
+const HEARTBEAT_INSTANCE: Guid = Guid::new(0xfd149e91_82e0_4a7d_afa6_2a4166cbd7c0);
+/// What the guest is told of the time it has for a shutdown. Linux does not look at it.
+const SHUTDOWN_SECONDS: u32 = 60;
+
+/// The services.
+#[derive(Default)]
+struct Services {
+    heartbeat: Heartbeat,
+    shutdown: Shutdown,
+    time_sync: TimeSync,
+    kvp: Kvp,
+}
+
+impl Services {
+    const COUNT: usize = 4;
+
+    /// One after the other; each has its link at the same place.
+    fn each(&mut self) -> [&mut dyn Service; Self::COUNT] {
+        [
+            &mut self.heartbeat,
+            &mut self.shutdown,
+            &mut self.time_sync,
+            &mut self.kvp,
+        ]
+    }
+}
+
+/// VMBus of one guest.
+pub struct Vmbus<R> {
+    server: Server,
+    services: Services,
+    links: Vec<Link<R>>,
+    clocks: ClockPair,
+    news: News,
+    /// Something has happened that [`Self::run`] has not seen.
+    is_due: bool,
+    /// When a service wants to be called.
+    deadline: u64,
+    /// The VP whose slot for messages is full.
+    full: Option<u32>,
+    messages: Pause,
+    flags: Pause,
+}
+
+impl<R: SharedRam> Vmbus<R> {
+    /// VMBus for a guest with `vp_count` VPs, whose partition has just been made.
+    pub fn new<S: System>(system: &mut S, vp_count: u32) -> Self {
+        let mut server = Server::new(vp_count);
+        let mut services = Services::default();
+        let mut links = Vec::new();
+        for service in services.each() {
+            let id = service.id();
+            let interface = Guid::read_from_bytes(&id.interface).unwrap_or_default();
+            let instance = id.instance.and_then(|id| Guid::read_from_bytes(&id).ok());
+            let instance = instance.unwrap_or(HEARTBEAT_INSTANCE);
+            let offer = Offer::new(interface, instance).message_pipe();
+            // Four different channels always find their place; a link without a channel is never opened.
+            links.push(Link::new(server.add_offer(offer).unwrap_or_default()));
+        }
+        Self {
+            server,
+            services,
+            links,
+            clocks: ClockPair::new(system),
+            news: News::default(),
+            is_due: false,
+            deadline: u64::MAX,
+            full: None,
+            messages: Pause::default(),
+            flags: Pause::default(),
+        }
+    }
+
+    /// The guest posts a message to a connection that the hypervisor does not know.
+    ///
+    /// # Errors
+    /// The status that the guest gets.
+    pub fn post_message(&mut self, ram: &R, message: &PostedMessage<'_>) -> Result<(), HvStatus> {
+        let to = message.connection;
+        if to != MESSAGE_CONNECTION && to != MESSAGE_CONNECTION_5 {
+            return Err(HvStatus::INVALID_CONNECTION_ID);
+        }
+        if message.kind != CHANNEL_MESSAGE {
+            return Err(HvStatus::INVALID_PARAMETER);
+        }
+        let layout = ram.layout();
+        let is_ram = |pfn: u64| {
+            let gpa = pfn.checked_mul(PAGE);
+            gpa.and_then(|gpa| layout.offset(gpa, PAGE)).is_some()
+        };
+        self.is_due = true;
+        // A guest that posts may have switched its SynIC on by now.
+        if self.full.is_none() {
+            self.messages.interrupt();
+        }
+        self.flags.interrupt();
+        match self.server.receive(&is_ram, to, message.payload) {
+            Received::Taken | Received::Dropped(_) => Ok(()),
+            Received::Busy => Err(HvStatus::INSUFFICIENT_BUFFERS),
+        }
+    }
+
+    /// The guest signals an event to a connection that the hypervisor does not know.
+    ///
+    /// # Errors
+    /// The status that the guest gets.
+    pub fn signal_event(&mut self, to: HvConnectionId, flag: u16) -> Result<(), HvStatus> {
+        let relid = self.server.event(to, flag);
+        let relid = relid.map_err(|_| HvStatus::INVALID_CONNECTION_ID)?;
+        if let Some(link) = self.links.iter_mut().find(|link| link.relid == relid) {
+            link.has_more = true;
+            self.is_due = true;
+        }
+        Ok(())
+    }
+
+    /// Slots for messages to a VP are free.
+    pub fn slots_free(&mut self, vp: u32) {
+        if self.full == Some(vp) {
+            self.full = None;
+            self.messages.interrupt();
+            self.is_due = true;
+        }
+    }
+
+    /// Asks the guest to power off, reboot or hibernate.
+    pub fn shut_down<S: System>(&mut self, system: &mut S, kind: ShutdownKind, now: u64) {
+        let request = ShutdownRequest {
+            kind,
+            force: true,
+            timeout_seconds: SHUTDOWN_SECONDS,
+        };
+        if let Err(refused) = self.services.shutdown.request(request, now) {
+            self.news
+                .say_always(system, &format!("cannot be shut down: {refused}"));
+        }
+        self.is_due = true;
+    }
+
+    /// When [`Self::run`] has work at the latest.
+    #[inline]
+    pub fn deadline(&self) -> u64 {
+        if self.is_due { 0 } else { self.deadline }
+    }
+
+    /// Does what is to be done at `now`.
+    ///
+    /// # Errors
+    /// The system failed.
+    #[inline]
+    pub fn run<S: System<Ram = R>>(
+        &mut self,
+        system: &mut S,
+        ram: &R,
+        now: u64,
+    ) -> Result<(), CallError> {
+        if now < self.deadline() {
+            return Ok(());
+        }
+        self.work(system, ram, now)
+    }
+
+    fn work<S: System<Ram = R>>(
+        &mut self,
+        system: &mut S,
+        ram: &R,
+        now: u64,
+    ) -> Result<(), CallError> {
+        self.carry_out_effects(system, ram, now);
+        self.serve_links(system, now);
+        // A ring that broke has closed its channel, and that can be what an effect waited for.
+        self.carry_out_effects(system, ram, now);
+        self.post_messages(system, now)?;
+        self.set_flags(system, now)?;
+        for service in self.services.each() {
+            self.news.drain(system, service, now);
+        }
+        self.is_due = self.links.iter().any(|link| link.has_more);
+        self.deadline = self.next_deadline();
+        Ok(())
+    }
+
+    fn carry_out_effects<S: System>(&mut self, system: &mut S, ram: &R, now: u64) {
+        while let Some(effect) = self.server.take_effect() {
+            match effect {
+                Effect::Connected { version } => {
+                    self.forget_messages();
+                    self.news.say(system, &format!("VMBus {version}"), now);
+                }
+                Effect::Disconnected => {
+                    self.forget_messages();
+                    self.news.say(system, "VMBus: disconnected", now);
+                }
+                Effect::OpenChannel(open) => self.open(ram, &open, now),
+                Effect::CloseChannel { relid } => {
+                    self.close(relid, now);
+                    // It is being closed, as the effect says.
+                    let _ = self.server.closed(relid);
+                }
+                Effect::ReleaseGpadl { handle, .. } => self.release(handle, now),
+                Effect::TargetVpChanged { relid } => {
+                    if let Some(link) = self.links.iter_mut().find(|link| link.relid == relid) {
+                        link.owes_flag = link.is_open();
+                    }
+                }
+                // Nothing is ever taken back.
+                Effect::ChannelRemoved { .. } => {}
+            }
+        }
+    }
+
+    /// Nobody waits for what was to be posted any more.
+    fn forget_messages(&mut self) {
+        self.full = None;
+        self.messages.end();
+    }
+
+    fn open(&mut self, ram: &R, open: &ChannelOpen, now: u64) {
+        let relid = open.relid;
+        let rings = self.server.open_rings(relid);
+        let found = self
+            .links
+            .iter_mut()
+            .zip(self.services.each())
+            .find(|(link, _)| link.relid == relid);
+        let result = match (found, rings) {
+            (Some((link, service)), Some(rings)) => link
+                .open(ram, open.ring_gpadl, &rings)
+                .map(|()| service.opened(now))
+                .map_err(|_| Status::INVALID_PARAMETER),
+            _ => Err(Status::UNSUCCESSFUL),
+        };
+        // It is being opened, as the effect says.
+        let _ = self.server.open_result(relid, result);
+    }
+
+    fn close(&mut self, relid: Relid, now: u64) {
+        let links = self.links.iter_mut().zip(self.services.each());
+        for (link, service) in links.filter(|(link, _)| link.relid == relid) {
+            link.close();
+            service.closed(now);
+        }
+    }
+
+    /// The server closes a channel before it releases the memory of its rings, so nothing uses it; if ever something does, it
+    /// ends here.
+    fn release(&mut self, handle: GpadlHandle, now: u64) {
+        let user = self.links.iter().find(|link| link.uses(handle));
+        if let Some(relid) = user.map(|link| link.relid) {
+            self.close(relid, now);
+            let _ = self.server.fail(relid);
+        }
+        let _ = self.server.gpadl_released(handle);
+    }
+
+    fn serve_links<S: System>(&mut self, system: &mut S, now: u64) {
+        let clocks = self.clocks;
+        let mut broken: [Option<(Relid, &'static str, RingError)>; Services::COUNT] =
+            [None; Services::COUNT];
+        let links = self.links.iter_mut().zip(self.services.each());
+        for ((link, service), broken) in links.zip(&mut broken) {
+            service.tick(now);
+            if let Err(error) = link.serve(service, now, &mut || clocks.read(system)) {
+                *broken = Some((link.relid, service.id().name, error));
+            }
+        }
+        for (relid, name, error) in broken.into_iter().flatten() {
+            self.close(relid, now);
+            // Closed already if the guest was quicker.
+            let _ = self.server.fail(relid);
+            self.news.say(system, &format!("{name}: {error}"), now);
+        }
+    }
+
+    fn post_messages<S: System>(&mut self, system: &mut S, now: u64) -> Result<(), CallError> {
+        if self.messages.lasts(now) {
+            return Ok(());
+        }
+        self.full = None;
+        while let Some(message) = self.server.message() {
+            let (sequence, vp) = (message.sequence, message.vp.0);
+            match post::post(system, message)? {
+                Posted::Done => {
+                    self.messages.end();
+                    self.server.posted(sequence);
+                }
+                Posted::Full => {
+                    self.full = Some(vp);
+                    self.messages.begin_longest(now);
+                    return Ok(());
+                }
+                Posted::Refused => {
+                    self.messages.begin(now);
+                    return Ok(());
+                }
+            }
+        }
+        self.messages.end();
+        Ok(())
+    }
+
+    fn set_flags<S: System>(&mut self, system: &mut S, now: u64) -> Result<(), CallError> {
+        if self.flags.lasts(now) {
+            return Ok(());
+        }
+        let mut refused = false;
+        for link in self.links.iter_mut().filter(|link| link.owes_flag) {
+            let Some(flag) = self.server.event_flag(link.relid) else {
+                link.owes_flag = false;
+                continue;
+            };
+            link.owes_flag = !post::signal(system, flag)?;
+            refused |= link.owes_flag;
+        }
+        if refused {
+            self.flags.begin(now);
+        } else {
+            self.flags.end();
+        }
+        Ok(())
+    }
+
+    fn next_deadline(&mut self) -> u64 {
+        let pauses = [self.messages.until(), self.flags.until()];
+        let services = self.services.each();
+        let services = services.iter().map(|service| service.next_deadline());
+        let all = services.chain(pauses).flatten();
+        all.min().unwrap_or(u64::MAX)
+    }
+}
