@@ -7,6 +7,10 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 hostname partita-guest
+# The virtualization stack's bus, and the services on it. Nothing is lost where there is none.
+for module in hv_vmbus hv_utils; do
+    insmod /lib/$module.ko 2>/dev/null
+done
 
 cat > /bin/partita-shell <<'SHELL'
 #!/bin/sh
