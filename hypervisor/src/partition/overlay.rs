@@ -213,11 +213,10 @@ impl Overlays {
         ] {
             books.pages[usize::from(overlay.0)] = Some(Page { frame, at: None });
         }
-        // There is room: a frame for each overlay that there can be.
-        let pushed = reserve
-            .into_iter()
-            .map(|frame| books.reserve.try_push(frame));
-        debug_assert!(pushed.fold(true, |all, one| all & one.is_ok()));
+        for frame in reserve {
+            let pushed = books.reserve.try_push(frame);
+            debug_assert!(pushed.is_ok(), "there is room for one for each overlay");
+        }
     }
 
     /// Forgets the overlays of a VP, which lie nowhere. Frames of the reserve that are there go back to the pool; others are
