@@ -87,7 +87,7 @@ fn hints_of(partition: &Partition) -> HvEnlightenmentFlags {
         ),
     ] {
         if partition.features.contains(feature) {
-            hints = hints | hint;
+            hints |= hint;
         }
     }
     hints
