@@ -87,8 +87,8 @@ pub enum ExitReason {
     Stopped = 5,
 }
 
-/// Kinds of [`Event`], and the order in which they are reported when there are several: stop, debug, intercept, console,
-/// timeout. Each is reported once: an intercept until the VP is resumed, console input until more arrives (what is not
+/// Kinds of [`Event`], and the order in which they are reported when there are several: debug, stop, shutdown, intercept,
+/// console, timeout. Each is reported once: an intercept until the VP is resumed, console input until more arrives (what is not
 /// read then can be read at any time).
 pub mod event {
     /// The deadline has passed.
@@ -102,6 +102,13 @@ pub mod event {
     /// For tests of the kernel's isolation: the worker is to misbehave. `vp` says how: 1 panic, 2 write to an address of
     /// the kernel, 3 loop without end.
     pub const DEBUG: u32 = 4;
+    /// The manager wants the guest to end by itself: ask it. `vp` says how: [`POWER_OFF`] or [`REBOOT`].
+    pub const SHUTDOWN: u32 = 5;
+
+    /// `vp` of [`SHUTDOWN`]: it is to switch its machine off.
+    pub const POWER_OFF: u32 = 0;
+    /// `vp` of [`SHUTDOWN`]: it is to start anew.
+    pub const REBOOT: u32 = 1;
 }
 
 /// What [`Call::Wait`] returns.

@@ -15,6 +15,8 @@ pub struct Inbox {
     input: bool,
     stop: bool,
     misbehave: Option<u32>,
+    /// How the guest is to end.
+    shut_down: Option<u32>,
 }
 
 impl Inbox {
@@ -37,6 +39,11 @@ impl Inbox {
     /// The manager wants the process to misbehave, in that way.
     pub fn misbehave(&mut self, how: u32) {
         self.misbehave = Some(how);
+    }
+
+    /// The manager wants the guest to be asked to end, in that way. A second wish replaces one that is not reported yet.
+    pub fn shut_down(&mut self, how: u32) {
+        self.shut_down = Some(how);
     }
 
     /// A VP is about to be resumed.
@@ -69,6 +76,8 @@ impl Inbox {
             (event::DEBUG, how)
         } else if core::mem::take(&mut self.stop) {
             (event::STOP, 0)
+        } else if let Some(how) = self.shut_down.take() {
+            (event::SHUTDOWN, how)
         } else if self.pending != 0 {
             let vp = self.pending.trailing_zeros();
             self.pending &= self.pending.wrapping_sub(1);
@@ -108,11 +117,14 @@ mod tests {
         inbox.intercept(2);
         inbox.intercept(5);
         inbox.misbehave(3);
+        inbox.shut_down(event::POWER_OFF);
+        inbox.shut_down(event::REBOOT);
         inbox.stop();
         let reported: Vec<_> = core::iter::from_fn(|| kind(&mut inbox)).collect();
         let expected = [
             (event::DEBUG, 3),
             (event::STOP, 0),
+            (event::SHUTDOWN, event::REBOOT),
             (event::INTERCEPT, 2),
             (event::INTERCEPT, 5),
             (event::CONSOLE, 0),

@@ -90,6 +90,7 @@ impl Manager {
         match action {
             VmAction::Stop => Ok(self.command_stop(host, id, &name, false)),
             VmAction::Restart => Ok(self.command_stop(host, id, &name, true)),
+            VmAction::ShutDown => Ok(self.command_shut_down(host, id, &name)),
             VmAction::Kill => {
                 if let Some(vm) = self.vm_mut(id) {
                     vm.life.kill();
@@ -165,6 +166,17 @@ impl Manager {
             host.stop_worker(id);
         }
         format!("{name} is stopping\n")
+    }
+
+    /// Only asks. The guest may take its time, refuse, or have nobody who listens: that is in the event list, and "vm stop" is
+    /// there for it.
+    fn command_shut_down(&mut self, host: &mut impl Host, id: VmId, name: &str) -> String {
+        if let Some(vm) = self.vm_mut(id) {
+            vm.life.shut_down();
+        }
+        self.event(host, id, "its guest is asked to shut down");
+        host.shut_down_guest(id);
+        format!("{name} is asked to shut down; see \"events\" and \"vm list\"\n")
     }
 
     fn list(&mut self, host: &impl Host) -> String {

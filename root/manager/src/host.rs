@@ -36,6 +36,9 @@ pub trait Host {
     /// Asks the worker to stop its VM and exit (`root_abi::event::STOP`).
     fn stop_worker(&mut self, vm: VmId);
 
+    /// Asks the guest to switch its machine off (`root_abi::event::SHUTDOWN`). What comes of it is the guest's affair.
+    fn shut_down_guest(&mut self, vm: VmId);
+
     /// Ends the worker without asking. `worker_ended` follows, with [`WorkerEnd::Killed`].
     fn kill_worker(&mut self, vm: VmId);
 

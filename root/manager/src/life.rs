@@ -86,6 +86,8 @@ pub struct Life {
     again: bool,
     /// Whether a person wants it to end.
     commanded: bool,
+    /// Whether a person wants the guest to switch itself off.
+    shutting_down: bool,
     /// Times of the last resets, at most [`STORM_RESETS`] + 1.
     resets: VecDeque<u64>,
     /// The last rest, 0 if there was none that counts.
@@ -102,6 +104,7 @@ impl Default for Life {
             asked: 0,
             again: false,
             commanded: false,
+            shutting_down: false,
             resets: VecDeque::new(),
             rest: 0,
             wake: 0,
@@ -165,6 +168,7 @@ impl Life {
         self.since = now;
         self.again = false;
         self.commanded = false;
+        self.shutting_down = false;
     }
 
     /// A person asked for the start: earlier resets and rests do not count any more.
@@ -210,6 +214,12 @@ impl Life {
         first
     }
 
+    /// Notes that the guest is being asked to switch itself off: if it does so it will not start again. Any other end is as if
+    /// nobody had asked, for a guest need not listen.
+    pub fn shut_down(&mut self) {
+        self.shutting_down = self.has_worker();
+    }
+
     /// Notes that the worker is being killed: it will not start again.
     pub fn kill(&mut self) {
         self.again = false;
@@ -233,7 +243,7 @@ impl Life {
         let next = self.end_of_run(now, end);
         let unwanted = match self.state {
             State::Failed(_) => policy != Restart::Never,
-            State::Off(_) => policy == Restart::Always,
+            State::Off(_) => policy == Restart::Always && !self.shutting_down,
             _ => false,
         };
         if next == Next::Rest && unwanted && !self.commanded {

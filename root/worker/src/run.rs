@@ -15,6 +15,7 @@ use tlfs::{
     HvTranslateGvaControlFlags, HvTranslateGvaResultCode as Code, HvVpIndex,
     HvX64PendingExceptionEvent,
 };
+use utilities::shutdown::ShutdownKind;
 use zerocopy::IntoBytes;
 
 use crate::exit::Exit;
@@ -94,6 +95,7 @@ impl<S: System> Worker<S> {
             event::TIMEOUT => {}
             event::CONSOLE => self.console_input(event.now),
             event::STOP => return Err(Exit::new(ExitReason::Stopped, "stopped")),
+            event::SHUTDOWN => self.shut_down(event.vp, event.now),
             event::DEBUG => self.system.misbehave(event.vp),
             // A kind of event from a later kernel.
             _ => {}
@@ -165,6 +167,18 @@ impl<S: System> Worker<S> {
         }
         self.resume |= bit(vp);
         Ok(())
+    }
+
+    /// Asks the guest to end by itself.
+    fn shut_down(&mut self, how: u32, now: u64) {
+        let kind = match how {
+            event::REBOOT => ShutdownKind::Reboot,
+            _ => ShutdownKind::PowerOff,
+        };
+        match &mut self.vmbus {
+            Some(vmbus) => vmbus.shut_down(&mut self.system, kind, now),
+            None => self.system.log("cannot be shut down: it has no VMBus"),
+        }
     }
 
     /// Takes all input there is. What the serial line has no room for is dropped: a guest that does not read has

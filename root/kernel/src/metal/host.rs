@@ -50,6 +50,10 @@ impl Host for Machine {
         process::ask_to_stop(vm.0);
     }
 
+    fn shut_down_guest(&mut self, vm: VmId) {
+        process::ask_to_shut_down(vm.0, root_abi::event::POWER_OFF);
+    }
+
     fn kill_worker(&mut self, vm: VmId) {
         process::kill(vm.0);
     }

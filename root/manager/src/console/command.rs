@@ -11,6 +11,7 @@ use crate::host::DebugFault;
 pub const HELP: &str = "\
 vm list                  the VMs, what state they are in and what they use
 vm start NAME            start a VM; \"all\" starts every one that is not running
+vm shutdown NAME         ask its guest to switch itself off
 vm stop NAME             ask its worker to stop; it is killed after 10 seconds
 vm stop all              stop one after the other, the one started last first
 vm kill NAME             end its worker at once
@@ -33,6 +34,8 @@ help                     this list
 pub enum VmAction {
     /// Start it.
     Start,
+    /// Ask its guest to switch itself off.
+    ShutDown,
     /// Ask it to stop.
     Stop,
     /// End its worker.
@@ -107,8 +110,8 @@ pub fn parse(line: &str) -> Result<Command<'_>, String> {
         }
         // The VM commands without their first word are an easy slip.
         [
-            slip
-            @ ("list" | "start" | "stop" | "kill" | "restart" | "attach" | "define" | "reload"),
+            slip @ ("list" | "start" | "shutdown" | "stop" | "kill" | "restart" | "attach"
+            | "define" | "reload"),
             ..,
         ] => Err(format!(
             "there is no command \"{slip}\"; did you mean \"vm {slip}\"?"
@@ -120,7 +123,7 @@ pub fn parse(line: &str) -> Result<Command<'_>, String> {
 }
 
 fn vm<'l>(words: &[&'l str]) -> Result<Command<'l>, String> {
-    let actions = "list, start, stop, kill, restart, attach, define, reload";
+    let actions = "list, start, shutdown, stop, kill, restart, attach, define, reload";
     match words {
         [] => Err(format!("\"vm\" wants to know what to do: {actions}")),
         ["list"] => Ok(Command::List),
@@ -135,6 +138,7 @@ fn vm<'l>(words: &[&'l str]) -> Result<Command<'l>, String> {
         [action, rest @ ..] => {
             let known = match *action {
                 "start" => VmAction::Start,
+                "shutdown" => VmAction::ShutDown,
                 "stop" => VmAction::Stop,
                 "kill" => VmAction::Kill,
                 "restart" => VmAction::Restart,

@@ -142,8 +142,8 @@ fn wrong_commands_get_help() {
     for (line, hint) in [
         ("frobnicate", "type \"help\""),
         ("start a", "did you mean \"vm start\"?"),
-        ("vm", "list, start, stop"),
-        ("vm frob a", "list, start, stop"),
+        ("vm", "list, start, shutdown, stop"),
+        ("vm frob a", "list, start, shutdown, stop"),
         ("vm start", "vm start NAME"),
         ("vm start a b", "vm start NAME"),
         ("vm list a", "takes nothing"),

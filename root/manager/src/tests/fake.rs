@@ -13,6 +13,7 @@ use crate::{Counter, DebugFault, Definition, Event, Host, Manager, MemoryReport,
 pub enum Effect {
     Start(VmId, String),
     Stop(VmId),
+    ShutDown(VmId),
     Kill(VmId),
     Input(VmId, Vec<u8>),
     Debug(VmId, DebugFault),
@@ -103,6 +104,9 @@ impl Host for Fake {
     }
     fn stop_worker(&mut self, vm: VmId) {
         self.effects.push(Effect::Stop(vm));
+    }
+    fn shut_down_guest(&mut self, vm: VmId) {
+        self.effects.push(Effect::ShutDown(vm));
     }
     fn kill_worker(&mut self, vm: VmId) {
         self.effects.push(Effect::Kill(vm));

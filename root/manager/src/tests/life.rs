@@ -60,6 +60,24 @@ fn reset_while_stopping_is_a_stop() {
 }
 
 #[test]
+fn a_guest_that_was_asked_to_switch_off_stays_off_and_one_that_fails_instead_does_not() {
+    let mut life = running(0);
+    life.shut_down();
+    let off = exited(ExitReason::PowerOff);
+    assert_eq!(life.ended(1, &off, Restart::Always), Next::Rest);
+    life.started(2);
+    assert_ne!(
+        life.ended(3, &off, Restart::Always),
+        Next::Rest,
+        "the wish is over"
+    );
+    let mut life = running(0);
+    life.shut_down();
+    let crash = WorkerEnd::Crashed(String::new());
+    assert_ne!(life.ended(1, &crash, Restart::OnFailure), Next::Rest);
+}
+
+#[test]
 fn restart_does_not_hide_a_fault() {
     let mut life = running(0);
     life.stop(1, true);

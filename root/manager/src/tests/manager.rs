@@ -126,6 +126,23 @@ fn list_shows_state_size_uptime_and_reason() {
 }
 
 #[test]
+fn a_guest_is_asked_to_shut_down_and_nothing_else_happens_to_it() {
+    let (mut manager, mut host) = two();
+    assert!(typed(&mut manager, &mut host, "vm shutdown a").contains("a is off"));
+    assert_eq!(host.done(), []);
+    start(&mut manager, &mut host, A);
+    typed(&mut manager, &mut host, "vm shutdown a");
+    assert_eq!(host.done(), [Effect::ShutDown(A)]);
+    assert_eq!(manager.deadline(), None);
+    typed(&mut manager, &mut host, "vm shutdown a");
+    assert_eq!(
+        host.done(),
+        [Effect::ShutDown(A)],
+        "it may have missed the first"
+    );
+}
+
+#[test]
 fn stop_asks_then_kills_when_time_is_over() {
     let (mut manager, mut host) = two();
     start(&mut manager, &mut host, A);

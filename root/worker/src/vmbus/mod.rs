@@ -37,6 +37,9 @@ use link::Link;
 use news::News;
 use post::{CHANNEL_MESSAGE, Pause, Posted};
 
+#[cfg(test)]
+pub use memory::RunMemory;
+
 /// Instance of the heartbeat, of which sheet 9 fixes none: it has to be the same at each start, and one VM has one.
 const HEARTBEAT_INSTANCE: Guid = Guid::new(0xfd149e91_82e0_4a7d_afa6_2a4166cbd7c0);
 /// What the guest is told of the time it has for a shutdown. Linux does not look at it.

@@ -18,8 +18,8 @@ pub use run::{
     root_task_wanted, run_next, timer, turns, wait, want_root_task,
 };
 pub use signal::{
-    ask_to_misbehave, ask_to_stop, intercept, kill, note_unknown_message, take_unknown_message,
-    type_in,
+    ask_to_misbehave, ask_to_shut_down, ask_to_stop, intercept, kill, note_unknown_message,
+    take_unknown_message, type_in,
 };
 pub use stack::init;
 

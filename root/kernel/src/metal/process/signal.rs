@@ -51,6 +51,15 @@ pub fn ask_to_stop(vm: u16) {
     });
 }
 
+/// Asks the process of a VM to have its guest end.
+pub fn ask_to_shut_down(vm: u16, how: u32) {
+    TABLE.with(|table| {
+        if let Some(slot) = table.of_vm(vm) {
+            table.signal(slot, |process| process.inbox.shut_down(how));
+        }
+    });
+}
+
 /// Makes the process of a VM misbehave.
 pub fn ask_to_misbehave(vm: u16, what: u32) {
     TABLE.with(|table| {
