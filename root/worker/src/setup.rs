@@ -65,7 +65,6 @@ pub fn set_up<S: System>(
     system.create_partition(flags)?;
     system.initialize_partition()?;
     set_share(&mut system, &vm.cpu)?;
-    let vmbus = vm.vmbus.then(|| Vmbus::new(&mut system, vm.processors));
     let mut ram = system
         .create_ram(vm.memory)
         .map_err(|error| SetupError::Memory {
@@ -101,6 +100,7 @@ pub fn set_up<S: System>(
         .collect::<Result<Vec<_>, _>>()?;
     set_registers(&mut system, 0, &state.registers)?;
     install_intercepts(&mut system)?;
+    let vmbus = vm.vmbus.then(|| Vmbus::new(&mut system, vm.processors));
     if vmbus.is_some() {
         intercept_connections(&mut system)?;
     }

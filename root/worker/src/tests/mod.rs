@@ -1,20 +1,22 @@
 //! The worker against a system that plays a script and remembers what it was asked for.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+use board::layout::RamLayout;
 use board::layout::{COM1_GSI, COM1_PORT, IOAPIC_BASE, RESET_PORT, SLEEP_CONTROL_PORT};
-use board::ram::VecRam;
+use board::ram::{GuestRam, OutOfRam, VecRam};
 use root_abi::{Event, ExitReason, event};
 use tlfs::{
     HvCallCode, HvInputAssertVirtualInterrupt, HvInputInstallIntercept,
     HvInputSetPartitionProperty, HvInterceptAccessType, HvInterceptType, HvMessage, HvMessageType,
     HvOutputTranslateVirtualAddress, HvPartitionCreationFlags as Flags, HvRegisterAssoc,
     HvRegisterName, HvRegisterValue, HvStatus, HvTranslateGvaResultCode,
-    HvX64InstructionLengthAndCr8, HvX64InterceptMessageHeader, HvX64InterruptStateRegister,
-    HvX64IoPortAccessInfo, HvX64IoPortInterceptMessage, HvX64MemoryInterceptMessage,
-    HvX64PendingExceptionEvent, HvX64RegisterPage, HvX64VpExecutionState,
+    HvX64HypercallInterceptMessage, HvX64InstructionLengthAndCr8, HvX64InterceptMessageHeader,
+    HvX64InterruptStateRegister, HvX64IoPortAccessInfo, HvX64IoPortInterceptMessage,
+    HvX64MemoryInterceptMessage, HvX64PendingExceptionEvent, HvX64RegisterPage,
+    HvX64VpExecutionState,
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -22,9 +24,13 @@ use super::*;
 
 mod running;
 mod starting;
+mod vmbus;
 
 /// What every register reads as; a value for DR6.
 const DR6: u64 = 0xFFFF_0FF1;
+
+/// Reference time of the root at which the fake's partition was made.
+const PARTITION_MADE: u64 = 10_000_000;
 
 /// What the system was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +61,12 @@ struct Shared {
     /// The state of VP 0 for the next look at it.
     state: Option<(Box<HvX64RegisterPage>, Box<HvMessage>)>,
     refuse: Option<HvCallCode>,
+    /// Hypercalls with their input and status.
+    calls: Vec<(HvCallCode, Vec<u8>, HvStatus)>,
+    /// What hypercalls answer, by code; others succeed.
+    statuses: BTreeMap<u16, HvStatus>,
+    logs: Vec<String>,
+    time: u64,
     translation: HvOutputTranslateVirtualAddress,
 }
 
@@ -82,8 +94,44 @@ impl Fake {
     }
 }
 
+/// RAM that a test has in hand too.
+#[derive(Clone)]
+struct TestRam(Rc<RefCell<VecRam>>);
+
+impl GuestRam for TestRam {
+    fn layout(&self) -> RamLayout {
+        self.0.borrow().layout()
+    }
+
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), OutOfRam> {
+        self.0.borrow().read(gpa, buf)
+    }
+
+    fn write(&mut self, gpa: u64, data: &[u8]) -> Result<(), OutOfRam> {
+        self.write_shared(gpa, data)
+    }
+}
+
+impl SharedRam for TestRam {
+    fn write_shared(&self, gpa: u64, data: &[u8]) -> Result<(), OutOfRam> {
+        self.0.borrow_mut().write(gpa, data)
+    }
+
+    fn load_acquire(&self, gpa: u64) -> Result<u32, OutOfRam> {
+        assert!(gpa.is_multiple_of(4));
+        let mut word = [0; 4];
+        self.read(gpa, &mut word)?;
+        Ok(u32::from_le_bytes(word))
+    }
+
+    fn store_release(&self, gpa: u64, value: u32) -> Result<(), OutOfRam> {
+        assert!(gpa.is_multiple_of(4));
+        self.write_shared(gpa, &value.to_le_bytes())
+    }
+}
+
 impl System for Fake {
-    type Ram = VecRam;
+    type Ram = TestRam;
     type Vp = FakeVp;
 
     fn wait(&mut self, deadline: u64, resume: Option<u32>) -> Result<Event, CallError> {
@@ -113,10 +161,20 @@ impl System for Fake {
         output: &mut [u8],
     ) -> Result<(), CallError> {
         self.ask(Asked::Hypercall(code, input.to_vec()));
-        let shared = self.0.borrow();
-        if shared.refuse == Some(code) {
-            let status = HvStatus::INVALID_PARAMETER;
+        let mut shared = self.0.borrow_mut();
+        let status = match shared.statuses.get(&code.0) {
+            _ if shared.refuse == Some(code) => HvStatus::INVALID_PARAMETER,
+            Some(status) => *status,
+            None => HvStatus::SUCCESS,
+        };
+        shared.calls.push((code, input.to_vec(), status));
+        if status != HvStatus::SUCCESS {
             return Err(CallError::Hypercall { code, status });
+        }
+        if code == HvCallCode::GET_PARTITION_PROPERTY {
+            assert_eq!(input[8..12], 0x3_0005_u32.to_le_bytes(), "reference time");
+            let time = shared.time.wrapping_sub(PARTITION_MADE);
+            output.copy_from_slice(&time.to_le_bytes());
         }
         if code == HvCallCode::GET_VP_REGISTERS {
             output.copy_from_slice(HvRegisterValue::from(DR6).as_bytes());
@@ -137,13 +195,13 @@ impl System for Fake {
         Ok(())
     }
 
-    fn create_ram(&mut self, size: u64) -> Result<VecRam, CallError> {
+    fn create_ram(&mut self, size: u64) -> Result<TestRam, CallError> {
         self.ask(Asked::Ram(size));
         if size > 64 << 20 {
             let call = "map_memory";
             return Err(CallError::System { call, error: 3 });
         }
-        Ok(VecRam::new(size as usize))
+        Ok(TestRam(Rc::new(RefCell::new(VecRam::new(size as usize)))))
     }
 
     fn create_vp(&mut self, index: u32) -> Result<FakeVp, CallError> {
@@ -156,7 +214,7 @@ impl System for Fake {
     }
 
     fn reference_time(&mut self) -> u64 {
-        0
+        self.0.borrow().time
     }
 
     fn wall_clock(&mut self) -> i64 {
@@ -180,7 +238,9 @@ impl System for Fake {
         &buffer[..count]
     }
 
-    fn log(&mut self, _text: &str) {}
+    fn log(&mut self, text: &str) {
+        self.0.borrow_mut().logs.push(text.into());
+    }
 
     fn misbehave(&mut self, how: u32) {
         self.ask(Asked::Misbehave(how));

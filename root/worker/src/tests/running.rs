@@ -220,3 +220,69 @@ fn a_single_stepping_vp_gets_its_trap_with_the_cause_added_to_dr6() {
     assert_eq!(event.vector(), 1);
     assert_eq!(event.exception_parameter(), DR6 | 1 << 14);
 }
+
+/// A hypercall in 64-bit mode.
+fn hypercall(code: HvCallCode, input: u64) -> Step {
+    let mut page = registers();
+    page.segment[1].attributes = tlfs::HvX64SegmentAttributes::from_bits(0xA09B);
+    let intercept = HvX64HypercallInterceptMessage {
+        header: HvX64InterceptMessageHeader {
+            execution_state: HvX64VpExecutionState::new().with_efer_lma(true),
+            cs_segment: page.segment[1],
+            ..header()
+        },
+        rcx: u64::from(code.0),
+        rdx: input,
+        ..Default::default()
+    };
+    let kind = HvMessageType::HYPERCALL_INTERCEPT;
+    Step::Intercept(page, message(kind, &intercept))
+}
+
+/// A kernel with a message at 0x10_0080: INITIATE_CONTACT with version 5.3 to connection 4.
+fn kernel_with_contact() -> OneFile {
+    let mut kernel = OneFile::kernel();
+    let words = [4, 0, 1, 40, 14, 0, 5 << 16 | 3, 0, 2];
+    for (place, word) in kernel.0[0x80..].chunks_exact_mut(4).zip(words) {
+        place.copy_from_slice(&u32::to_le_bytes(word));
+    }
+    kernel.0.resize(0x80 + 256, 0);
+    kernel
+}
+
+#[test]
+fn a_message_of_the_guest_is_answered_before_its_vp_goes_on() {
+    for vmbus in [true, false] {
+        let fake = Fake::default();
+        let post = hypercall(HvCallCode::POST_MESSAGE, 0x10_0080);
+        fake.0.borrow_mut().script.push_back(post);
+        let vmbus_key = format!("vmbus = {vmbus}\n");
+        let definition = [DEFINITION, vmbus_key.as_bytes()].concat();
+        live(fake.clone(), &definition, &kernel_with_contact());
+        let asked = &fake.0.borrow().asked;
+        let answers = inputs(asked, HvCallCode::POST_MESSAGE_DIRECT);
+        assert_eq!(answers.len(), usize::from(vmbus));
+        if let [answer] = &answers[..] {
+            assert_eq!(
+                answer[36..52],
+                [15, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0]
+            );
+        }
+        assert_eq!(asked.last(), Some(&Asked::Wait(u64::MAX, Some(0))));
+    }
+}
+
+#[test]
+fn a_vm_without_vmbus_says_that_it_cannot_be_shut_down() {
+    for (vmbus, why) in [(true, "service is not there"), (false, "no VMBus")] {
+        let fake = Fake::default();
+        let wish = Step::Event(event::SHUTDOWN, event::POWER_OFF, 0);
+        fake.0.borrow_mut().script.push_back(wish);
+        let vmbus_key = format!("vmbus = {vmbus}\n");
+        let definition = [DEFINITION, vmbus_key.as_bytes()].concat();
+        let exit = live(fake.clone(), &definition, &OneFile::kernel());
+        assert_eq!(exit.reason, ExitReason::Stopped, "it goes on");
+        let logs = &fake.0.borrow().logs;
+        assert!(logs.iter().any(|line| line.contains(why)), "{logs:?}");
+    }
+}

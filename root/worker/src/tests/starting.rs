@@ -32,7 +32,9 @@ fn a_vm_is_set_up_in_the_order_that_partitions_demand() {
         })
         .collect();
     let ports = (HvInterceptType::X64_IO_PORT_RANGE, 3, 0xFFFF_0000);
-    assert_eq!(intercepts, [ports, (HvInterceptType::X64_APIC_EOI, 2, 0)]);
+    let eoi = (HvInterceptType::X64_APIC_EOI, 2, 0);
+    let connections = (HvInterceptType::UNKNOWN_SYNIC_CONNECTION, 4, 0);
+    assert_eq!(intercepts, [ports, eoi, connections]);
     assert_eq!(asked.last(), Some(&Asked::Wait(u64::MAX, Some(0))));
 }
 

@@ -1,0 +1,7 @@
+//! VMBus against a guest like Linux, and against one that does what it likes.
+
+mod guest;
+mod hostile;
+mod memory;
+mod ready;
+mod services;
