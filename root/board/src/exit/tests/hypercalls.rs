@@ -86,7 +86,7 @@ fn what_the_hypervisor_has_checked_is_checked_in_the_copy_again() {
     let post = control(HvCallCode::POST_MESSAGE);
     for (control, input) in [
         (post, INPUT + 4),
-        (post, u64::MAX & !7),
+        (post, !7),
         (post, (1 << 20) - 248),
         (post.with_fast(true), INPUT),
         (control(HvCallCode::FLUSH_VIRTUAL_ADDRESS_SPACE), INPUT),
