@@ -20,7 +20,7 @@ pub struct VpPages {
     pub intercept: Frame,
     /// Counters.
     pub stats: Frame,
-    /// The [`Vp`] itself.
+    /// The [`Vp`](super::Vp) itself.
     pub object: Frame,
     /// Its SynIC.
     pub synic: Frame,
