@@ -6,10 +6,10 @@
 use core::sync::atomic::Ordering;
 
 use tlfs::{
-    HV_IPI_HIGH_VECTOR, HV_IPI_LOW_VECTOR, HvFlushFlags, HvGenericSetFormat,
-    HvInputFlushVirtualAddressSpace, HvInputFlushVirtualAddressSpaceEx, HvInputNotifyLongSpinWait,
-    HvInputSendSyntheticClusterIpi, HvInputSendSyntheticClusterIpiEx, HvOutputQueryCapabilities,
-    HvStatus, HvVpSetHeader,
+    HV_GENERIC_SET_MAX_BANKS, HV_IPI_HIGH_VECTOR, HV_IPI_LOW_VECTOR, HvFlushFlags,
+    HvGenericSetFormat, HvInputFlushVirtualAddressSpace, HvInputFlushVirtualAddressSpaceEx,
+    HvInputNotifyLongSpinWait, HvInputSendSyntheticClusterIpi, HvInputSendSyntheticClusterIpiEx,
+    HvOutputQueryCapabilities, HvStatus, HvVpSetHeader,
 };
 
 use super::Call;
@@ -47,17 +47,14 @@ impl VpMask {
         if banks.len() != 8 * header.bank_count() {
             return Err(HvStatus::INVALID_HYPERCALL_INPUT);
         }
-        let (words, _) = banks.as_chunks();
-        let mut mask = Self(0);
-        for (nth, word) in words.iter().enumerate() {
-            let word = u64::from_le_bytes(*word);
-            match header.nth_bank(nth) {
-                Some(0) => mask = Self::of(word)?,
-                _ if word == 0 => {}
-                _ => return Err(HvStatus::INVALID_PARAMETER),
-            }
+        let mut words = [0; HV_GENERIC_SET_MAX_BANKS];
+        for (word, bytes) in words.iter_mut().zip(banks.as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes);
         }
-        Ok(mask)
+        header.sparse_vps(&words).try_fold(Self(0), |mask, vp| {
+            let bit = 1_u64.checked_shl(vp).unwrap_or(!Self::ALL.0);
+            Self::of(mask.0 | bit)
+        })
     }
 
     const fn has(self, index: u16) -> bool {

@@ -4,7 +4,7 @@ use tlfs::HvCallCode as C;
 use tlfs::*;
 use zerocopy::{Immutable, IntoBytes};
 
-use crate::run::testing::{Bench, Outcome};
+use crate::run::testing::Bench;
 
 const VECTOR: u32 = 0x45;
 /// Number of 64-bit words of the variable header, in a control word.
@@ -34,11 +34,9 @@ fn call(
 ) -> (HvStatus, usize) {
     let bytes = [header.as_bytes(), words.as_bytes()].concat();
     bench.restore();
-    bench.write(bench.input(), &bytes);
-    match bench.run(u64::from(code.0) | control, bench.input().0, 0) {
-        Outcome::Result(result, _) => (result.call_status(), result.reps_completed()),
-        other => panic!("{other:?}"),
-    }
+    let control = HvHypercallInput::from_bits(u64::from(code.0) | control);
+    let result = bench.call(control, &bytes);
+    (result.call_status(), result.reps_completed())
 }
 
 /// Takes the interrupts that wait: which VPs have one.
