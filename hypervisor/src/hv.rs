@@ -49,10 +49,8 @@ pub struct Hypervisor {
     pub fpu_format: FpuFormat,
     /// TSC ticks a second.
     pub tsc_hz: u64,
-    /// Whether the TSCs of all processors are one clock, as it is found out.
+    /// Whether the TSCs of all processors are one clock: only then guests may compute with what they read.
     pub tsc_agreement: TscAgreement,
-    /// They are: guests may compute with what they read.
-    pub tsc_is_common: AtomicBool,
     /// The machine's reference time. Partitions count from their creation.
     pub clock: ReferenceClock,
     /// Owners of all frames.
@@ -170,7 +168,7 @@ impl Hypervisor {
     }
 
     /// The processor with this index; the first one for an index that none has, to which there is no way.
-    pub fn lp(&self, index: u32) -> &LogicalProcessor {
+    pub fn lp(&self, index: u32) -> &'static LogicalProcessor {
         self.lps.get(index as usize).unwrap_or(&self.lps[0])
     }
 
@@ -210,8 +208,7 @@ impl Hypervisor {
 
     /// The SynIC of one of the root's VPs, over the pages that are provided to it.
     pub fn root_synic(&self, index: u16) -> VpSynic {
-        let lps: &'static [LogicalProcessor] = self.lps;
-        let pages = &lps.get(usize::from(index)).unwrap_or(&lps[0]).root;
+        let pages = &self.lp(index.into()).root;
         let page = |frame: Spfn| Gpfn(frame.0);
         let registers = Synic::new_root(
             page(pages.messages.spfn()),

@@ -422,7 +422,6 @@ fn hypervisor(memory: &TestMemory, vendor: Vendor) -> Hypervisor {
         fpu_format: FpuFormat::probe(&WideProcessor),
         tsc_hz: TSC_HZ,
         tsc_agreement: TscAgreement::new(),
-        tsc_is_common: true.into(),
         clock: ReferenceClock::new(scale, crate::cpu::tsc(), RefTime::ZERO),
         frames: Mutex::new(frames),
         partitions: Box::leak(Box::new(PartitionTable::new())),

@@ -7,8 +7,6 @@
 
 mod cover;
 
-use core::sync::atomic::Ordering;
-
 use arrayvec::ArrayVec;
 use tlfs::{HvPageMsr, HvStatus};
 
@@ -318,7 +316,7 @@ impl Hypervisor {
     pub fn publish_clock(&self, child: &mut Partition) {
         let clock = &self.partitions.entry(child.slot).clock;
         let shown = clock.reference(&self.clock);
-        let common = self.tsc_is_common.load(Ordering::Relaxed);
+        let common = self.tsc_agreement.is_common();
         child.overlays.show_clock(shown.as_ref().filter(|_| common));
     }
 

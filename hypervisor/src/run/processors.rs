@@ -1,7 +1,6 @@
 //! The processors: what each of them has, and how the others come to run.
 
 use core::mem::MaybeUninit;
-use core::sync::atomic::Ordering;
 
 use arrayvec::ArrayVec;
 
@@ -149,14 +148,10 @@ const PATIENCE_SECONDS: u64 = 5;
 
 /// Compares the TSC with that of a processor that has just started.
 fn compare_tsc(hv: &Hypervisor, other: u32) {
-    if !hv.tsc_is_common.load(Ordering::Relaxed) {
-        // It is decided; and one that did not answer is not waited for again.
-        return;
-    }
-    let patience = PATIENCE_SECONDS * hv.tsc_hz;
-    let answered = hv.tsc_agreement.compare_with(other, ordered_tsc, patience);
-    if !answered || hv.tsc_agreement.difference() != 0 {
-        hv.tsc_is_common.store(false, Ordering::Relaxed);
+    // Once they differ it is decided; and one that did not answer is not waited for again.
+    if hv.tsc_agreement.is_common() {
+        let patience = PATIENCE_SECONDS * hv.tsc_hz;
+        hv.tsc_agreement.compare_with(other, ordered_tsc, patience);
     }
 }
 
@@ -168,10 +163,11 @@ fn report_tscs(hv: &Hypervisor) {
     } else {
         "not invariant"
     };
-    if hv.tsc_is_common.load(Ordering::Relaxed) {
-        ::log::info!("the TSCs ({kind}) are one clock: there are reference TSC pages");
-        return;
+    match hv.tsc_agreement.difference() {
+        Some(0) => ::log::info!("the TSCs ({kind}) are one clock: there are reference TSC pages"),
+        Some(ticks) => {
+            ::log::warn!("the TSCs ({kind}) differ, by {ticks} ticks: no reference TSC pages");
+        }
+        None => ::log::warn!("a TSC ({kind}) was not compared: no reference TSC pages"),
     }
-    let difference = hv.tsc_agreement.difference();
-    ::log::warn!("the TSCs ({kind}) differ, by {difference} ticks: no reference TSC pages");
 }

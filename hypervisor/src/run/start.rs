@@ -1,7 +1,5 @@
 //! From the machine that the boot code describes to the root's first instruction.
 
-use core::sync::atomic::Ordering;
-
 use arrayvec::ArrayVec;
 use boot_archive::start_info::{self, MemoryMapEntry, Module, kind};
 use spin::Mutex;
@@ -102,7 +100,6 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
         fpu_format: machine.fpu_format,
         tsc_hz: machine.tsc_hz,
         tsc_agreement: TscAgreement::new(),
-        tsc_is_common: true.into(),
         clock,
         frames: Mutex::new(FrameTable::new(entries, slots)),
         partitions: &PARTITIONS,
@@ -131,7 +128,7 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
     // SAFETY: ring 0 on the processor that booted, whose tables are installed; the boot code has probed it.
     let cpu = unsafe { parts.make(machine.local, machine.apic.take()?)? };
     let running = start_others(hv, machine);
-    if hv.tsc_is_common.load(Ordering::Relaxed) {
+    if hv.tsc_agreement.is_common() {
         hv.root_pages.reference_tsc.publish(&hv.clock, &mut 0);
     }
     own_frames(hv, machine, running);

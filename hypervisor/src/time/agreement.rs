@@ -9,13 +9,16 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// How often each of two processors takes the stamp. Those of an emulator may have to take turns for it.
 const ROUNDS: u32 = 20;
 
+/// A processor has not answered.
+const UNKNOWN: u64 = u64::MAX;
+
 /// The stamp, and whose turn it is.
 #[derive(Debug)]
 pub struct TscAgreement {
     /// Goes up by one with each taking: even steps are of the processor that booted, odd ones of the other.
     step: AtomicU32,
     stamp: AtomicU64,
-    /// The most ticks by which a TSC was before the stamp.
+    /// The most ticks by which a TSC was before the stamp, or [`UNKNOWN`].
     behind: AtomicU64,
 }
 
@@ -29,20 +32,28 @@ impl TscAgreement {
         }
     }
 
-    /// The part of the processor that booted, with the other one of this index: from 1 on, one after the other. `false` if
-    /// that does not answer in `patience` ticks.
-    pub fn compare_with(&self, other: u32, tsc: impl Fn() -> u64, patience: u64) -> bool {
-        self.play(first_step(other), tsc, patience)
+    /// The part of the processor that booted, with the other one of this index: from 1 on, one after the other. It waits for
+    /// that `patience` ticks at a time.
+    pub fn compare_with(&self, other: u32, tsc: impl Fn() -> u64, patience: u64) {
+        if !self.play(first_step(other), tsc, patience) {
+            self.behind.store(UNKNOWN, Ordering::Relaxed);
+        }
     }
 
-    /// The part of another processor, which waits until it is asked. `false` as above.
+    /// The part of another processor, which waits until it is asked: `patience` ticks at most, then it is `false`.
     pub fn answer(&self, own: u32, tsc: impl Fn() -> u64, patience: u64) -> bool {
         self.play(first_step(own) + 1, tsc, patience)
     }
 
-    /// The most ticks by which one TSC was found behind another: 0 if they are one clock.
-    pub fn difference(&self) -> u64 {
-        self.behind.load(Ordering::Acquire)
+    /// The most ticks by which one TSC was found behind another: 0 if they are one clock. `None` if one did not answer.
+    pub fn difference(&self) -> Option<u64> {
+        let behind = self.behind.load(Ordering::Acquire);
+        (behind != UNKNOWN).then_some(behind)
+    }
+
+    /// Whether they are one clock, as far as they were compared.
+    pub fn is_common(&self) -> bool {
+        self.difference() == Some(0)
     }
 
     fn play(&self, first: u32, tsc: impl Fn() -> u64, patience: u64) -> bool {
@@ -103,10 +114,10 @@ mod tests {
                 scope.spawn(move || assert!(agreement.answer(index, || tsc(ahead), PATIENCE)));
             }
             for index in 1..=ahead.len() as u32 {
-                assert!(agreement.compare_with(index, || tsc(0), PATIENCE));
+                agreement.compare_with(index, || tsc(0), PATIENCE);
             }
         });
-        agreement.difference()
+        agreement.difference().expect("all have answered")
     }
 
     #[test]
@@ -127,6 +138,7 @@ mod tests {
         let agreement = TscAgreement::new();
         let time = AtomicU64::new(0);
         let tsc = || time.fetch_add(1, Ordering::Relaxed);
-        assert!(!agreement.compare_with(1, tsc, 1000));
+        agreement.compare_with(1, tsc, 1000);
+        assert!(agreement.difference().is_none() && !agreement.is_common());
     }
 }
