@@ -43,6 +43,11 @@ impl Overlay {
         Self(2 + (vp % MAX_VPS as u16) as u8 * Self::OF_VP as u8 + number)
     }
 
+    /// All of a VP: SIM page, SIEF page, VP assist page.
+    pub const fn of(vp: u16) -> [Self; Self::OF_VP] {
+        [Self::messages(vp), Self::event_flags(vp), Self::assist(vp)]
+    }
+
     /// The SIM page of a VP.
     pub const fn messages(vp: u16) -> Self {
         Self::of_vp(vp, 0)
@@ -135,8 +140,6 @@ impl Overlays {
     /// Pages that the overlays of a partition without VPs take: the books, hypercall page, reference TSC page, and the
     /// reserve for these two.
     pub const PAGES: u64 = 5;
-    /// Frames of the reserve for a VP's overlays.
-    pub const RESERVE_OF_VP: usize = Overlay::OF_VP;
 
     /// The overlays of a partition, nowhere yet. The caller has made sure that there are [`PAGES`](Self::PAGES).
     ///
@@ -194,21 +197,18 @@ impl Overlays {
         }
     }
 
-    /// Adds the overlays of a new VP, nowhere yet, and the frames of the reserve that they need.
+    /// Adds the overlays of a new VP, nowhere yet, in the order of [`Overlay::of`], and the frames of the reserve that they
+    /// need.
     pub fn add_vp(
         &mut self,
         vp: u16,
-        [messages, event_flags, assist]: [Spfn; Overlay::OF_VP],
-        reserve: [Frame; Self::RESERVE_OF_VP],
+        frames: [Spfn; Overlay::OF_VP],
+        reserve: [Frame; Overlay::OF_VP],
     ) {
         let Some(books) = self.books.as_mut() else {
             unreachable!("a partition with VPs is initialized, and has its books");
         };
-        for (overlay, frame) in [
-            (Overlay::messages(vp), messages),
-            (Overlay::event_flags(vp), event_flags),
-            (Overlay::assist(vp), assist),
-        ] {
+        for (overlay, frame) in Overlay::of(vp).into_iter().zip(frames) {
             books.pages[usize::from(overlay.0)] = Some(Page { frame, at: None });
         }
         for frame in reserve {
@@ -223,11 +223,7 @@ impl Overlays {
         let Some(books) = self.books.as_mut() else {
             return;
         };
-        for overlay in [
-            Overlay::messages(vp),
-            Overlay::event_flags(vp),
-            Overlay::assist(vp),
-        ] {
+        for overlay in Overlay::of(vp) {
             let removed = books.pages[usize::from(overlay.0)].take();
             debug_assert!(removed.is_none_or(|page| page.at.is_none()));
         }

@@ -292,11 +292,12 @@ impl Vp {
         let (mut vp, object) = this.into_parts();
         vp.set_intercept_suspend(HvInterceptSuspendRegister::new());
         let (slot, index) = (child.slot, vp.who.index);
-        let overlays = [Overlay::messages, Overlay::event_flags, Overlay::assist];
-        let covers = overlays.map(|overlay| child.overlays.place(overlay(index)).is_some());
-        if covers.contains(&true) {
-            let each = overlays.into_iter();
-            each.for_each(|overlay| hypervisor.remove_overlay(child, overlay(index)));
+        let overlays = Overlay::of(index);
+        let lies = |overlay| child.overlays.place(overlay).is_some();
+        if overlays.into_iter().any(lies) {
+            for overlay in overlays {
+                hypervisor.remove_overlay(child, overlay);
+            }
             // Nobody reaches the pages any more when they have a new owner.
             hypervisor.shoot_down(slot);
         }

@@ -2,7 +2,7 @@
 
 use tlfs::HvStatus;
 
-use super::overlay::Overlays;
+use super::overlay::Overlay;
 use crate::hv::Hypervisor;
 use crate::mem::frames::PartitionSlot;
 use crate::mem::page_box::Frame;
@@ -38,11 +38,11 @@ pub struct OverlayPages {
     /// VP assist page.
     pub assist: Frame,
     /// What cutting large pages for these may need.
-    pub reserve: [Frame; Overlays::RESERVE_OF_VP],
+    pub reserve: [Frame; Overlay::OF_VP],
 }
 
 impl OverlayPages {
-    const COUNT: u64 = 3 + Overlays::RESERVE_OF_VP as u64;
+    const COUNT: u64 = 2 * Overlay::OF_VP as u64;
 
     fn allocate(hypervisor: &Hypervisor, slot: PartitionSlot) -> Result<Self, HvStatus> {
         let page = || hypervisor.allocate(slot);
