@@ -358,9 +358,12 @@ impl Vp {
 
     /// Changes InterceptSuspend.
     pub fn set_intercept_suspend(&mut self, new: HvInterceptSuspendRegister) {
-        self.suspend.intercept = new;
+        let old = core::mem::replace(&mut self.suspend.intercept, new);
+        if old.tlb_locked() == new.tlb_locked() {
+            return;
+        }
         let bit = 1 << (self.who.index % MAX_VPS as u16);
-        // Ordered with the generation of the translations: see `flush`, and `Cpu::locks_a_past`.
+        // Ordered with the generation of the translations: see `flush`, and `locks_a_past`.
         if new.tlb_locked() {
             self.home.tlb_locked.fetch_or(bit, Ordering::SeqCst);
         } else {
