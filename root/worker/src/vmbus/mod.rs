@@ -150,11 +150,16 @@ impl<R: SharedRam> Vmbus<R> {
     pub fn signal_event(&mut self, to: HvConnectionId, flag: u16) -> Result<(), HvStatus> {
         let relid = self.server.event(to, flag);
         let relid = relid.map_err(|_| HvStatus::INVALID_CONNECTION_ID)?;
-        if let Some(link) = self.links.iter_mut().find(|link| link.relid == relid) {
+        if let Some(link) = self.link(relid) {
             link.has_more = true;
             self.is_due = true;
         }
         Ok(())
+    }
+
+    /// The link of a channel.
+    fn link(&mut self, relid: Relid) -> Option<&mut Link<R>> {
+        self.links.iter_mut().find(|link| link.relid == relid)
     }
 
     /// Slots for messages to a VP are free.
@@ -242,7 +247,7 @@ impl<R: SharedRam> Vmbus<R> {
                 }
                 Effect::ReleaseGpadl { handle, .. } => self.release(handle, now),
                 Effect::TargetVpChanged { relid } => {
-                    if let Some(link) = self.links.iter_mut().find(|link| link.relid == relid) {
+                    if let Some(link) = self.link(relid) {
                         link.owes_flag = link.is_open();
                     }
                 }

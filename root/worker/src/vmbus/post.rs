@@ -1,8 +1,9 @@
 //! From the worker to the guest: messages into slots, event flags into pages, and what to do when the guest is not ready.
 
 use tlfs::{
-    HvCallCode, HvInputPostMessageDirect, HvInputSignalEventDirect, HvMessage, HvMessageType,
-    HvOutputSignalEventDirect, HvPartitionId, HvRegisterAssoc, HvRegisterName, HvStatus,
+    HvCallCode, HvDeliverabilityNotificationsRegister, HvInputPostMessageDirect,
+    HvInputSignalEventDirect, HvMessage, HvMessageType, HvOutputSignalEventDirect, HvPartitionId,
+    HvRegisterAssoc, HvRegisterName, HvStatus,
 };
 use vmbus::server::{EventFlag, OutgoingMessage};
 use zerocopy::IntoBytes;
@@ -19,8 +20,6 @@ const FIRST_PAUSE: u64 = 10 * MILLISECOND;
 pub const LONGEST_PAUSE: u64 = 1000 * MILLISECOND;
 /// 100 ns units.
 const MILLISECOND: u64 = 10_000;
-/// Bit of SINT0 in DELIVERABILITY_NOTIFICATIONS.
-const FIRST_SINT: u32 = 48;
 
 /// When to try again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,7 +100,8 @@ pub fn post<S: System>(system: &mut S, message: &OutgoingMessage) -> Result<Post
 
 /// Has the VP stopped when its slot is free, which may be now.
 fn ask_for_slot<S: System>(system: &mut S, vp: u32, sint: u32) -> Result<Posted, CallError> {
-    let wanted = 1_u64.checked_shl(FIRST_SINT + sint).unwrap_or(0);
+    let sints = 1_u16.checked_shl(sint).unwrap_or(0);
+    let wanted = HvDeliverabilityNotificationsRegister::new().with_sints(sints);
     let register = HvRegisterAssoc::new(HvRegisterName::DELIVERABILITY_NOTIFICATIONS, wanted);
     match set_registers(system, vp, &[register]) {
         Ok(()) => Ok(Posted::Full),
