@@ -39,7 +39,7 @@ pub struct RootPages {
 
 /// What all processors share: set up once, and changed only behind the locks in it.
 ///
-/// Order of locks: a child's partition, the root's partition, a VP's place, the event log, the frames.
+/// Order of locks: a child's partition, the root's partition, ports, connections, a VP's place, SynICs, the event log, the frames.
 pub struct Hypervisor {
     /// All of memory.
     pub phys: PhysMap,

@@ -14,6 +14,7 @@ pub mod log;
 pub mod lp;
 pub mod mem;
 pub mod partition;
+pub mod port;
 pub mod run;
 pub mod sched;
 pub mod stats;

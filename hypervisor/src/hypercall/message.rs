@@ -1,14 +1,15 @@
 //! Messages and events (root sheet A.3.7 and C.4, guest sheet 6.1 and 6.2).
 
 use tlfs::{
-    HV_MESSAGE_PAYLOAD_BYTE_COUNT, HvInputPostMessage, HvInputPostMessageDirect,
-    HvInputSignalEvent, HvInputSignalEventDirect, HvMessageType, HvOutputSignalEventDirect,
-    HvPartitionId, HvStatus, HvVpIndex,
+    HV_MESSAGE_PAYLOAD_BYTE_COUNT, HvConnectionId, HvInputPostMessage, HvInputPostMessageDirect,
+    HvInputSignalEvent, HvInputSignalEventDirect, HvMessage, HvMessageType,
+    HvOutputSignalEventDirect, HvPartitionId, HvStatus, HvVpIndex,
 };
 
 use super::Call;
-use crate::partition::table::PartitionGuard;
+use crate::partition::table::{PartitionGuard, slot_of};
 use crate::partition::{PartitionState, VpRef};
+use crate::port::Connection;
 use crate::synic::{Message, NotPosted, Sint};
 
 /// HvCallPostMessage. A connection that does not exist is the parent's business, if that has asked for those.
@@ -22,7 +23,22 @@ pub fn post(call: &mut Call<'_>) -> Result<(), HvStatus> {
     if !well_formed {
         return Err(HvStatus::INVALID_PARAMETER);
     }
-    no_connection(call)
+    let Some(connection) = connection(call, input.connection_id) else {
+        return no_connection(call);
+    };
+    let used = input.payload.get(..input.payload_size as usize);
+    let message = used.and_then(|used| HvMessage::new(input.message_type, 0, used));
+    let message = message.ok_or(HvStatus::INVALID_PARAMETER)?;
+    let slot = slot_of(connection.port_owner).ok_or(HvStatus::INVALID_PORT_ID)?;
+    let receiver = call.hv().partitions.entry(slot);
+    let sent = {
+        let mut ports = receiver.ports.lock();
+        ports.post(call.caller, &connection, message, &receiver.synics)
+    };
+    for (index, signal) in sent? {
+        call.cpu.signal(call.vp, VpRef { slot, index }, signal);
+    }
+    Ok(())
 }
 
 /// HvCallSignalEvent. As [`post`] for a connection that does not exist.
@@ -31,7 +47,25 @@ pub fn signal(call: &mut Call<'_>) -> Result<(), HvStatus> {
     if input.reserved != 0 {
         return Err(HvStatus::INVALID_PARAMETER);
     }
-    no_connection(call)
+    let Some(connection) = connection(call, input.connection_id) else {
+        return no_connection(call);
+    };
+    let slot = slot_of(connection.port_owner).ok_or(HvStatus::INVALID_PORT_ID)?;
+    let receiver = call.hv().partitions.entry(slot);
+    let sent = {
+        let mut ports = receiver.ports.lock();
+        let flag = input.flag_number;
+        ports.signal(call.caller, &connection, flag, &receiver.synics)
+    };
+    let (index, signal) = sent?;
+    call.cpu.signal(call.vp, VpRef { slot, index }, signal);
+    Ok(())
+}
+
+/// The caller's connection with this id.
+fn connection(call: &Call<'_>, id: HvConnectionId) -> Option<Connection> {
+    let connections = call.vp.home.connections.lock();
+    connections.iter().find(|other| other.id == id).copied()
 }
 
 fn no_connection(call: &mut Call<'_>) -> Result<(), HvStatus> {

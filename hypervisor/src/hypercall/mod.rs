@@ -16,6 +16,7 @@ mod interrupt;
 mod message;
 mod partition;
 mod pool;
+mod port;
 mod registers;
 mod state;
 mod stats;

@@ -5,8 +5,8 @@ use tlfs::*;
 
 use super::decode::{Kind, Shape};
 use super::{
-    Call, bulk, event_log, flush, gpa, intercept, interrupt, message, partition, pool, registers,
-    state, stats, system, vp,
+    Call, bulk, event_log, flush, gpa, intercept, interrupt, message, partition, pool, port,
+    registers, state, stats, system, vp,
 };
 use HvCallCode as Code;
 use HvPartitionPrivilegeMask as Privilege;
@@ -91,6 +91,8 @@ static TABLE: &[Entry] = calls! {
     SET_VP_REGISTERS: HvInputVpRegisters [HvRegisterAssoc => ()] => (), NONE, VIRTUAL_PROCESSOR_HYPERCALLS, registers::set;
     TRANSLATE_VIRTUAL_ADDRESS: HvInputTranslateVirtualAddress => HvOutputTranslateVirtualAddress, NONE, VIRTUAL_MMU_HYPERCALLS, vp::translate;
     CLEAR_VIRTUAL_INTERRUPT: HvInputPartition => (), NONE, VIRTUAL_INTERRUPT_HYPERCALLS, interrupt::clear;
+    DELETE_PORT: HvInputDeletePort => (), Privilege::CREATE_PORT, OTHER_HYPERCALLS, port::delete;
+    DISCONNECT_PORT: HvInputDisconnectPort => (), Privilege::CONNECT_PORT, OTHER_HYPERCALLS, port::disconnect;
     POST_MESSAGE: HvInputPostMessage => (), Privilege::POST_MESSAGES, SYNTHETIC_INTERRUPT_HYPERCALLS, message::post;
     SIGNAL_EVENT: HvInputSignalEvent => (), Privilege::SIGNAL_EVENTS, SYNTHETIC_INTERRUPT_HYPERCALLS, message::signal;
     INITIALIZE_EVENT_LOG_BUFFER_GROUP: HvInputInitializeEventLogBufferGroup => (), NONE, OTHER_HYPERCALLS, event_log::initialize_group;
@@ -108,6 +110,8 @@ static TABLE: &[Entry] = calls! {
     REGISTER_INTERCEPT_RESULT: HvInputRegisterInterceptResult => (), NONE, OTHER_HYPERCALLS, intercept::register_result;
     UNREGISTER_INTERCEPT_RESULT: HvInputRegisterInterceptResult => (), NONE, OTHER_HYPERCALLS, intercept::unregister_result;
     ASSERT_VIRTUAL_INTERRUPT: HvInputAssertVirtualInterrupt => (), NONE, VIRTUAL_INTERRUPT_HYPERCALLS, interrupt::assert;
+    CREATE_PORT: HvInputCreatePort => (), Privilege::CREATE_PORT, OTHER_HYPERCALLS, port::create;
+    CONNECT_PORT: HvInputConnectPort => (), Privilege::CONNECT_PORT, OTHER_HYPERCALLS, port::connect;
     MAP_VP_STATE_PAGE: HvInputMapVpStatePage => HvOutputMapVpStatePage, NONE, VIRTUAL_PROCESSOR_HYPERCALLS, state::map_page;
     UNMAP_VP_STATE_PAGE: HvInputUnmapVpStatePage => (), NONE, VIRTUAL_PROCESSOR_HYPERCALLS, state::unmap_page;
     SIGNAL_EVENT_DIRECT: HvInputSignalEventDirect => HvOutputSignalEventDirect, NONE, SYNTHETIC_INTERRUPT_HYPERCALLS, message::signal_direct;

@@ -4,13 +4,14 @@
 //! in hand is left under the lock of the VP's place, and the processor empties the box under it before it puts the VP
 //! home; so it reaches the VP that it is for.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use spin::Mutex;
 
 use crate::apic::{Delivery, Inbox, LocalApic};
 use crate::partition::VpRef;
 use crate::partition::table::{MAX_PARTITIONS, MAX_VPS};
+use crate::synic::Sint;
 
 /// No processor: an APIC id that none has.
 const NOBODY: u32 = u32::MAX;
@@ -74,6 +75,8 @@ pub struct Mailbox {
     inbox: Mutex<Inbox>,
     /// There is something in the inbox.
     delivered: AtomicBool,
+    /// SINTs of the root's VP of which it is to be told by notices (bit n: SINTn).
+    notices: AtomicU16,
 }
 
 impl Mailbox {
@@ -84,6 +87,7 @@ impl Mailbox {
             vps: VpSet::new(),
             inbox: Mutex::new(Inbox::new()),
             delivered: AtomicBool::new(false),
+            notices: AtomicU16::new(0),
         }
     }
 
@@ -109,6 +113,17 @@ impl Mailbox {
     pub fn deliver(&self, delivery: Delivery) {
         self.inbox.lock().put(delivery);
         self.delivered.store(true, Ordering::Release);
+    }
+
+    /// Something arrived at a SINT of the root's VP of this processor that is announced by a notice.
+    pub fn notice(&self, sint: Sint) {
+        self.notices.fetch_or(sint.bit(), Ordering::AcqRel);
+    }
+
+    /// Takes the SINTs to give notice of, for this mailbox's processor.
+    pub fn take_notices(&self) -> impl Iterator<Item = Sint> + use<> {
+        let sints = self.notices.swap(0, Ordering::AcqRel);
+        Sint::all().filter(move |sint| sints & sint.bit() != 0)
     }
 
     /// Takes the names of VPs, for this mailbox's processor.

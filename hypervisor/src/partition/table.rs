@@ -16,6 +16,7 @@ use super::{Partition, Vp, VpRef};
 use crate::mem::frames::PartitionSlot;
 use crate::mem::page_box::PageBox;
 use crate::mem::tlb::Domain;
+use crate::port::{Connections, Ports, Synics};
 use crate::sched::{Shares, SharesCell};
 use crate::synic::VpSynic;
 use crate::time::RefTime;
@@ -69,7 +70,11 @@ pub struct PartitionEntry {
     /// Its VPs.
     pub vps: [Mutex<VpPlace>; MAX_VPS],
     /// Their SynICs: in reach also while a processor has the VP.
-    pub synics: [Mutex<Option<PageBox<VpSynic>>>; MAX_VPS],
+    pub synics: Synics,
+    /// Its ports.
+    pub ports: Mutex<Ports>,
+    /// Its connections to ports, of its own or of other partitions.
+    pub connections: Mutex<Connections>,
 }
 
 impl PartitionEntry {
@@ -84,6 +89,8 @@ impl PartitionEntry {
             tlb_locked: AtomicU16::new(0),
             vps: [const { Mutex::new(VpPlace::Absent) }; MAX_VPS],
             synics: [const { Mutex::new(None) }; MAX_VPS],
+            ports: Mutex::new(Ports::new()),
+            connections: Mutex::new(Connections::new()),
         }
     }
 
@@ -208,6 +215,15 @@ impl PartitionTable {
         self.0.get(usize::from(slot.0)).unwrap_or(&self.0[0])
     }
 
+    /// The place that an id names, whoever has it.
+    ///
+    /// # Errors
+    /// INVALID_PARTITION_ID for an id that names none.
+    pub fn entry_of(&self, id: HvPartitionId) -> Result<&PartitionEntry, HvStatus> {
+        let slot = slot_of(id).ok_or(HvStatus::INVALID_PARTITION_ID)?;
+        Ok(self.entry(slot))
+    }
+
     /// The place of a VP. The index wraps: it is checked where it comes from.
     pub fn vp(&self, who: VpRef) -> &Mutex<VpPlace> {
         &self.entry(who.slot).vps[usize::from(who.index) % MAX_VPS]
@@ -223,8 +239,7 @@ impl PartitionTable {
     /// # Errors
     /// INVALID_PARTITION_ID.
     pub fn lookup(&self, id: HvPartitionId) -> Result<PartitionGuard<'_>, HvStatus> {
-        let slot = slot_of(id).ok_or(HvStatus::INVALID_PARTITION_ID)?;
-        PartitionGuard::lock(self.entry(slot))
+        PartitionGuard::lock(self.entry_of(id)?)
             .filter(|partition| partition.id == id)
             .ok_or(HvStatus::INVALID_PARTITION_ID)
     }

@@ -26,6 +26,11 @@ impl Cpu {
             self.wake_wanted(hand.wanted());
         }
         mailbox.take_vps(|who| self.look_at(hand, who));
+        let mut sints = mailbox.take_notices().peekable();
+        if sints.peek().is_some() {
+            sints.for_each(|sint| self.notices.push_sint(sint));
+            self.deliver_notices(hand);
+        }
         let wanted = match &*self.hv.partitions.vp(hand.who).lock() {
             VpPlace::Running { wanted, .. } => *wanted,
             VpPlace::Absent | VpPlace::Home(_) => false,

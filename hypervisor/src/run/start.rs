@@ -47,6 +47,10 @@ pub const ROOT_PRIVILEGES: P = P::from_bits_retain(
         | P::CREATE_PARTITIONS.0
         | P::ACCESS_PARTITION_ID.0
         | P::ACCESS_MEMORY_POOL.0
+        | P::POST_MESSAGES.0
+        | P::SIGNAL_EVENTS.0
+        | P::CREATE_PORT.0
+        | P::CONNECT_PORT.0
         | P::ACCESS_STATS.0
         | P::CPU_MANAGEMENT.0
         | P::ACCESS_VP_REGISTERS.0,

@@ -8,7 +8,7 @@ use crate::intercept::message;
 use crate::partition::synic::places_vp_page;
 use crate::partition::table::PartitionGuard;
 use crate::partition::{Vp, VpRef};
-use crate::synic::{Signal, Sint, SynicEffect};
+use crate::synic::{Signal, Sint, SynicEffect, VpSynic};
 
 impl Cpu {
     /// WRMSR of a register of the SynIC, or of VP_ASSIST_PAGE of a child's.
@@ -60,6 +60,10 @@ impl Cpu {
         if vp.stimers.messages(sints).next().is_some() {
             self.post_timers(vp, sints);
         }
+        let waiting = |synic: &mut VpSynic| synic.take_waiting(sints);
+        if let Some(sints @ 1..) = self.hv.with_synic(vp.who, waiting) {
+            self.deliver_from_ports(vp, sints);
+        }
         if vp.notifications.sints() & sints != 0 {
             self.report_free_slots(vp);
         }
@@ -75,6 +79,16 @@ impl Cpu {
         self.set_deadline(who, vp.next_deadline());
     }
 
+    /// Messages that wait in the ports of the VP in hand's partition into their slots.
+    fn deliver_from_ports(&mut self, vp: &mut Vp, sints: u16) {
+        let home = vp.home;
+        let VpRef { slot, index } = vp.who;
+        let signals = home.ports.lock().deliver(Some(index), sints, &home.synics);
+        for (index, signal) in signals {
+            self.signal(vp, VpRef { slot, index }, signal);
+        }
+    }
+
     /// Tells a VP that something is in its message or event flags page. True if the VP is there.
     pub fn signal(&mut self, hand: &mut Vp, to: VpRef, signal: Signal) -> bool {
         match signal {
@@ -83,10 +97,16 @@ impl Cpu {
                 let trigger = Trigger::Edge;
                 self.deliver(hand, to, Delivery::Fixed { vector, trigger })
             }
-            Signal::Notice(sint) => {
-                // Of the root's VP of this processor: only that sends itself something so far.
+            // A root's VP, whose index is its processor's.
+            Signal::Notice(sint) if u32::from(to.index) == self.index() => {
                 self.notices.push_sint(sint);
                 self.deliver_notices(hand);
+                true
+            }
+            Signal::Notice(sint) => {
+                let processor = to.index.into();
+                self.hv.lp(processor).mailbox.notice(sint);
+                self.hv.kick(processor);
                 true
             }
         }

@@ -59,6 +59,28 @@ impl MessagePage {
     const fn slot(&self, sint: Sint) -> &Slot {
         &self.slots[sint.index()]
     }
+
+    /// What a guest reads in a slot: sender and payload of the message, if there is one.
+    #[cfg(test)]
+    pub fn look(&self, sint: Sint) -> Option<(u64, Vec<u8>)> {
+        let slot = self.slot(sint);
+        let size = slot.size_and_flags.load(Ordering::Relaxed) & 0xFF;
+        let words = slot.payload.iter();
+        let mut bytes: Vec<u8> = words
+            .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
+            .collect();
+        bytes.truncate(size as usize);
+        let full = slot.message_type.load(Ordering::Acquire) != 0;
+        full.then(|| (slot.sender.load(Ordering::Relaxed), bytes))
+    }
+
+    /// The guest empties a slot; whether it has to write EOM.
+    #[cfg(test)]
+    pub fn empty(&self, sint: Sint) -> bool {
+        let slot = self.slot(sint);
+        slot.message_type.store(0, Ordering::SeqCst);
+        slot.size_and_flags.load(Ordering::SeqCst) & MESSAGE_PENDING != 0
+    }
 }
 
 impl Default for MessagePage {

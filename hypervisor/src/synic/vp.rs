@@ -29,6 +29,8 @@ enum Pages {
 pub struct VpSynic {
     registers: Synic,
     pages: Pages,
+    /// SINTs for which messages wait in ports (bit n: SINTn), or have waited.
+    waiting: u16,
 }
 
 impl VpSynic {
@@ -40,6 +42,7 @@ impl VpSynic {
                 messages,
                 event_flags,
             },
+            waiting: 0,
         }
     }
 
@@ -48,6 +51,7 @@ impl VpSynic {
         Self {
             registers,
             pages: Pages::Provided(pages),
+            waiting: 0,
         }
     }
 
@@ -139,6 +143,18 @@ impl VpSynic {
             Some(false) => Ok((false, Signal::None)),
             None => Err(tlfs::HvStatus::INVALID_PARAMETER),
         }
+    }
+
+    /// A message waits for a SINT in a port.
+    pub const fn wait(&mut self, sint: Sint) {
+        self.waiting |= sint.bit();
+    }
+
+    /// For which of these SINTs (bit n: SINTn) messages may wait in ports; whoever asks looks there.
+    pub const fn take_waiting(&mut self, sints: u16) -> u16 {
+        let waiting = self.waiting & sints;
+        self.waiting &= !sints;
+        waiting
     }
 
     /// As [`free_slots`], of the SINTs that take messages.

@@ -7,16 +7,16 @@ use crate::mem::addr::{Gpfn, Spa};
 use crate::mem::format::Rights;
 use crate::run::testing::{Bench, Outcome};
 
-const VP: HvVpIndex = HvVpIndex(0);
+pub(super) const VP: HvVpIndex = HvVpIndex(0);
 /// Where the guest has its pages.
 const MESSAGES: u64 = 6;
 const EVENTS: u64 = 7;
-const SINT: u32 = 2;
-const VECTOR: u8 = 0xF3;
-const TYPE: HvMessageType = HvMessageType(1);
+pub(super) const SINT: u32 = 2;
+pub(super) const VECTOR: u8 = 0xF3;
+pub(super) const TYPE: HvMessageType = HvMessageType(1);
 
 /// A child whose VP 0 takes messages and events at SINT2, as Linux sets it up.
-fn scenes() -> impl Iterator<Item = (Bench, HvPartitionId)> {
+pub(super) fn scenes() -> impl Iterator<Item = (Bench, HvPartitionId)> {
     Bench::each().map(|mut bench| {
         let id = bench.child_with_vp();
         let page = |gpfn| HvPageMsr::new().with_enabled(true).with_gpfn(gpfn);
@@ -66,7 +66,7 @@ fn slot(bench: &Bench, id: HvPartitionId) -> (Spa, HvMessage) {
 }
 
 /// The guest takes the message; whether it has to write EOM.
-fn take(bench: &mut Bench, id: HvPartitionId) -> (HvMessage, bool) {
+pub(super) fn take(bench: &mut Bench, id: HvPartitionId) -> (HvMessage, bool) {
     let (at, message) = slot(bench, id);
     bench.hv.phys.copy_to(at, &[0; 4]).unwrap();
     let (_, emptied) = slot(bench, id);
@@ -74,7 +74,7 @@ fn take(bench: &mut Bench, id: HvPartitionId) -> (HvMessage, bool) {
 }
 
 /// Takes the interrupt that VP 0 is to get.
-fn interrupt(bench: &mut Bench, id: HvPartitionId) -> Option<u8> {
+pub(super) fn interrupt(bench: &mut Bench, id: HvPartitionId) -> Option<u8> {
     let taken = bench.with_vp(id, 0, |vp| {
         let vector = vp.apic.next_interrupt()?;
         vp.apic.begin_auto_eoi(vector);
@@ -169,11 +169,9 @@ fn a_parent_that_asks_when_the_slot_is_free_already_is_told_at_the_next_turn() {
 #[test]
 fn an_event_is_new_until_its_guest_has_taken_it() {
     for (mut bench, id) in scenes() {
-        let at = |bench: &Bench| Spa(page(bench, id, EVENTS).0 + u64::from(SINT) * 256);
         assert_eq!(signal(&mut bench, id, 77), Ok(1));
         assert_eq!(interrupt(&mut bench, id), Some(VECTOR));
-        let flags: [u64; 2] = bench.read_machine(at(&bench));
-        assert_eq!(flags, [0, 1 << 13]);
+        assert_eq!(event_flags(&bench, id), [0, 1 << 13]);
         assert_eq!(signal(&mut bench, id, 77), Ok(0));
         assert_eq!(interrupt(&mut bench, id), None, "it has one for it");
         assert_eq!(signal(&mut bench, id, 2047), Ok(1));
@@ -224,8 +222,13 @@ fn a_page_that_is_switched_on_again_is_empty() {
     }
 }
 
-/// Post or signal by the child itself, with the parameters in its memory.
-fn from_child(bench: &mut Bench, id: HvPartitionId, code: C, bytes: &[u8]) -> Outcome {
+/// The first event flags of the SINT.
+pub(super) fn event_flags(bench: &Bench, id: HvPartitionId) -> [u64; 2] {
+    bench.read_machine(Spa(page(bench, id, EVENTS).0 + u64::from(SINT) * 256))
+}
+
+/// A call by the child itself, with the parameters in its memory.
+pub(super) fn from_child(bench: &mut Bench, id: HvPartitionId, code: C, bytes: &[u8]) -> Outcome {
     bench.switch_to_child(id, 0);
     bench.write(bench.input(), bytes);
     let outcome = bench.run(u64::from(code.0), bench.input().0, 0);

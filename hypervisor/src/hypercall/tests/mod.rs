@@ -7,6 +7,7 @@ mod memory;
 mod messages;
 mod overlay;
 mod pages;
+mod ports;
 mod processors;
 mod property;
 mod sets;
