@@ -319,8 +319,14 @@ impl LocalApic {
         }
     }
 
+    /// Whether the end of the interrupt in service means nothing to anybody: it is the only one, of an edge, and none waits.
+    pub fn ends_quietly(&self) -> bool {
+        let only = self.isr.top();
+        self.irr.top() == 0 && self.isr.is_only(only) && !self.tmr.contains(only)
+    }
+
     /// Ends the highest interrupt in service.
-    pub(super) fn end_of_interrupt(&mut self) -> Effect {
+    pub fn end_of_interrupt(&mut self) -> Effect {
         let vector = self.isr.top();
         if !self.isr.remove(vector) {
             return Effect::None;

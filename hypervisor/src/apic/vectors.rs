@@ -48,6 +48,14 @@ impl VectorSet {
         self.words[word] & bit != 0
     }
 
+    /// Whether `vector` is the only member.
+    pub(super) fn is_only(&self, vector: u8) -> bool {
+        let (word, bit) = Self::place(vector);
+        let mut only = [0; 4];
+        only[word] = bit;
+        self.words == only
+    }
+
     /// The highest member, or 0.
     pub(super) const fn top(&self) -> u8 {
         self.top

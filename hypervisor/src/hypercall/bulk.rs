@@ -54,6 +54,8 @@ pub fn get(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let mut bytes = [0; STATE_BYTES];
     let size = call.with_vp(who, |vp| {
         register_page::load(hv, vp)?;
+        // What is in service is told, and no longer ended behind whoever asked.
+        vp.require_eoi();
         vp_state::save(hv, &child, vp, &input.state_data, &mut bytes)
     })??;
     let state = bytes.get(..size).unwrap_or(&[]);

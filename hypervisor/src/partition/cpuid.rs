@@ -85,6 +85,8 @@ fn hints_of(partition: &Partition) -> HvEnlightenmentFlags {
             F::SYNTHETIC_CLUSTER_IPI,
             H::USE_SYNTHETIC_CLUSTER_IPI | H::USE_EX_PROCESSOR_MASKS,
         ),
+        // An EOI by them may be none at all: `lazy_eoi`.
+        (F::ACCESS_INTR_CTRL_REGS, H::USE_APIC_MSRS),
     ] {
         if partition.features.contains(feature) {
             hints |= hint;

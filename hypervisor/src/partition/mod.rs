@@ -4,6 +4,7 @@ pub mod clock;
 pub mod code_cache;
 pub mod cpuid;
 pub mod cpuid_cache;
+pub mod lazy_eoi;
 pub mod memory;
 pub mod overlay;
 pub mod page_cache;

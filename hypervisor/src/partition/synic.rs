@@ -49,10 +49,10 @@ impl Hypervisor {
         };
         let register = HvPageMsr::from_bits(value);
         if msr == HV_X64_MSR_VP_ASSIST_PAGE {
+            vp.require_eoi();
             let was_on = HvPageMsr::from_bits(vp.assist_page).enabled();
             if let Some(page) = vp.assist.as_ref().filter(|_| !was_on) {
-                // A page of the pool lies in the direct map.
-                let _ = self.phys.zero_page(page.spfn());
+                page.clear();
             }
             self.place_by_msr(child, overlay, register)?;
             vp.assist_page = value;

@@ -4,12 +4,12 @@ use core::sync::atomic::Ordering;
 
 use tlfs::{
     HvDeliverabilityNotificationsRegister, HvInterceptSuspendRegister, HvPartitionId,
-    HvPartitionPrivilegeMask, HvStatus, HvVpAssistPage, HvVpIndex,
+    HvPartitionPrivilegeMask, HvStatus, HvVpIndex,
 };
-use zerocopy::FromZeros;
 
 use super::code_cache::CodeCache;
 use super::cpuid_cache::CpuidCache;
+use super::lazy_eoi::AssistPage;
 use super::overlay::Overlay;
 use super::page_cache::PageCache;
 use super::table::Home;
@@ -163,7 +163,9 @@ pub struct Vp {
     /// VP_ASSIST_PAGE as written.
     pub assist_page: u64,
     /// The VP assist page of a child's.
-    pub assist: Option<PageBox<HvVpAssistPage>>,
+    pub assist: Option<PageBox<AssistPage>>,
+    /// The page says that the interrupt in service needs no EOI, or has said so at the last look.
+    pub lazy_eoi: bool,
     /// TLB tag.
     pub tag: VpTag,
     /// CR0 and CR4 bits whose change is intercepted, and the control register (HvX64RegisterCrIntercept…).
@@ -273,6 +275,7 @@ impl Vp {
             sint_due: false,
             assist_page: 0,
             assist,
+            lazy_eoi: false,
             tag: VpTag::new(),
             cr_intercept: CrIntercept::default(),
             cr8_watched: false,
@@ -413,10 +416,10 @@ fn lay_out(
     child: &mut Partition,
     index: u16,
     pages: OverlayPages,
-) -> (VpSynic, PageBox<HvVpAssistPage>) {
+) -> (VpSynic, PageBox<AssistPage>) {
     let messages = in_page(hypervisor, pages.messages, MessagePage::new());
     let event_flags = in_page(hypervisor, pages.event_flags, EventFlagsPage::new());
-    let assist = in_page(hypervisor, pages.assist, HvVpAssistPage::new_zeroed());
+    let assist = in_page(hypervisor, pages.assist, AssistPage::new());
     let frames = [messages.spfn(), event_flags.spfn(), assist.spfn()];
     child.overlays.add_vp(index, frames, pages.reserve);
     (VpSynic::new(messages, event_flags), assist)

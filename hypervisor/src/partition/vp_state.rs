@@ -76,6 +76,7 @@ pub fn restore(
                 // It has no state, and could not keep this one.
                 return Err(HvStatus::INVALID_VP_STATE);
             }
+            vp.require_eoi();
             vp.apic
                 .restore(&LapicState::from_bytes(bytes), hypervisor.now());
             Ok(SetEffect::TimerChanged)

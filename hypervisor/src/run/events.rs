@@ -14,7 +14,9 @@ impl Cpu {
     /// Gives the VP in hand what its APIC has for it, as far as it can take it now; for the rest, asks for an exit when
     /// it can.
     #[inline(never)]
-    pub(super) fn deliver_events(&mut self, vp: &mut Vp) {
+    pub fn deliver_events(&mut self, vp: &mut Vp) {
+        // Something waits, maybe for what is in service.
+        vp.require_eoi();
         if vp.apic.has_unmaskable() {
             self.deliver_unmaskable(vp);
             if self.reschedule {
@@ -74,6 +76,7 @@ impl Cpu {
             vp.apic.begin_auto_eoi(next.vector);
         } else {
             vp.apic.begin(next.vector);
+            vp.offer_lazy_eoi();
         }
     }
 

@@ -287,12 +287,22 @@ impl Cpu {
                 let who = vp.who;
                 self.route(vp, Some(who), who, message);
             }
-            Effect::EndOfInterrupt { vector, level } => self.end_of_interrupt(vp, vector, level),
+            Effect::EndOfInterrupt { vector, level } => {
+                vp.stats.count(counter::APIC_EOI_ACCESSES);
+                self.end_of_interrupt(vp, vector, level);
+            }
+        }
+    }
+
+    /// The guest of the VP in hand may have ended an interrupt without an EOI.
+    #[cold]
+    pub(super) fn end_lazily(&mut self, vp: &mut Vp) {
+        if let Some(Effect::EndOfInterrupt { vector, level }) = vp.end_lazily() {
+            self.end_of_interrupt(vp, vector, level);
         }
     }
 
     fn end_of_interrupt(&mut self, vp: &mut Vp, vector: u8, level: bool) {
-        vp.stats.count(counter::APIC_EOI_ACCESSES);
         match (vp.is_root(), level) {
             (true, true) => self.apic.eoi(),
             (false, true) => self.report_eoi(vp, vector),

@@ -75,6 +75,9 @@ impl Cpu {
             }
             self.apic.look_again();
             let exit = self.enter::<B>(vp);
+            if vp.lazy_eoi {
+                self.end_lazily(vp);
+            }
             let traces = self.hv.event_log.traces(HvTraceGroups::IM);
             let traced = traces.then(|| Traced::begin(vp, exit));
             self.handle::<B>(vp, exit);
