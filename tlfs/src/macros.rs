@@ -1,10 +1,13 @@
 //! The three shapes of which everything on the wire is made.
 //!
-//! All of them accept every bit pattern: what a guest or a root sends is a value before it is a valid value.
+//! All of them accept every bit pattern: what a guest or a root sends is a value before it is a valid value. The two
+//! that are exported are for the protocols of other crates that lie on the TLFS, which have `zerocopy` of their own:
+//! its derives name it.
 
 /// Declares an open enumeration: a transparent integer with named constants.
 ///
 /// A value without a name is as good a value as any other; `name()` tells which ones the specification names.
+#[macro_export]
 macro_rules! wire_enum {
     (
         $(#[$outer:meta])*
@@ -14,7 +17,7 @@ macro_rules! wire_enum {
         $(#[$outer])*
         #[derive(
             Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default,
-            zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout,
+            ::zerocopy::FromBytes, ::zerocopy::IntoBytes, ::zerocopy::Immutable, ::zerocopy::KnownLayout,
         )]
         #[repr(transparent)]
         pub struct $ty(pub $repr);
@@ -49,8 +52,8 @@ macro_rules! wire_enum {
             }
         }
 
-        impl core::fmt::Debug for $ty {
-            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        impl ::core::fmt::Debug for $ty {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
                 match self.name() {
                     Some(name) => f.write_str(name),
                     None => write!(f, concat!(stringify!($ty), "({:#x})"), self.0),
@@ -108,6 +111,7 @@ pub(crate) use wire_flags;
 
 /// Declares a structure of the interface with its size in brackets and the offset of every field after `@`.
 /// Size and offsets are checked by the compiler, and that there is no hidden padding.
+#[macro_export]
 macro_rules! wire_struct {
     (
         $(#[$outer:meta])*
@@ -118,7 +122,7 @@ macro_rules! wire_struct {
         $(#[$outer])*
         #[derive(
             Clone, Copy, Debug, PartialEq, Eq,
-            zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout,
+            ::zerocopy::FromBytes, ::zerocopy::IntoBytes, ::zerocopy::Immutable, ::zerocopy::KnownLayout,
         )]
         #[repr(C)]
         pub struct $ty {
@@ -126,14 +130,14 @@ macro_rules! wire_struct {
         }
 
         const _: () = {
-            assert!(core::mem::size_of::<$ty>() == $size);
-            $( assert!(core::mem::offset_of!($ty, $field) == $offset); )*
+            assert!(::core::mem::size_of::<$ty>() == $size);
+            $( assert!(::core::mem::offset_of!($ty, $field) == $offset); )*
         };
 
         impl Default for $ty {
             /// All bytes zero.
             fn default() -> Self {
-                <Self as zerocopy::FromZeros>::new_zeroed()
+                <Self as ::zerocopy::FromZeros>::new_zeroed()
             }
         }
     };

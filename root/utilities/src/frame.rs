@@ -2,10 +2,9 @@
 
 use alloc::vec::Vec;
 
+use tlfs::{wire_enum, wire_struct};
 use zerocopy::little_endian::{U16, U32};
-use zerocopy::{FromBytes, IntoBytes};
-
-use crate::macros::{wire_enum, wire_struct};
+use zerocopy::{FromBytes, IntoBytes, Unaligned};
 
 /// Bytes in front of a body.
 pub const HEADER_LEN: usize = 28;
@@ -20,6 +19,7 @@ pub const MAX_PAYLOAD_DEFAULT: usize = 4096 - 16;
 
 wire_struct! {
     /// A version on the wire.
+    #[derive(Unaligned)]
     pub struct WireVersion [4] {
         /// Major number.
         major @ 0: U16,
@@ -69,32 +69,32 @@ wire_enum! {
     /// What a packet is about (sheet 10.1).
     pub struct MessageType(u16);
     /// Versions; the first packet of each channel.
-    NEGOTIATE = 0;
+    NEGOTIATE = 0, "NEGOTIATE";
     /// Heartbeat.
-    HEARTBEAT = 1;
+    HEARTBEAT = 1, "HEARTBEAT";
     /// Key/value pairs.
-    KVP = 2;
+    KVP = 2, "KVP";
     /// Shutdown, restart, hibernation.
-    SHUTDOWN = 3;
+    SHUTDOWN = 3, "SHUTDOWN";
     /// Time synchronisation.
-    TIMESYNC = 4;
+    TIMESYNC = 4, "TIMESYNC";
 }
 
 wire_enum! {
     /// How the guest answered: an HRESULT (sheet 10.1; `HV_*` of Linux' `include/uapi/linux/hyperv.h`).
     pub struct Status(u32);
     /// Done.
-    OK = 0;
+    OK = 0, "OK";
     /// Failed. Linux also answers so for a user-space daemon that is not there or does not answer within 30 s.
-    FAIL = 0x8000_4005;
+    FAIL = 0x8000_4005, "FAIL";
     /// No more items (Linux: `HV_S_CONT`): the end of an enumeration, or no such key.
-    NO_MORE_ITEMS = 0x8007_0103;
+    NO_MORE_ITEMS = 0x8007_0103, "NO_MORE_ITEMS";
     /// The guest does not know this request.
-    NOT_SUPPORTED = 0x8007_0032;
+    NOT_SUPPORTED = 0x8007_0032, "NOT_SUPPORTED";
     /// A parameter is wrong.
-    INVALID_ARGUMENT = 0x8007_0057;
+    INVALID_ARGUMENT = 0x8007_0057, "INVALID_ARGUMENT";
     /// No room.
-    DISK_FULL = 0x8007_0070;
+    DISK_FULL = 0x8007_0070, "DISK_FULL";
 }
 
 /// Bits of [`Header::flags`] (sheet 10.1).
@@ -118,6 +118,7 @@ const PIPE_HEADER_LEN: usize = 8;
 
 wire_struct! {
     /// Pipe header and ICMSG header.
+    #[derive(Unaligned)]
     pub struct Header [28] {
         /// 1 for data; the guest echoes it.
         pipe_type @ 0: U32,

@@ -9,12 +9,12 @@
 
 use alloc::vec::Vec;
 
+use tlfs::{wire_enum, wire_struct};
 use zerocopy::little_endian::{U32, U64};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes, Unaligned};
 
 use crate::frame::{MAX_PAYLOAD_DEFAULT, MessageType, Status, Version};
 use crate::integration::{Integration, Protocol, Sink, Spec};
-use crate::macros::{wire_enum, wire_struct};
 use crate::service::{Clocks, DeadReason, Event, ServiceId, guid};
 use crate::{SECOND, Time};
 
@@ -48,17 +48,18 @@ wire_enum! {
     /// How the guest says it is (OpenVMM's `hyperv_ic_protocol`). Linux leaves what the host sent.
     pub struct ApplicationState(u32);
     /// It does not say.
-    UNKNOWN = 0;
+    UNKNOWN = 0, "UNKNOWN";
     /// Well.
-    HEALTHY = 1;
+    HEALTHY = 1, "HEALTHY";
     /// It had a critical error.
-    CRITICAL = 2;
+    CRITICAL = 2, "CRITICAL";
     /// It no longer runs.
-    STOPPED = 3;
+    STOPPED = 3, "STOPPED";
 }
 
 wire_struct! {
     /// A beat, as long as Windows' (sheet 10.3).
+    #[derive(Unaligned)]
     pub struct Beat [40] {
         /// The guest answers with this + 1.
         sequence @ 0: U64,

@@ -49,7 +49,6 @@
 extern crate alloc;
 
 mod integration;
-mod macros;
 mod service;
 #[cfg(test)]
 mod tests;

@@ -2,11 +2,11 @@
 
 use alloc::vec::Vec;
 
+use tlfs::wire_struct;
 use zerocopy::little_endian::{U16, U32};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes, Unaligned};
 
 use crate::frame::{Answer, Status, Version, WireVersion};
-use crate::macros::wire_struct;
 use crate::service::DeadReason;
 
 /// The framework versions that are offered. The layouts of both are the same here.
@@ -14,6 +14,7 @@ pub const FRAMEWORKS: &[Version] = &[Version::new(1, 0), Version::new(3, 0)];
 
 wire_struct! {
     /// Counts in front of the versions.
+    #[derive(Unaligned)]
     pub struct Negotiate [8] {
         /// How many framework versions follow.
         frameworks @ 0: U16,
@@ -26,6 +27,7 @@ wire_struct! {
 
 wire_struct! {
     /// An answer that chose.
+    #[derive(Unaligned)]
     pub struct Choice [16] {
         /// Both counts are 1.
         counts @ 0: Negotiate,

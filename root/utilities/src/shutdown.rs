@@ -5,12 +5,12 @@
 
 use alloc::vec::Vec;
 
-use zerocopy::IntoBytes;
+use tlfs::wire_struct;
 use zerocopy::little_endian::U32;
+use zerocopy::{IntoBytes, Unaligned};
 
 use crate::frame::{MAX_PAYLOAD_DEFAULT, MessageType, Status, Version};
 use crate::integration::{Integration, Protocol, Sink, Spec};
-use crate::macros::wire_struct;
 use crate::service::{Clocks, DeadReason, Event, ServiceId, guid};
 use crate::{SECOND, Time};
 
@@ -51,6 +51,7 @@ static SPEC: Spec = Spec {
 
 wire_struct! {
     /// A request.
+    #[derive(Unaligned)]
     pub struct ShutdownMessage [2060] {
         /// Reason code.
         reason @ 0: U32,

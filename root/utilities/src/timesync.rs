@@ -25,12 +25,12 @@
 
 use alloc::vec::Vec;
 
-use zerocopy::IntoBytes;
+use tlfs::{wire_enum, wire_struct};
 use zerocopy::little_endian::U64;
+use zerocopy::{IntoBytes, Unaligned};
 
 use crate::frame::{MAX_PAYLOAD_DEFAULT, MessageType, Status, Version};
 use crate::integration::{Integration, Protocol, Sink, Spec};
-use crate::macros::{wire_enum, wire_struct};
 use crate::service::{Clocks, DeadReason, ServiceId, guid};
 use crate::{SECOND, Time};
 
@@ -72,13 +72,14 @@ wire_enum! {
     /// What a time message is for (sheet 10.5).
     pub struct TimeFlags(u8);
     /// Set the clock.
-    SYNC = 1;
+    SYNC = 1, "SYNC";
     /// A hint.
-    SAMPLE = 2;
+    SAMPLE = 2, "SAMPLE";
 }
 
 wire_struct! {
     /// A message of version 4.0 and later.
+    #[derive(Unaligned)]
     pub struct TimeMessage [24] {
         /// 100 ns since 1601.
         parent @ 0: U64,
@@ -97,6 +98,7 @@ wire_struct! {
 
 wire_struct! {
     /// A message before version 4.0. Linux looks at the first and the last field.
+    #[derive(Unaligned)]
     pub struct OldTimeMessage [25] {
         /// 100 ns since 1601.
         parent @ 0: U64,

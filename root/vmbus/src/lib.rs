@@ -16,7 +16,6 @@
 extern crate alloc;
 
 mod gpa;
-mod macros;
 
 pub mod gpadl;
 pub mod protocol;

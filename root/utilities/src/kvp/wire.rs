@@ -2,9 +2,10 @@
 
 use alloc::string::String;
 
+use tlfs::{wire_enum, wire_struct};
+use zerocopy::Unaligned;
 use zerocopy::little_endian::U32;
 
-use crate::macros::{wire_enum, wire_struct};
 use crate::service::DeadReason;
 
 /// Bytes of a key's field: 255 UTF-16 units and a zero.
@@ -18,43 +19,44 @@ wire_enum! {
     pub struct Operation(u8);
     /// The value of a key. Not used: Linux' `kvp_respond_to_host` takes the value from where an enumeration has it, 4
     /// bytes too far, so that the first four characters are missing.
-    GET = 0;
+    GET = 0, "GET";
     /// Sets a key's value.
-    SET = 1;
+    SET = 1, "SET";
     /// Deletes a key.
-    DELETE = 2;
+    DELETE = 2, "DELETE";
     /// The key and value at an index.
-    ENUMERATE = 3;
+    ENUMERATE = 3, "ENUMERATE";
 }
 
 wire_enum! {
     /// Where pairs live (`enum hv_kvp_exchg_pool`).
     pub struct Pool(u8);
     /// What the host gives to the guest.
-    EXTERNAL = 0;
+    EXTERNAL = 0, "EXTERNAL";
     /// What programs in the guest give to the host.
-    GUEST = 1;
+    GUEST = 1, "GUEST";
     /// What the guest's daemon says about its system.
-    AUTO = 2;
+    AUTO = 2, "AUTO";
 }
 
 wire_enum! {
     /// How a value is encoded. The numbers are those of Windows' registry.
     pub struct ValueType(u32);
     /// UTF-16 text. All that Linux sends.
-    TEXT = 1;
+    TEXT = 1, "TEXT";
     /// Text with variables in it.
-    EXPAND_TEXT = 2;
+    EXPAND_TEXT = 2, "EXPAND_TEXT";
     /// A u32.
-    U32 = 4;
+    U32 = 4, "U32";
     /// A u64 as Linux numbers it.
-    U64_LINUX = 8;
+    U64_LINUX = 8, "U64_LINUX";
     /// A u64 as the registry numbers it.
-    U64 = 11;
+    U64 = 11, "U64";
 }
 
 wire_struct! {
     /// In front of every request.
+    #[derive(Unaligned)]
     pub struct KvpHeader [4] {
         /// [`Operation`].
         operation @ 0: u8,
@@ -67,6 +69,7 @@ wire_struct! {
 
 wire_struct! {
     /// A key and its value.
+    #[derive(Unaligned)]
     pub struct Pair [2572] {
         /// [`ValueType`].
         value_type @ 0: U32,
@@ -83,6 +86,7 @@ wire_struct! {
 
 wire_struct! {
     /// Asks for the pair at an index; the answer has it filled in.
+    #[derive(Unaligned)]
     pub struct Enumerate [2580] {
         /// ENUMERATE, and the pool.
         header @ 0: KvpHeader,
@@ -95,6 +99,7 @@ wire_struct! {
 
 wire_struct! {
     /// Sets a pair. As long as [`Enumerate`], as all requests of Hyper-V are.
+    #[derive(Unaligned)]
     pub struct Set [2580] {
         /// SET, and the pool.
         header @ 0: KvpHeader,
@@ -107,6 +112,7 @@ wire_struct! {
 
 wire_struct! {
     /// Deletes a key. As long as [`Enumerate`].
+    #[derive(Unaligned)]
     pub struct Delete [2580] {
         /// DELETE, and the pool.
         header @ 0: KvpHeader,

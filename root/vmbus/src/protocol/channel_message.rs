@@ -1,12 +1,11 @@
 //! Layouts of the channel messages (section 3). Offsets include the 8-byte header.
 
-use tlfs::{HvConnectionId, HvVpIndex};
+use tlfs::{HvConnectionId, HvVpIndex, wire_enum, wire_struct};
 
 use super::{
     ChannelMessage, ChannelMessageHeader, ChannelMessageType, GpadlHandle, Guid, Relid, Status,
     Version,
 };
-use crate::macros::{wire_enum, wire_struct};
 
 /// Target VP of a channel that never interrupts (trap 32).
 pub const NO_INTERRUPT_VP: HvVpIndex = HvVpIndex(0xFFFF_FFFF);

@@ -1,9 +1,7 @@
 //! Types of channel messages, ids, status codes, connections.
 
-use tlfs::HvConnectionId;
+use tlfs::{HvConnectionId, wire_enum, wire_struct};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
-use crate::macros::{wire_enum, wire_struct};
 
 /// Bytes of the longest channel message.
 pub const MAX_MESSAGE_SIZE: usize = tlfs::HV_MESSAGE_PAYLOAD_BYTE_COUNT;

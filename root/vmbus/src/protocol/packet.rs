@@ -1,6 +1,6 @@
 //! Packets in a ring (section 7.2).
 
-use crate::macros::{wire_enum, wire_struct};
+use tlfs::{wire_enum, wire_struct};
 
 /// Bytes of a unit in which a descriptor counts.
 pub const PACKET_UNIT: u32 = 8;
