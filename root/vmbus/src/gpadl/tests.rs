@@ -91,6 +91,29 @@ fn the_longest_gpadl_that_a_message_can_announce_fits() {
 }
 
 #[test]
+fn a_range_of_one_page_more_than_fits_is_refused() {
+    let mut pfns: Vec<u64> = (0x1000..0x1000 + 8190).collect();
+    let mut bytes = buffer(&[(8191 * 4096, 0, &pfns)]);
+    assert_eq!(bytes.len(), 65_528, "the longest that can be announced");
+    assert_eq!(refusal(&bytes, 1), GpadlError::RangesMismatch);
+    // As many ranges as there are units for, and one more.
+    pfns.truncate(4095);
+    let ranges: Vec<_> = pfns.chunks(1).map(|pfn| (1, 0, pfn)).collect();
+    bytes = buffer(&ranges);
+    let mut table = GpadlTable::default();
+    let sent = send(&mut table, (RELID, HANDLE), &bytes, 4095);
+    assert_eq!(sent, Ok(Progress::Complete));
+    assert_eq!(
+        refusal(&bytes, 4096),
+        GpadlError::BufferLength {
+            len: 65_520,
+            ranges: 4096
+        }
+    );
+    assert_eq!(refusal(&bytes, 4094), GpadlError::RangesMismatch);
+}
+
+#[test]
 fn messages_of_several_gpadls_may_interleave() {
     let mut table = GpadlTable::default();
     let handles = [HANDLE, GpadlHandle(HANDLE.0 + 1)];

@@ -6,4 +6,5 @@ mod incoming;
 mod interleaving;
 mod outgoing;
 mod round_trip;
+mod two_sides;
 mod world;

@@ -13,7 +13,7 @@ use crate::server::*;
 const RELID: Relid = Relid(1);
 
 /// A proper message of each type that a guest sends and that has fields.
-fn messages(guest: &Guest) -> Vec<Vec<u8>> {
+pub fn messages(guest: &Guest) -> Vec<Vec<u8>> {
     vec![
         Guest::open_message(RELID, GpadlHandle(5))
             .as_bytes()

@@ -5,6 +5,7 @@ mod contact;
 mod gpadls;
 mod guest;
 mod malformed;
+mod order;
 mod pressure;
 mod random;
 mod rescind;
