@@ -70,6 +70,122 @@ fn a_broken_ring_ends_its_channel_and_no_other() {
     guest.start(HEARTBEAT);
 }
 
+/// What breaks a ring: what the guest does to the ring that it writes and to the one that it reads, what it says of them, and
+/// whether only the host's next packet brings it to light.
+type Break = (fn(&GuestRing, &GuestRing), &'static str, bool);
+
+const BREAKS: [Break; 11] = [
+    (
+        |ring, _| ring.set_word(0, 0x2000),
+        "Write index 0x2000 is outside",
+        false,
+    ),
+    (
+        |ring, _| ring.set_word(0, u32::MAX),
+        "Write index 0xffffffff is outside",
+        false,
+    ),
+    (
+        |ring, _| ring.set_word(0, ring.word(0) + 4),
+        "no multiple of 8",
+        false,
+    ),
+    (
+        |ring, _| ring.send_raw(&[6; 8]),
+        "8 bytes are no packet",
+        false,
+    ),
+    (
+        |ring, _| ring.send_raw(&packet(0, 2, 3)),
+        "packet of type INVALID",
+        false,
+    ),
+    (
+        |ring, _| ring.send_raw(&packet(6, 1, 3)),
+        "starts at unit 1",
+        false,
+    ),
+    (
+        |ring, _| ring.send_raw(&packet(6, 3, 2)),
+        "payload at unit 3",
+        false,
+    ),
+    (
+        |ring, _| ring.send_raw(&packet(6, 2, 4)),
+        "packet of 40 bytes, 32 are",
+        false,
+    ),
+    (
+        |_, ring| ring.set_word(4, 0x2000),
+        "Read index 0x2000 is outside",
+        true,
+    ),
+    (
+        |_, ring| ring.set_word(4, ring.word(4) + 1),
+        "no multiple of 8",
+        true,
+    ),
+    (
+        |_, ring| ring.set_word(4, ring.word(0) + 8),
+        "which was not written",
+        true,
+    ),
+];
+
+/// 32 bytes with this descriptor.
+fn packet(packet_type: u32, data_offset8: u32, length8: u32) -> Vec<u8> {
+    words(&[packet_type | data_offset8 << 16, length8, 0, 0, 0, 0, 0, 0])
+}
+
+/// The channel was closed with an event that says this, another one works on, and the guest may try again.
+fn is_closed_with(guest: &mut Guest, text: &str) {
+    let logs = guest.logs();
+    let told = |line: &String| line.starts_with("heartbeat: ") && line.contains(text);
+    assert!(logs.iter().any(told), "{text}: {logs:?}");
+    assert!(guest.signal(HEARTBEAT).is_err(), "{text}: it is open");
+    assert!(guest.signal(SHUTDOWN).is_ok(), "{text}: no other one");
+    guest.post(&words(&[7, 0, HEARTBEAT])).unwrap();
+    guest.post(&words(&[11, 0, HEARTBEAT, HEARTBEAT])).unwrap();
+    guest.run();
+    guest.start(HEARTBEAT);
+}
+
+#[test]
+fn every_rule_that_a_ring_breaks_ends_its_channel_with_an_event() {
+    for (does, text, needs_packet) in BREAKS {
+        let mut guest = Guest::connected();
+        guest.start(SHUTDOWN);
+        guest.start(HEARTBEAT);
+        assert!(guest.answer(HEARTBEAT).is_some());
+        let (incoming, outgoing) = guest.rings[&HEARTBEAT].clone();
+        does(&incoming, &outgoing);
+        if needs_packet {
+            guest.pass(guest.now + 3 * SECOND);
+        } else {
+            guest.signal(HEARTBEAT).unwrap();
+            guest.run();
+        }
+        is_closed_with(&mut guest, text);
+    }
+}
+
+#[test]
+fn a_write_index_that_moves_back_over_packets_ends_the_channel() {
+    let mut guest = Guest::connected();
+    guest.start(SHUTDOWN);
+    guest.start(HEARTBEAT);
+    let ring = guest.rings[&HEARTBEAT].0.clone();
+    for _ in 0..72 {
+        ring.send(99, &[]);
+    }
+    guest.signal(HEARTBEAT).unwrap();
+    guest.run();
+    // 32 are taken; the next round looks again while 8 are left.
+    ring.set_word(0, ring.word(0) - 24);
+    guest.run();
+    is_closed_with(&mut guest, "moved backwards");
+}
+
 #[test]
 fn a_ring_that_is_broken_when_it_is_opened_is_not_opened() {
     let mut guest = Guest::connected();
@@ -96,6 +212,59 @@ fn a_guest_that_asks_and_does_not_listen_is_told_to_ask_later() {
     assert!(refused);
     let tries = guest.tries(HvCallCode::POST_MESSAGE_DIRECT);
     assert_eq!(tries.len(), 1, "none while the slot is known to be full");
+}
+
+#[test]
+fn a_guest_whose_requests_pile_up_is_told_to_ask_later() {
+    let mut guest = Guest::connected();
+    // Without answers to MODIFYCHANNEL, whose places would be full before.
+    guest.contact(5 << 16 | 2).unwrap();
+    guest.post(&words(&[3, 0])).unwrap();
+    guest.run();
+    guest.open(HEARTBEAT);
+    let moved = words(&[22, 0, HEARTBEAT, 1]);
+    let taken = (0..1000).take_while(|_| guest.post(&moved).is_ok());
+    assert_eq!(taken.count(), ::vmbus::server::MAX_WAITING_EFFECTS);
+    assert_eq!(guest.post(&moved), Err(HvStatus::INSUFFICIENT_BUFFERS));
+    guest.run();
+    guest.post(&moved).unwrap();
+}
+
+#[test]
+fn a_flood_of_signals_is_one_round_of_work() {
+    let mut guest = Guest::connected();
+    guest.start(HEARTBEAT);
+    for _ in 0..10_000 {
+        guest.signal(HEARTBEAT).unwrap();
+        assert!(guest.signal(SHUTDOWN).is_err(), "it is not open");
+    }
+    assert_eq!(guest.vmbus.deadline(), 0);
+    let lines = guest.logs().len();
+    guest.run();
+    assert_ne!(guest.vmbus.deadline(), 0);
+    assert_eq!(guest.logs().len(), lines, "nothing to tell");
+}
+
+#[test]
+fn pages_that_are_there_twice_or_too_many_are_refused() {
+    let mut guest = Guest::connected();
+    let mut status = |pages: &[u64]| {
+        guest.gpadl(HEARTBEAT, pages).unwrap();
+        guest.run();
+        u32_at(&guest.messages().pop().unwrap().payload, 16)
+    };
+    assert_ne!(status(&[1, 2, 3, 4, 5, 1]), 0);
+    assert_eq!(status(&[1, 2, 3, 4, 5, 6]), 0);
+    assert_ne!(status(&[1, 2, 3, 4, 5, 6]), 0, "the handle is in use");
+    // One more than a channel may have; the first is there already.
+    let mut refused = 0;
+    for handle in 100..116 {
+        let message = words(&[8, 0, HEARTBEAT, handle, 16 | 1 << 16, 4096, 0, 7, 0]);
+        guest.post(&message).unwrap();
+        guest.run();
+        refused += u32::from(u32_at(&guest.messages().pop().unwrap().payload, 16) != 0);
+    }
+    assert_eq!(refused, 1);
 }
 
 #[test]

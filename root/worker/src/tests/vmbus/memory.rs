@@ -19,9 +19,13 @@ fn table(pages: &[u64]) -> GpadlTable {
     let mut table = GpadlTable::default();
     let everything = |_: u64| true;
     let size = (bytes.len() as u16, 1);
+    let (first, rest) = bytes.split_at(bytes.len().min(27 * 8));
     table
-        .header(&everything, Relid(1), HANDLE, size, &bytes)
+        .header(&everything, Relid(1), HANDLE, size, first)
         .unwrap();
+    for body in rest.chunks(28 * 8) {
+        table.body(&everything, HANDLE, body).unwrap();
+    }
     table
 }
 
@@ -40,6 +44,15 @@ fn memory_that_is_no_ram_is_no_ring() {
     for pages in [[0xFF, 0x100], [0x100, 0x101], [1 << 39, 1]] {
         assert!(ring(&ram(), &pages).is_err(), "{pages:x?}");
     }
+}
+
+#[test]
+fn a_ring_of_more_than_the_largest_size_is_no_ring() {
+    let pages: Vec<u64> = (0..0x101).collect();
+    let ram = TestRam(Rc::new(RefCell::new(VecRam::new(2 << 20))));
+    let of = |count: usize| ring(&ram, &pages[..count]).map(|ring| ring.size());
+    assert_eq!(of(0x100), Ok(1 << 20));
+    assert_eq!(of(0x101), Err(Gone));
 }
 
 #[test]
