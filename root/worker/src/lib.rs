@@ -20,6 +20,7 @@ pub use exit::Exit;
 pub use run::Worker;
 pub use setup::{SetupError, set_up};
 pub use system::{CallError, Files, SharedRam, System, VpState};
+pub use vmbus::CHANNELS;
 
 #[cfg(test)]
 mod tests;

@@ -41,8 +41,8 @@ use alloc::collections::{BTreeMap, VecDeque};
 
 use tlfs::HvVpIndex;
 
-use crate::gpadl::GpadlTable;
-use crate::protocol::{GpadlHandle, NO_INTERRUPT_VP, RELID_LIMIT, Relid};
+use crate::gpadl::{GpadlTable, MAX_GPADL_MEMORY, MAX_GPADLS, MAX_GPADLS_PER_CHANNEL};
+use crate::protocol::{GpadlHandle, MAX_MESSAGE_SIZE, NO_INTERRUPT_VP, RELID_LIMIT, Relid};
 use channel::Channel;
 use connection::Connection;
 use gpadls::Teardown;
@@ -57,8 +57,28 @@ pub use outbox::{MAX_MESSAGES, OutgoingMessage};
 /// Effects that may wait before [`Server::receive`] answers [`Received::Busy`]: only for a caller that does not take them.
 pub const MAX_WAITING_EFFECTS: usize = 256;
 /// Most effects that ever wait: one message (UNLOAD) can close all channels, release all GPADLs and end all sub-channels.
-pub const MAX_EFFECTS: usize =
-    MAX_WAITING_EFFECTS + 2 * RELID_LIMIT as usize + crate::gpadl::MAX_GPADLS + 2;
+pub const MAX_EFFECTS: usize = MAX_WAITING_EFFECTS + 2 * RELID_LIMIT as usize + MAX_GPADLS + 2;
+
+/// Most bytes of heap that a server with so many channels takes, whatever its guest does: the channels, GPADLs, those on
+/// their way out, messages, effects. An entry of a B-tree or of a queue counts three times: a node can be half empty, and
+/// a queue doubles while the old one is still there; and each of these begins with room for some entries.
+pub const fn max_memory(channels: usize) -> usize {
+    let of_channels = channels.saturating_mul(MAX_GPADLS_PER_CHANNEL);
+    let gpadls = if of_channels < MAX_GPADLS {
+        of_channels
+    } else {
+        MAX_GPADLS
+    };
+    let effects = MAX_WAITING_EFFECTS + 2 * channels + gpadls + 2;
+    MAX_GPADL_MEMORY
+        + 3 * (channels + FIRST_ENTRIES) * (size_of::<Relid>() + size_of::<Channel>())
+        + 3 * (gpadls + FIRST_ENTRIES) * (2 * size_of::<GpadlHandle>() + size_of::<Teardown>())
+        + MAX_MESSAGES * (3 * size_of::<OutgoingMessage>() + MAX_MESSAGE_SIZE)
+        + 3 * effects * size_of::<Effect>()
+}
+
+/// Entries for which the first node of a B-tree has room.
+const FIRST_ENTRIES: usize = 11;
 
 /// What became of a message of the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
 //! The heap: one block from the kernel. Setting a VM up takes a few hundred KiB for a moment. Running it takes next to nothing,
-//! but for the page lists of VMBus, which a guest can make as large as `vmbus::gpadl::MAX_GPADL_MEMORY`.
+//! but for VMBus, of which a guest can make as much as `vmbus::server::max_memory` says.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
@@ -11,7 +11,7 @@ use super::calls;
 
 /// Bytes of the heap.
 const SIZE: usize = 4 << 20;
-const _: () = assert!(vmbus::gpadl::MAX_GPADL_MEMORY <= SIZE / 2);
+const _: () = assert!(vmbus::server::max_memory(worker::CHANNELS) <= SIZE / 2);
 /// What a reason's text may need.
 const TEXT_ROOM: usize = 4096;
 

@@ -45,6 +45,9 @@ const HEARTBEAT_INSTANCE: Guid = Guid::new(0xfd149e91_82e0_4a7d_afa6_2a4166cbd7c
 /// What the guest is told of the time it has for a shutdown. Linux does not look at it.
 const SHUTDOWN_SECONDS: u32 = 60;
 
+/// Channels that a guest is offered: one for each service.
+pub const CHANNELS: usize = Services::COUNT;
+
 /// The services.
 #[derive(Default)]
 struct Services {
