@@ -65,7 +65,7 @@ pub use heartbeat::Heartbeat;
 pub use integration::{Counters, Integration, LinkState};
 pub use kvp::Kvp;
 pub use negotiate::Versions;
-pub use service::{Clocks, DeadReason, Event, Packet, Service, ServiceId};
+pub use service::{Clocks, DeadReason, Event, MAX_EVENTS, MAX_MEMORY, Packet, Service, ServiceId};
 pub use shutdown::Shutdown;
 pub use timesync::TimeSync;
 

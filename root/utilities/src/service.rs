@@ -4,15 +4,22 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::Time;
-use crate::frame::{FrameError, MessageType, Status};
+use crate::frame::{FrameError, HEADER_LEN, MessageType, Status};
 use crate::heartbeat::HeartbeatState;
-use crate::kvp::KvpEvent;
+use crate::kvp::{Enumerate, KEY_FIELD, KvpEvent, VALUE_FIELD};
 use crate::negotiate::Versions;
 use crate::shutdown::ShutdownEvent;
 
 /// Events that wait for the caller at most. A call makes at most three; who drains after each call, as asked for,
 /// never sees one dropped.
-const MAX_EVENTS: usize = 32;
+pub const MAX_EVENTS: usize = 32;
+
+/// Most bytes of heap that a service takes, whatever its guest sends: events that wait, of which a pair's texts are the
+/// largest, and two requests with the packet that one of them becomes. The queue doubles while the old one is still there. Each
+/// of the at most 3 bytes that a UTF-16 unit becomes counts twice, because a string grows by doubling, too.
+pub const MAX_MEMORY: usize = 3 * MAX_EVENTS * size_of::<Event>()
+    + (MAX_EVENTS + 1) * 2 * 3 * (KEY_FIELD + VALUE_FIELD) / 2
+    + 3 * (HEADER_LEN + size_of::<Enumerate>());
 
 /// Who a service is on VMBus (sheet 9). GUIDs are in memory order: the first three groups are little-endian (trap
 /// 54).
