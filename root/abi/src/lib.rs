@@ -14,8 +14,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub enum Call {
     /// `exit(reason: ExitReason, text, text_len)`: ends the process; the text (UTF-8, at most 200 bytes) says why.
     Exit = 0,
-    /// `log(text, len)`: a line for the root's event list, at most 200 bytes.
-    Log = 1,
+    /// `tell(kind, bytes, len)`: news for the manager, of one of the kinds in [`news`].
+    Tell = 1,
     /// `console_write(bytes, len)`: output of the guest's serial line. Returns the number of bytes taken (all of them).
     ConsoleWrite = 2,
     /// `console_read(bytes, len)`: typed input for the guest. Never blocks; returns the number of bytes.
@@ -109,6 +109,84 @@ pub mod event {
     pub const POWER_OFF: u32 = 0;
     /// `vp` of [`SHUTDOWN`]: it is to start anew.
     pub const REBOOT: u32 = 1;
+}
+
+/// Kinds of news for the manager ([`Call::Tell`]), and how each is laid out.
+///
+/// Whatever a guest has a part in may be a lie, and a worker may be in its guest's hands: the manager takes texts as
+/// untrusted.
+pub mod news {
+    use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+    /// A line for the event list: UTF-8, at most [`MAX_LINE`] bytes.
+    pub const LINE: u64 = 0;
+    /// What is known of the guest, a [`GuestState`]. It replaces what was told before.
+    pub const GUEST: u64 = 1;
+    /// The guest says that it has crashed: a [`Crash`], then at most [`MAX_CRASH_TEXT`] bytes of the guest's own text.
+    pub const CRASH: u64 = 2;
+
+    /// Longest line, bytes.
+    pub const MAX_LINE: usize = 200;
+    /// Longest text of a crash, bytes: the page that the guest has for it (guest sheet 4.12).
+    pub const MAX_CRASH_TEXT: usize = 4096;
+    /// Longest name of a guest's system, bytes.
+    pub const MAX_SYSTEM: usize = 48;
+
+    /// [`GuestState::heartbeat`]: the guest has none, or not yet.
+    pub const HEARTBEAT_NONE: u32 = 0;
+    /// [`GuestState::heartbeat`]: the guest answers.
+    pub const HEARTBEAT_OK: u32 = 1;
+    /// [`GuestState::heartbeat`]: the guest has answered, and does so no more.
+    pub const HEARTBEAT_LOST: u32 = 2;
+
+    /// What a worker knows of its guest by VMBus.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+    #[repr(C)]
+    pub struct GuestState {
+        /// One of `HEARTBEAT_*`.
+        pub heartbeat: u32,
+        /// Version of VMBus: major in the upper half, minor in the lower one; 0 while the guest is not connected.
+        pub vmbus: u32,
+        /// Open channels.
+        pub channels: u32,
+        /// Bytes of `system` that count.
+        pub system_len: u32,
+        /// Name and version of the guest's system, printable ASCII.
+        pub system: [u8; MAX_SYSTEM],
+    }
+
+    impl Default for GuestState {
+        /// Nothing is known.
+        fn default() -> Self {
+            Self {
+                heartbeat: HEARTBEAT_NONE,
+                vmbus: 0,
+                channels: 0,
+                system_len: 0,
+                system: [0; MAX_SYSTEM],
+            }
+        }
+    }
+
+    /// What a guest says about its end (guest sheet 4.12), and where the VP was that said so.
+    #[derive(
+        Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+    )]
+    #[repr(C)]
+    pub struct Crash {
+        /// CRASH_P0 to CRASH_P4.
+        pub parameters: [u64; 5],
+        /// CRASH_CTL as it was written.
+        pub control: u64,
+        /// RIP of the write.
+        pub rip: u64,
+        /// RSP at the write.
+        pub rsp: u64,
+        /// Index of the VP.
+        pub vp: u32,
+        /// Zero.
+        pub reserved: u32,
+    }
 }
 
 /// What [`Call::Wait`] returns.

@@ -10,6 +10,7 @@ use crate::host::{Host, VmId};
 use crate::input::write_text;
 use crate::life::SECOND;
 use crate::manager::{Ending, Manager};
+use crate::news;
 use crate::rates::run_time;
 use crate::report;
 
@@ -182,7 +183,8 @@ impl Manager {
     fn list(&mut self, host: &impl Host) -> String {
         let now = host.now();
         let headings = [
-            "NAME", "STATE", ">VPS", ">CPU%", ">MIB", ">UPTIME", "REASON",
+            "NAME", "STATE", ">VPS", ">CPU%", ">MIB", ">UPTIME", "HEART", "VMBUS", ">CHAN",
+            "GUEST", "REASON",
         ];
         let mut table = Table::new(headings);
         for id in self.ids() {
@@ -200,6 +202,9 @@ impl Manager {
                 let rest = wake.saturating_sub(now).div_ceil(SECOND);
                 reason = format!("starts again in {rest} s: {reason}");
             }
+            let unknown = || core::array::from_fn(|_| "-".into());
+            let [heartbeat, version, channels, system] =
+                vm.guest().map_or_else(unknown, news::cells);
             table.row([
                 vm.name.clone(),
                 state.word().into(),
@@ -207,6 +212,10 @@ impl Manager {
                 cpu.map_or("-".into(), report::percent),
                 memory,
                 uptime.map_or("-".into(), report::duration),
+                heartbeat,
+                version,
+                channels,
+                system,
                 reason,
             ]);
         }

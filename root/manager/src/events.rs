@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::host::Event;
 
-/// Events kept.
+/// Events kept. With the longest text of a crash in each they take a megabyte of the kernel's heap.
 pub const CAPACITY: usize = 256;
 /// Longest text of one, bytes: a guest's words may be in it.
 pub const MAX_TEXT: usize = 240;
@@ -18,13 +18,23 @@ pub struct Events(VecDeque<Event>);
 impl Events {
     /// Keeps an event. What a console would obey in the text is replaced.
     pub fn push(&mut self, time: u64, source: &str, text: &str) {
+        self.keep(time, source, printable(text));
+    }
+
+    /// Keeps an event of several lines. Their number is the caller's to limit.
+    pub fn push_lines(&mut self, time: u64, source: &str, lines: &[String]) {
+        let lines: Vec<_> = lines.iter().map(|line| printable(line)).collect();
+        self.keep(time, source, lines.join("\n"));
+    }
+
+    fn keep(&mut self, time: u64, source: &str, text: String) {
         if self.0.len() >= CAPACITY {
             self.0.pop_front();
         }
         self.0.push_back(Event {
             time,
             source: source.into(),
-            text: printable(text),
+            text,
         });
     }
 

@@ -140,6 +140,6 @@ pub struct Event {
     pub time: u64,
     /// Who says so: `hypervisor`, `root`, or a VM's name.
     pub source: String,
-    /// What.
+    /// What: a line, or several.
     pub text: String,
 }

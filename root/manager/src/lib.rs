@@ -17,6 +17,7 @@ mod host;
 mod input;
 mod life;
 mod manager;
+mod news;
 mod rates;
 mod report;
 mod ring;
@@ -31,6 +32,7 @@ pub use definition::{Boot, Definition, DefinitionError};
 pub use host::{Counter, DebugFault, Event, Host, MemoryReport, PartitionMemory, VmId, WorkerEnd};
 pub use life::State;
 pub use manager::Manager;
+pub use news::{WorkerNews, ascii};
 
 /// Feeds arbitrary bytes to the definition parser and the command parser; must not panic. For the fuzz target.
 pub fn fuzz(data: &[u8]) {

@@ -5,12 +5,15 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use root_abi::news::GuestState;
+
 use crate::console::Editor;
 use crate::definition::{DEFAULT_ORDER, Restart};
 use crate::events::{Events, printable};
 use crate::host::{Host, VmId, WorkerEnd};
 use crate::input::{Mode, write_text};
 use crate::life::{Next, SECOND, State};
+use crate::news::{self, WorkerNews};
 use crate::rates::CpuLook;
 use crate::vm::Vm;
 
@@ -108,9 +111,22 @@ impl Manager {
         }
     }
 
-    /// A worker has something for the event list.
-    pub fn worker_log(&mut self, host: &mut impl Host, id: VmId, text: &str) {
-        self.event(host, id, text);
+    /// A worker has news of its VM.
+    pub fn worker_news(&mut self, host: &mut impl Host, id: VmId, news: &WorkerNews<'_>) {
+        match news {
+            WorkerNews::Line(text) => self.event(host, id, text),
+            WorkerNews::Guest(state) => {
+                if let Some(vm) = self.vm_mut(id) {
+                    vm.guest = *state;
+                }
+            }
+            WorkerNews::Crash(crash, text) => {
+                if let Some(vm) = self.vms.get(&id) {
+                    let lines = news::crash(crash, text);
+                    self.events.push_lines(host.now(), &vm.name, &lines);
+                }
+            }
+        }
     }
 
     /// A worker has ended, and everything of it is gone.
@@ -245,6 +261,7 @@ impl Manager {
                     vm.life.started(now);
                     vm.running = Some(definition.clone());
                     vm.cpu = CpuLook::at_start(now);
+                    vm.guest = GuestState::default();
                 }
                 Err(problem) => vm.life.failed(problem.clone()),
             }

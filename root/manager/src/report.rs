@@ -128,11 +128,12 @@ pub fn percent(share: PerMille) -> String {
 pub fn events(events: &[Event]) -> String {
     let mut table = Table::new([">SECONDS", "SOURCE", "EVENT"]);
     for event in events {
-        table.row([
-            seconds(event.time),
-            event.source.clone(),
-            event.text.clone(),
-        ]);
+        let mut lines = event.text.split('\n');
+        let first = lines.next().unwrap_or_default();
+        table.row([seconds(event.time), event.source.clone(), first.into()]);
+        for line in lines {
+            table.row([String::new(), String::new(), format!("  {line}")]);
+        }
     }
     table.text()
 }

@@ -3,6 +3,8 @@
 use alloc::format;
 use alloc::string::String;
 
+use root_abi::news::GuestState;
+
 use crate::definition::{Definition, DefinitionError, Restart};
 use crate::host::Host;
 use crate::life::Life;
@@ -70,6 +72,8 @@ pub struct Vm {
     pub number: u64,
     /// What its processors had used when somebody looked.
     pub cpu: CpuLook,
+    /// What its worker has told of the guest.
+    pub guest: GuestState,
 }
 
 impl Vm {
@@ -94,6 +98,7 @@ impl Vm {
             output: Ring::default(),
             number: 0,
             cpu: CpuLook::default(),
+            guest: GuestState::default(),
         };
         vm.judge();
         vm
@@ -125,6 +130,12 @@ impl Vm {
             .as_ref()
             .filter(|_| self.life.has_worker())
             .or(next)
+    }
+
+    /// What is known of the guest that runs, if it has VMBus.
+    pub fn guest(&self) -> Option<&GuestState> {
+        let vmbus = self.definition().is_some_and(|definition| definition.vmbus);
+        (vmbus && self.life.has_worker()).then_some(&self.guest)
     }
 
     /// What follows an end that nobody asked for.

@@ -10,10 +10,11 @@ use board::{Board, BoardKind, Options, Start, StartError};
 use manager::definition::Cpu;
 use manager::{Boot, Definition, DefinitionError};
 use tlfs::{
-    HvCallCode, HvInputInstallIntercept, HvInputSetPartitionProperty, HvInputVpRegisters,
-    HvInterceptAccessMask, HvInterceptParameters, HvInterceptType,
-    HvPartitionCreationFlags as Flags, HvPartitionPropertyCode as Property, HvRegisterAssoc,
-    HvRegisterName, HvRegisterValue, HvVpIndex,
+    HvCallCode, HvInputGetPartitionProperty, HvInputInstallIntercept, HvInputSetPartitionProperty,
+    HvInputVpRegisters, HvInterceptAccessMask, HvInterceptParameters, HvInterceptType,
+    HvOutputGetPartitionProperty, HvPartitionCreationFlags as Flags,
+    HvPartitionPropertyCode as Property, HvRegisterAssoc, HvRegisterName, HvRegisterValue,
+    HvVpIndex,
 };
 use zerocopy::IntoBytes;
 
@@ -122,16 +123,38 @@ fn set_share<S: System>(system: &mut S, cpu: &Cpu) -> Result<(), CallError> {
         (Property::CPU_RESERVE, cpu.reserve),
     ];
     for (property_code, value) in properties {
-        let Some(value) = value else { continue };
-        let mut input = HvInputSetPartitionProperty {
-            property_code,
-            property_value: value.into(),
-            ..Default::default()
-        };
-        let code = HvCallCode::SET_PARTITION_PROPERTY;
-        system.hypercall(code, 0, input.as_mut_bytes(), &mut [])?;
+        if let Some(value) = value {
+            set_property(system, property_code, value.into())?;
+        }
     }
     Ok(())
+}
+
+/// Reads a property of the partition; `None` if the hypervisor does not tell.
+pub fn get_property<S: System>(system: &mut S, property_code: Property) -> Option<u64> {
+    let mut input = HvInputGetPartitionProperty {
+        property_code,
+        ..Default::default()
+    };
+    let mut output = HvOutputGetPartitionProperty::default();
+    let code = HvCallCode::GET_PARTITION_PROPERTY;
+    let read = system.hypercall(code, 0, input.as_mut_bytes(), output.as_mut_bytes());
+    read.ok().map(|()| output.property_value)
+}
+
+/// Sets a property of the partition.
+fn set_property<S: System>(
+    system: &mut S,
+    property_code: Property,
+    property_value: u64,
+) -> Result<(), CallError> {
+    let mut input = HvInputSetPartitionProperty {
+        property_code,
+        property_value,
+        ..Default::default()
+    };
+    let code = HvCallCode::SET_PARTITION_PROPERTY;
+    system.hypercall(code, 0, input.as_mut_bytes(), &mut [])
 }
 
 /// Sets registers of a suspended VP (SetVpRegisters), in batches that fit a page.

@@ -1,6 +1,7 @@
 //! What a worker needs from the system it is a process of.
 
 use board::ram::{GuestRam, OutOfRam};
+use manager::WorkerNews;
 use root_abi::Event;
 use tlfs::{HvCallCode, HvMessage, HvPartitionCreationFlags, HvStatus, HvX64RegisterPage};
 
@@ -104,8 +105,13 @@ pub trait System {
     /// Typed input for the guest, as much as there is and fits.
     fn console_read<'a>(&mut self, buffer: &'a mut [u8]) -> &'a [u8];
 
+    /// News for the manager.
+    fn tell(&mut self, news: &WorkerNews<'_>);
+
     /// A line for the event list.
-    fn log(&mut self, text: &str);
+    fn log(&mut self, text: &str) {
+        self.tell(&WorkerNews::Line(text.into()));
+    }
 
     /// Misbehaves as asked for, to test that the system survives it.
     fn misbehave(&mut self, how: u32);

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use manager::{Manager, VmId, WorkerEnd};
+use manager::{Manager, VmId, WorkerEnd, WorkerNews};
 use root_kernel::events::Events;
 use root_kernel::frames::Class;
 
@@ -44,10 +44,10 @@ fn current_vm() -> VmId {
     TABLE.with(|table| VmId(table.current().vm))
 }
 
-/// The process that runs has something for the manager's event list.
-pub fn worker_log(text: &str) {
+/// The process that runs has news for the manager.
+pub fn worker_news(news: &WorkerNews<'_>) {
     let vm = current_vm();
-    MANAGER.with(|manager| manager.worker_log(&mut Machine, vm, text));
+    MANAGER.with(|manager| manager.worker_news(&mut Machine, vm, news));
 }
 
 /// Output of the serial line of the guest whose process runs.

@@ -3,6 +3,7 @@
 use alloc::vec;
 use core::mem::size_of;
 
+use manager::WorkerNews;
 use root_abi::{Call, CreatePartition, Error, ExitReason, GuestMemory, Hvcall};
 use root_kernel::addr::{LARGE_PAGE_SIZE, PAGE_SIZE, UserRange};
 use root_kernel::events::printable;
@@ -12,7 +13,7 @@ use super::process::{self, End, TABLE};
 use super::space::Space;
 use super::{heap, layout, lock, partition, power, root_task, time};
 
-/// Longest text of `exit` and `log`.
+/// Longest text of `exit`.
 const MAX_TEXT: u64 = 200;
 /// Bytes of console output copied at once.
 const CHUNK: usize = 512;
@@ -43,10 +44,7 @@ fn dispatch(number: u64, arguments: Arguments) -> Result<u64, Error> {
     heap::replenish();
     match number {
         n if n == Call::Exit as u64 => exit(a, b, c),
-        n if n == Call::Log as u64 => text(a, b).map(|text| {
-            root_task::worker_log(&text);
-            0
-        }),
+        n if n == Call::Tell as u64 => tell(a, b, c),
         n if n == Call::ConsoleWrite as u64 => console_write(a, b),
         n if n == Call::ConsoleRead as u64 => console_read(a, b),
         n if n == Call::MapMemory as u64 => map_memory(a),
@@ -102,6 +100,19 @@ fn text(address: u64, len: u64) -> Result<alloc::string::String, Error> {
     let bytes = bytes.get_mut(..len as usize).ok_or(Error::Invalid)?;
     space().copy_in(&range, bytes)?;
     Ok(printable(bytes, MAX_TEXT as usize))
+}
+
+fn tell(kind: u64, address: u64, len: u64) -> Result<u64, Error> {
+    let longest = WorkerNews::longest(kind).ok_or(Error::Invalid)?;
+    if len > longest as u64 {
+        return Err(Error::Invalid);
+    }
+    let range = UserRange::new(address, len).ok_or(Error::Fault)?;
+    let mut bytes = vec![0; len as usize];
+    space().copy_in(&range, &mut bytes)?;
+    let news = WorkerNews::decode(kind, &bytes).ok_or(Error::Invalid)?;
+    root_task::worker_news(&news);
+    Ok(0)
 }
 
 fn wait(address: u64, deadline: u64, resume: u64) -> Result<u64, Error> {

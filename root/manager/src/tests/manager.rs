@@ -4,7 +4,7 @@ use root_abi::ExitReason;
 
 use super::fake::{Effect, Fake, begun, exited, typed, vm};
 use crate::life::{SECOND, STOP_TIME};
-use crate::{DebugFault, Manager, State, VmId, WorkerEnd};
+use crate::{DebugFault, Manager, State, VmId, WorkerEnd, WorkerNews};
 
 const A: VmId = VmId(0);
 const B: VmId = VmId(1);
@@ -117,12 +117,18 @@ fn list_shows_state_size_uptime_and_reason() {
     host.seen();
     let list = typed(&mut manager, &mut host, "vm list");
     let lines: Vec<_> = list.lines().map(str::trim).collect();
-    assert_eq!(lines[1], "NAME  STATE    VPS  CPU%  MIB   UPTIME  REASON");
+    assert_eq!(
+        lines[1],
+        "NAME  STATE    VPS  CPU%  MIB   UPTIME  HEART  VMBUS  CHAN  GUEST  REASON"
+    );
     assert_eq!(
         lines[2],
-        "a     failed     1     -   64        -  the guest cannot go on: because"
+        "a     failed     1     -   64        -  -      -         -  -      the guest cannot go on: because"
     );
-    assert_eq!(lines[3], "b     running    1   0.0   64  1:02:05");
+    assert_eq!(
+        lines[3],
+        "b     running    1   0.0   64  1:02:05  none   -         0  -"
+    );
 }
 
 #[test]
@@ -372,7 +378,8 @@ fn reboot_of_an_idle_machine_is_at_once() {
 fn events_are_those_of_all_sources_by_time() {
     let (mut manager, mut host) = two();
     start(&mut manager, &mut host, A);
-    manager.worker_log(&mut host, A, "two\x1b[2J lines\nof it");
+    let line = WorkerNews::Line("two\x1b[2J lines\nof it".into());
+    manager.worker_news(&mut host, A, &line);
     let text = typed(&mut manager, &mut host, "events");
     let lines: Vec<_> = text.lines().map(str::trim).collect();
     assert_eq!(lines[2], "1.000000  root    ready");

@@ -5,6 +5,7 @@ mod definition;
 mod fake;
 mod life;
 mod manager;
+mod news;
 mod report;
 mod sequences;
 mod stop_all;

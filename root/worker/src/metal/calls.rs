@@ -2,10 +2,11 @@
 
 use core::arch::asm;
 
+use manager::WorkerNews;
 use root_abi::{Call, ExitReason};
 use worker::CallError;
 
-/// Most bytes of a text that the kernel takes.
+/// Most bytes of a last word that the kernel takes.
 const TEXT: usize = 200;
 
 /// A system call with up to three arguments.
@@ -67,11 +68,16 @@ pub fn exit(reason: ExitReason, text: &str) -> ! {
     }
 }
 
-/// A line for the event list.
-pub fn log(text: &str) {
-    let text = cut(text);
-    // SAFETY: the text is a live slice; the kernel reads it.
-    unsafe { syscall(Call::Log, [text.as_ptr() as u64, text.len() as u64, 0]) };
+/// News for the manager.
+pub fn tell(news: &WorkerNews<'_>) {
+    let (kind, bytes) = news.encode();
+    // SAFETY: the bytes are a live slice; the kernel reads it.
+    unsafe {
+        syscall(
+            Call::Tell,
+            [kind, bytes.as_ptr() as u64, bytes.len() as u64],
+        )
+    };
 }
 
 /// Fresh zeroed memory.

@@ -4,13 +4,14 @@ use core::arch::asm;
 use core::arch::x86_64::__cpuid;
 
 use board::layout::{FOUR_GIB, RamLayout};
+use manager::WorkerNews;
 use root_abi::{Call, CreatePartition, Event, GuestMemory, Hvcall, NO_VP, VpPages};
 use tlfs::{
     HV_PAGE_SHIFT, HvCallCode, HvMessage, HvPartitionCreationFlags, HvStatus, HvX64RegisterPage,
 };
 use worker::{CallError, System, VpState};
 
-use super::calls::{check, log, map_memory, plain, syscall};
+use super::calls::{check, map_memory, plain, syscall, tell};
 use super::ram::MappedRam;
 
 /// [`GuestMemory::flags`]: writable and executable.
@@ -168,8 +169,8 @@ impl System for Kernel {
             .unwrap_or_default()
     }
 
-    fn log(&mut self, text: &str) {
-        log(text);
+    fn tell(&mut self, news: &WorkerNews<'_>) {
+        tell(news);
     }
 
     fn misbehave(&mut self, how: u32) {

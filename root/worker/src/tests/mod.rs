@@ -7,16 +7,17 @@ use std::rc::Rc;
 use board::layout::RamLayout;
 use board::layout::{COM1_GSI, COM1_PORT, IOAPIC_BASE, RESET_PORT, SLEEP_CONTROL_PORT};
 use board::ram::{GuestRam, OutOfRam, VecRam};
+use manager::WorkerNews;
 use root_abi::{Event, ExitReason, event};
 use tlfs::{
-    HvCallCode, HvInputAssertVirtualInterrupt, HvInputInstallIntercept,
-    HvInputSetPartitionProperty, HvInterceptAccessType, HvInterceptType, HvMessage, HvMessageType,
-    HvOutputTranslateVirtualAddress, HvPartitionCreationFlags as Flags, HvRegisterAssoc,
-    HvRegisterName, HvRegisterValue, HvStatus, HvTranslateGvaResultCode,
-    HvX64HypercallInterceptMessage, HvX64InstructionLengthAndCr8, HvX64InterceptMessageHeader,
-    HvX64InterruptStateRegister, HvX64IoPortAccessInfo, HvX64IoPortInterceptMessage,
-    HvX64MemoryInterceptMessage, HvX64PendingExceptionEvent, HvX64RegisterPage,
-    HvX64VpExecutionState,
+    HvCallCode, HvInputAssertVirtualInterrupt, HvInputGetPartitionProperty,
+    HvInputInstallIntercept, HvInputSetPartitionProperty, HvInterceptAccessType, HvInterceptType,
+    HvMessage, HvMessageType, HvOutputTranslateVirtualAddress, HvPartitionCreationFlags as Flags,
+    HvPartitionPropertyCode, HvRegisterAssoc, HvRegisterName, HvRegisterValue, HvStatus,
+    HvTranslateGvaResultCode, HvX64HypercallInterceptMessage, HvX64InstructionLengthAndCr8,
+    HvX64InterceptMessageHeader, HvX64InterruptStateRegister, HvX64IoPortAccessInfo,
+    HvX64IoPortInterceptMessage, HvX64MemoryInterceptMessage, HvX64PendingExceptionEvent,
+    HvX64RegisterPage, HvX64VpExecutionState,
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -66,7 +67,11 @@ struct Shared {
     /// What hypercalls answer, by code; others succeed.
     statuses: BTreeMap<u16, HvStatus>,
     logs: Vec<String>,
+    /// What the manager was told but lines.
+    told: Vec<WorkerNews<'static>>,
     time: u64,
+    /// GUEST_OS_ID.
+    identity: u64,
     translation: HvOutputTranslateVirtualAddress,
 }
 
@@ -172,9 +177,13 @@ impl System for Fake {
             return Err(CallError::Hypercall { code, status });
         }
         if code == HvCallCode::GET_PARTITION_PROPERTY {
-            assert_eq!(input[8..12], 0x3_0005_u32.to_le_bytes(), "reference time");
-            let time = shared.time.wrapping_sub(PARTITION_MADE);
-            output.copy_from_slice(&time.to_le_bytes());
+            let input = HvInputGetPartitionProperty::read_from_bytes(input).unwrap();
+            let value = match input.property_code {
+                HvPartitionPropertyCode::REFERENCE_TIME => shared.time.wrapping_sub(PARTITION_MADE),
+                HvPartitionPropertyCode::GUEST_OS_ID => shared.identity,
+                other => panic!("{other:?}"),
+            };
+            output.copy_from_slice(&value.to_le_bytes());
         }
         if code == HvCallCode::GET_VP_REGISTERS {
             output.copy_from_slice(HvRegisterValue::from(DR6).as_bytes());
@@ -238,8 +247,18 @@ impl System for Fake {
         &buffer[..count]
     }
 
-    fn log(&mut self, text: &str) {
-        self.0.borrow_mut().logs.push(text.into());
+    fn tell(&mut self, news: &WorkerNews<'_>) {
+        let mut shared = self.0.borrow_mut();
+        let (kind, bytes) = news.encode();
+        // As the manager gets it.
+        match WorkerNews::decode(kind, &bytes).expect("well-formed") {
+            WorkerNews::Line(text) => shared.logs.push(text.into_owned()),
+            WorkerNews::Guest(state) => shared.told.push(WorkerNews::Guest(state)),
+            WorkerNews::Crash(crash, text) => {
+                let text = text.into_owned().into();
+                shared.told.push(WorkerNews::Crash(crash, text));
+            }
+        }
     }
 
     fn misbehave(&mut self, how: u32) {

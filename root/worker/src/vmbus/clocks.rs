@@ -1,12 +1,9 @@
 //! The wall clock beside the guest's reference counter.
 
-use tlfs::{
-    HvCallCode, HvInputGetPartitionProperty, HvOutputGetPartitionProperty,
-    HvPartitionPropertyCode as Property,
-};
+use tlfs::HvPartitionPropertyCode as Property;
 use utilities::{Clocks, SECOND};
-use zerocopy::IntoBytes;
 
+use crate::setup::get_property;
 use crate::system::System;
 
 /// From 1601-01-01 to 1970-01-01, in seconds.
@@ -48,12 +45,5 @@ impl ClockPair {
 
 /// The partition's reference counter, which stands still when the partition does (root sheet D.1).
 fn counter<S: System>(system: &mut S) -> Option<u64> {
-    let mut input = HvInputGetPartitionProperty {
-        property_code: Property::REFERENCE_TIME,
-        ..Default::default()
-    };
-    let mut output = HvOutputGetPartitionProperty::default();
-    let code = HvCallCode::GET_PARTITION_PROPERTY;
-    let read = system.hypercall(code, 0, input.as_mut_bytes(), output.as_mut_bytes());
-    read.ok().map(|()| output.property_value)
+    get_property(system, Property::REFERENCE_TIME)
 }

@@ -13,6 +13,7 @@
 //!   of 10 ms that double up to a second. A guest that connects anew makes all earlier messages void.
 
 mod clocks;
+mod guest;
 mod link;
 mod memory;
 mod news;
@@ -33,6 +34,7 @@ use zerocopy::FromBytes;
 
 use crate::system::{CallError, SharedRam, System};
 use clocks::ClockPair;
+use guest::GuestView;
 use link::Link;
 use news::News;
 use post::{CHANNEL_MESSAGE, Pause, Posted};
@@ -78,6 +80,7 @@ pub struct Vmbus<R> {
     links: Vec<Link<R>>,
     clocks: ClockPair,
     news: News,
+    guest: GuestView,
     /// Something has happened that [`Self::run`] has not seen.
     is_due: bool,
     /// When a service wants to be called.
@@ -109,6 +112,7 @@ impl<R: SharedRam> Vmbus<R> {
             links,
             clocks: ClockPair::new(system),
             news: News::default(),
+            guest: GuestView::default(),
             is_due: false,
             deadline: u64::MAX,
             full: None,
@@ -224,8 +228,11 @@ impl<R: SharedRam> Vmbus<R> {
         self.post_messages(system, now)?;
         self.set_flags(system, now)?;
         for service in self.services.each() {
-            self.news.drain(system, service, now);
+            self.news.drain(system, service, &mut self.guest, now);
         }
+        let channels = self.links.iter().filter(|link| link.is_open()).count();
+        let heartbeat = self.services.heartbeat.contact();
+        self.guest.tell(system, heartbeat, channels);
         self.is_due = self.links.iter().any(|link| link.has_more);
         self.deadline = self.next_deadline();
         Ok(())
@@ -236,10 +243,12 @@ impl<R: SharedRam> Vmbus<R> {
             match effect {
                 Effect::Connected { version } => {
                     self.forget_messages();
+                    self.guest.connected(system, version);
                     self.news.say(system, &format!("VMBus {version}"), now);
                 }
                 Effect::Disconnected => {
                     self.forget_messages();
+                    self.guest.disconnected();
                     self.news.say(system, "VMBus: disconnected", now);
                 }
                 Effect::OpenChannel(open) => self.open(ram, &open, now),

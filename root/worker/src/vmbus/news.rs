@@ -9,6 +9,7 @@ use utilities::kvp::{KvpEvent, MAX_PAIRS, RoundEnd, Value};
 use utilities::shutdown::{ShutdownEvent, ShutdownKind};
 use utilities::{Event, SECOND, Service, Status};
 
+use super::guest::GuestView;
 use crate::system::System;
 
 /// Lines in a row. A guest's start has about twenty.
@@ -42,9 +43,16 @@ impl Default for News {
 
 impl News {
     /// Tells what a service has to say.
-    pub fn drain<S: System>(&mut self, system: &mut S, service: &mut dyn Service, now: u64) {
+    pub fn drain<S: System>(
+        &mut self,
+        system: &mut S,
+        service: &mut dyn Service,
+        guest: &mut GuestView,
+        now: u64,
+    ) {
         let name = service.id().name;
         while let Some(event) = service.take_event() {
+            guest.note(&event);
             if let Some(text) = self.text(event) {
                 self.say(system, &format!("{name}: {text}"), now);
             }

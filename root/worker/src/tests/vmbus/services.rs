@@ -1,5 +1,7 @@
 //! Channels are offered and opened, and their services work.
 
+use manager::WorkerNews;
+use root_abi::news::{GuestState, HEARTBEAT_LOST, HEARTBEAT_NONE, HEARTBEAT_OK};
 use utilities::SECOND;
 use utilities::shutdown::ShutdownKind;
 
@@ -124,25 +126,7 @@ fn values_of_the_guest_are_told_once_and_without_what_a_terminal_would_do() {
     let mut guest = Guest::connected();
     guest.start(KVP);
     for _ in 0..2 {
-        let (transaction, mut pair) = guest.take(KVP).expect("index 0");
-        // Body: operation and pool, index at 4; then the pair: type, sizes of key and value, texts of 512 and 2048 bytes.
-        let body = 28;
-        let text = |text: &str| -> Vec<u8> {
-            text.encode_utf16()
-                .chain([0])
-                .flat_map(u16::to_le_bytes)
-                .collect()
-        };
-        let (key, value) = (text("OSName"), text("De\u{1b}[2Jbian\r\n"));
-        pair[body + 8..body + 20].copy_from_slice(&words(&[
-            1,
-            key.len() as u32,
-            value.len() as u32,
-        ]));
-        pair[body + 20..][..key.len()].copy_from_slice(&key);
-        pair[body + 532..][..value.len()].copy_from_slice(&value);
-        pair[25] = 5;
-        guest.send(KVP, transaction, &pair);
+        pair(&mut guest, "OSName", "De\u{1b}[2Jbian\r\n");
         let (transaction, mut end) = guest.take(KVP).expect("index 1");
         end[20..24].copy_from_slice(&0x8007_0103_u32.to_le_bytes());
         end[25] = 5;
@@ -155,6 +139,92 @@ fn values_of_the_guest_are_told_once_and_without_what_a_terminal_would_do() {
         .filter(|line| line.starts_with("kvp: OSName"))
         .collect();
     assert_eq!(pairs, ["kvp: OSName = De[2Jbian"]);
+}
+
+/// The pair at the index that is asked for.
+fn pair(guest: &mut Guest, key: &str, value: &str) {
+    let (transaction, mut pair) = guest.take(KVP).expect("a question");
+    // Body: operation and pool, index at 4; then the pair: type, sizes of key and value, texts of 512 and 2048 bytes.
+    let body = 28;
+    let text = |text: &str| -> Vec<u8> {
+        text.encode_utf16()
+            .chain([0])
+            .flat_map(u16::to_le_bytes)
+            .collect()
+    };
+    let (key, value) = (text(key), text(value));
+    pair[body + 8..body + 20].copy_from_slice(&words(&[1, key.len() as u32, value.len() as u32]));
+    pair[body + 20..][..key.len()].copy_from_slice(&key);
+    pair[body + 532..][..value.len()].copy_from_slice(&value);
+    pair[25] = 5;
+    guest.send(KVP, transaction, &pair);
+}
+
+/// States told since the last look.
+fn states(guest: &Guest) -> Vec<GuestState> {
+    let told = std::mem::take(&mut guest.fake.0.borrow_mut().told);
+    let state = |news| match news {
+        WorkerNews::Guest(state) => state,
+        other => panic!("{other:?}"),
+    };
+    told.into_iter().map(state).collect()
+}
+
+fn system(state: &GuestState) -> &str {
+    std::str::from_utf8(&state.system[..state.system_len as usize]).unwrap()
+}
+
+#[test]
+fn the_manager_hears_of_connection_channels_and_heartbeat_when_they_change() {
+    let mut guest = Guest::new();
+    guest.fake.0.borrow_mut().identity = 0x8100 << 48 | 0x0006_01C0 << 16;
+    guest.contact(5 << 16 | 3).unwrap();
+    guest.run();
+    let connected = states(&guest);
+    assert_eq!(connected.len(), 1);
+    assert_eq!(
+        (connected[0].vmbus, connected[0].channels),
+        (5 << 16 | 3, 0)
+    );
+    assert_eq!(system(&connected[0]), "Linux 6.1.192");
+    assert_eq!(connected[0].heartbeat, HEARTBEAT_NONE);
+    guest.post(&words(&[3, 0])).unwrap();
+    guest.run();
+    guest.open(HEARTBEAT);
+    guest.open(KVP);
+    let open = states(&guest);
+    assert_eq!(open.last().unwrap().channels, 2);
+    guest.answer(HEARTBEAT).expect("versions");
+    guest.answer(HEARTBEAT).expect("a beat");
+    assert_eq!(states(&guest).last().unwrap().heartbeat, HEARTBEAT_OK);
+    guest.pass(5 * SECOND);
+    assert_eq!(states(&guest), [], "nothing has changed");
+    guest.pass(60 * SECOND);
+    assert_eq!(states(&guest).last().unwrap().heartbeat, HEARTBEAT_LOST);
+    guest.post(&words(&[16, 0])).unwrap();
+    guest.run();
+    let gone = *states(&guest).last().unwrap();
+    assert_eq!(
+        (gone.vmbus, gone.channels, gone.heartbeat),
+        (0, 0, HEARTBEAT_NONE)
+    );
+}
+
+#[test]
+fn the_daemons_name_of_the_system_goes_before_the_kernels_number_and_is_cut_to_ascii() {
+    let mut guest = Guest::connected();
+    guest.fake.0.borrow_mut().identity = 0;
+    guest.start(KVP);
+    pair(&mut guest, "OSVersion", "12");
+    pair(&mut guest, "OSName", "D\u{e9}b\u{1b}ian");
+    assert_eq!(system(states(&guest).last().unwrap()), "D?b?ian 12");
+    pair(&mut guest, "OSName", &"x".repeat(500));
+    let long = *states(&guest).last().unwrap();
+    assert_eq!(system(&long), "x".repeat(48));
+    // Another kernel connects: its predecessor's name is not its own.
+    guest.contact(5 << 16 | 3).unwrap();
+    guest.run();
+    assert_eq!(system(states(&guest).last().unwrap()), "");
 }
 
 #[test]
