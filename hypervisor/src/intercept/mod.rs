@@ -21,6 +21,32 @@ pub const MAX_LIST: usize = 64;
 /// Pages of the port map: a bit a port for reads, then one for writes.
 pub const PORT_MAP_PAGES: usize = 4;
 
+/// Which MSRs may be in a list, by the low six bits of their numbers: a word that needs no lock to be asked. The registers of a
+/// running guest's timers and interrupts do not share them with what workers ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MsrFilter(u64);
+
+impl MsrFilter {
+    const fn bit(msr: u32) -> u64 {
+        1 << (msr % u64::BITS)
+    }
+
+    /// Whether an MSR may be in the list. One that is in it always may.
+    #[inline]
+    pub const fn may_have(self, msr: u32) -> bool {
+        self.0 & Self::bit(msr) != 0
+    }
+}
+
+/// What a VP remembers of the MSRs that its parent has asked for by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NamedMsrs {
+    /// The partition's count of changes when this was so; 0 if it is not known.
+    pub at: u64,
+    /// Which they were.
+    pub filter: MsrFilter,
+}
+
 /// A short list of numbers with an access mask each.
 #[derive(Clone, Debug)]
 struct List(ArrayVec<(u32, u8), MAX_LIST>);
@@ -170,16 +196,15 @@ impl Intercepts {
     }
 
     /// Whether an MSR access goes to the parent because this very MSR is registered.
-    #[inline]
     pub fn names_msr(&self, msr: u32, write: bool) -> bool {
         let wanted = if write { WRITE } else { READ };
-        self.names_msrs() && self.msrs.mask(msr) & wanted != 0
+        self.msrs.mask(msr) & wanted != 0
     }
 
-    /// Whether any MSR is registered by name.
-    #[inline]
-    pub fn names_msrs(&self) -> bool {
-        !self.msrs.is_empty()
+    /// Which MSRs may be registered by name.
+    pub fn msr_filter(&self) -> MsrFilter {
+        let bits = self.msrs.0.iter().map(|entry| MsrFilter::bit(entry.0));
+        MsrFilter(bits.fold(0, |all, bit| all | bit))
     }
 
     /// Whether CPUID with this EAX goes to the parent.
@@ -325,6 +350,29 @@ mod tests {
         Intercepts {
             ports: Some(PortMap::new(phys, frames)),
             ..Intercepts::new()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_filter_has_every_msr_that_is_named_and_none_when_none_is(
+            named in proptest::collection::vec(any::<u32>(), 0..MAX_LIST),
+            other: u32,
+        ) {
+            let memory = TestMemory::new(2);
+            let mut intercepts = map(memory.phys());
+            let mut set = |msr: u32, mask| {
+                let parameter = HvInterceptParameters::msr_index(msr);
+                let kind = HvInterceptType::X64_MSR_INDEX;
+                intercepts.install(memory.phys(), kind, mask, parameter)
+            };
+            for msr in &named {
+                prop_assert_eq!(set(*msr, HvInterceptAccessMask::WRITE), Ok(()));
+            }
+            let filter = intercepts.msr_filter();
+            prop_assert!(named.iter().all(|msr| filter.may_have(*msr)));
+            let alike = named.iter().any(|msr| msr % 64 == other % 64);
+            prop_assert_eq!(filter.may_have(other), alike);
         }
     }
 

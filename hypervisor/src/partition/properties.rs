@@ -149,7 +149,8 @@ impl Hypervisor {
             Code::PRIVILEGE_FLAGS => {
                 let all = child_privileges(HvPartitionSyntheticProcessorFeatures(u64::MAX));
                 let asked_for = HvPartitionPrivilegeMask::ACCESS_PARTITION_ID
-                    | HvPartitionPrivilegeMask::CREATE_PARTITIONS;
+                    | HvPartitionPrivilegeMask::CREATE_PARTITIONS
+                    | HvPartitionPrivilegeMask::ACCESS_RESET_MSR;
                 if value & !(all | asked_for).0 != 0 {
                     return Err(HvStatus::PROPERTY_VALUE_OUT_OF_RANGE);
                 }

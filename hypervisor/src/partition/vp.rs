@@ -21,6 +21,7 @@ use crate::arch::page::HwPages;
 use crate::arch::state::rflags;
 use crate::arch::{CrIntercepts, VcpuConfig, VcpuKind, VpHw};
 use crate::hv::Hypervisor;
+use crate::intercept::NamedMsrs;
 use crate::mem::frames::PartitionSlot;
 use crate::mem::page_box::{Frame, PageBox};
 use crate::mem::tlb::VpTag;
@@ -176,8 +177,8 @@ pub struct Vp {
     pub code: CodeCache,
     /// Where its hypercall pages were found last.
     pub pages: PageCache,
-    /// The partition's count of changes when its parent had asked for no MSR by name; 0 if that is not known.
-    pub msrs_unnamed_at: u64,
+    /// The MSRs that its parent has asked for by name.
+    pub named_msrs: NamedMsrs,
     /// What it was told about its processor last.
     pub cpuid: CpuidCache,
 }
@@ -281,7 +282,7 @@ impl Vp {
             cr8_watched: false,
             code: CodeCache::new(),
             pages: PageCache::new(),
-            msrs_unnamed_at: 0,
+            named_msrs: NamedMsrs::default(),
             cpuid: CpuidCache::default(),
         };
         // The root may map the page before the VP has run (root sheet, trap 33).

@@ -13,7 +13,7 @@ use crate::arch::cpuid::ThisProcessor;
 use crate::arch::msr::MSR_EFER;
 use crate::arch::state::SystemRegister;
 use crate::insn::Instruction;
-use crate::intercept::message;
+use crate::intercept::{NamedMsrs, message};
 use crate::partition::table::PartitionGuard;
 use crate::partition::{CRASH_SUPPORT, Vp, cpuid, validate};
 use crate::synic::{SynicEffect, is_synic_msr};
@@ -117,20 +117,19 @@ impl Cpu {
     /// Whether the parent has asked for this very MSR.
     #[inline]
     fn is_named(&self, vp: &mut Vp, msr: u32, write: bool) -> bool {
-        let asked_for_none = vp.msrs_unnamed_at == vp.home.changes.count();
-        !(asked_for_none || vp.is_root()) && self.look_for_named(vp, msr, write)
+        let known = vp.named_msrs.at == vp.home.changes.count();
+        let cannot_be = known && !vp.named_msrs.filter.may_have(msr);
+        !(cannot_be || vp.is_root()) && self.look_for_named(vp, msr, write)
     }
 
     #[inline(never)]
     fn look_for_named(&self, vp: &mut Vp, msr: u32, write: bool) -> bool {
-        let changes = vp.home.changes.count();
-        let (named, any) = self.partition(vp, |_, partition| {
+        let at = vp.home.changes.count();
+        let (named, filter) = self.partition(vp, |_, partition| {
             let intercepts = &partition.intercepts;
-            (intercepts.names_msr(msr, write), intercepts.names_msrs())
+            (intercepts.names_msr(msr, write), intercepts.msr_filter())
         });
-        if !any {
-            vp.msrs_unnamed_at = changes;
-        }
+        vp.named_msrs = NamedMsrs { at, filter };
         named
     }
 
@@ -239,6 +238,7 @@ impl Cpu {
             HV_X64_MSR_HYPERCALL => self.partition(vp, |_, it| it.msrs.hypercall),
             HV_X64_MSR_REFERENCE_TSC => self.partition(vp, |_, it| it.msrs.reference_tsc),
             HV_X64_MSR_VP_INDEX => vp.who.index.into(),
+            HV_X64_MSR_RESET => 0,
             // The wait is behind the instruction.
             HV_X64_MSR_GUEST_IDLE => 0,
             HV_X64_MSR_VP_RUNTIME => self
@@ -289,6 +289,8 @@ impl Cpu {
             HV_X64_MSR_EOI | HV_X64_MSR_ICR | HV_X64_MSR_TPR => {
                 return vp.apic.write_synthetic(msr, value).map(After::Apic);
             }
+            // Only a parent can reset a partition, and this one does not intercept the write.
+            HV_X64_MSR_RESET if value & 1 == 0 => {}
             HV_X64_MSR_VP_ASSIST_PAGE if vp.is_root() => {
                 let frame = self.lp().root.assist.spfn();
                 vp.assist_page = frame.address().0 | value & 1;
@@ -342,6 +344,7 @@ fn check_privilege(vp: &Vp, msr: u32) -> Result<(), GeneralProtection> {
     let needed = match msr {
         HV_X64_MSR_GUEST_OS_ID | HV_X64_MSR_HYPERCALL => P::ACCESS_HYPERCALL_MSRS,
         HV_X64_MSR_VP_INDEX => P::ACCESS_VP_INDEX,
+        HV_X64_MSR_RESET if !vp.is_root() => P::ACCESS_RESET_MSR,
         HV_X64_MSR_VP_RUNTIME => P::ACCESS_VP_RUNTIME_MSR,
         HV_X64_MSR_TIME_REF_COUNT => P::ACCESS_PARTITION_REFERENCE_COUNTER,
         HV_X64_MSR_REFERENCE_TSC => P::ACCESS_PARTITION_REFERENCE_TSC,

@@ -4,6 +4,7 @@ mod deliveries;
 mod idle;
 mod instructions;
 mod msrs;
+mod named_msrs;
 
 use tlfs::*;
 

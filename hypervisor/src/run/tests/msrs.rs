@@ -14,7 +14,7 @@ thread_local! {
 }
 
 /// An access to an MSR.
-fn access(asked: Asked, msr: u32, write: bool, value: u64) -> Scene {
+pub fn access(asked: Asked, msr: u32, write: bool, value: u64) -> Scene {
     Scene {
         asked,
         mode: Mode::Long,
