@@ -10,6 +10,7 @@ extern crate alloc;
 
 use manager::Definition;
 
+mod crash;
 mod exit;
 mod run;
 mod setup;

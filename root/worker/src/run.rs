@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use board::device::ioapic::InterruptRequest;
-use board::exit::{Access, Completion, Guest, PostedMessage, TranslateError};
+use board::exit::{Access, Completion, Guest, GuestCrash, PostedMessage, TranslateError};
 use board::layout::RamLayout;
 use board::ram::{GuestRam, OutOfRam};
 use board::{Board, Exception, Outcome, Registers};
@@ -18,6 +18,7 @@ use tlfs::{
 use utilities::shutdown::ShutdownKind;
 use zerocopy::IntoBytes;
 
+use crate::crash::Crashes;
 use crate::exit::Exit;
 use crate::setup::{get_register, set_registers};
 use crate::system::{CallError, System, VpState};
@@ -37,6 +38,7 @@ pub struct Worker<S: System> {
     ram: S::Ram,
     board: Board,
     vmbus: Option<Vmbus<S::Ram>>,
+    crashes: Crashes,
     vps: Vec<S::Vp>,
     /// VPs to let run on, one bit each. Normally at most one; all of them at the start.
     resume: u64,
@@ -60,6 +62,7 @@ impl<S: System> Worker<S> {
             ram,
             board,
             vmbus,
+            crashes: Crashes::default(),
             vps,
             resume,
             resumed: u32::MAX,
@@ -153,6 +156,7 @@ impl<S: System> Worker<S> {
             ram: &mut self.ram,
             system: &mut self.system,
             vmbus: self.vmbus.as_mut(),
+            crashes: &mut self.crashes,
             vp,
         };
         match self.board.handle(message, &mut registers, &mut guest, now) {
@@ -260,6 +264,7 @@ struct VpMemory<'a, S: System> {
     ram: &'a mut S::Ram,
     system: &'a mut S,
     vmbus: Option<&'a mut Vmbus<S::Ram>>,
+    crashes: &'a mut Crashes,
     vp: u32,
 }
 
@@ -326,5 +331,9 @@ impl<S: System> Guest for VpMemory<'_, S> {
         if let Some(vmbus) = &mut self.vmbus {
             vmbus.slots_free(self.vp);
         }
+    }
+
+    fn crashed(&mut self, crash: &GuestCrash) {
+        self.crashes.tell(self.system, self.ram, self.vp, crash);
     }
 }

@@ -10,9 +10,10 @@ use board::{Board, BoardKind, Options, Start, StartError};
 use manager::definition::Cpu;
 use manager::{Boot, Definition, DefinitionError};
 use tlfs::{
-    HvCallCode, HvInputGetPartitionProperty, HvInputInstallIntercept, HvInputSetPartitionProperty,
-    HvInputVpRegisters, HvInterceptAccessMask, HvInterceptParameters, HvInterceptType,
-    HvOutputGetPartitionProperty, HvPartitionCreationFlags as Flags,
+    HV_X64_MSR_CRASH_CTL, HV_X64_MSR_RESET, HvCallCode, HvInputGetPartitionProperty,
+    HvInputInstallIntercept, HvInputSetPartitionProperty, HvInputVpRegisters,
+    HvInterceptAccessMask, HvInterceptParameters, HvInterceptType, HvOutputGetPartitionProperty,
+    HvPartitionCreationFlags as Flags, HvPartitionPrivilegeMask,
     HvPartitionPropertyCode as Property, HvRegisterAssoc, HvRegisterName, HvRegisterValue,
     HvVpIndex,
 };
@@ -64,6 +65,7 @@ pub fn set_up<S: System>(
     // Large second-level pages, and a local APIC in the hypervisor.
     let flags = Flags::LAPIC_ENABLED | Flags::X2APIC_CAPABLE | Flags::GPA_SUPER_PAGES_ENABLED;
     system.create_partition(flags)?;
+    offer_reset(&mut system)?;
     system.initialize_partition()?;
     set_share(&mut system, &vm.cpu)?;
     let mut ram = system
@@ -185,20 +187,41 @@ pub fn get_register<S: System>(
     vp: u32,
     name: HvRegisterName,
 ) -> Result<HvRegisterValue, CallError> {
+    get_registers(system, vp, [name]).map(|[value]| value)
+}
+
+/// Reads registers of a suspended VP in one call. They fit a page.
+pub fn get_registers<S: System, const N: usize>(
+    system: &mut S,
+    vp: u32,
+    names: [HvRegisterName; N],
+) -> Result<[HvRegisterValue; N], CallError> {
+    const { assert!(N * size_of::<HvRegisterValue>() <= tlfs::HV_PAGE_SIZE) };
     let header = HvInputVpRegisters {
         vp_index: HvVpIndex(vp),
         ..Default::default()
     };
     let mut input = vec![];
     input.extend_from_slice(header.as_bytes());
-    input.extend_from_slice(name.as_bytes());
-    let mut value = HvRegisterValue::default();
+    input.extend_from_slice(names.as_bytes());
+    let mut values = [HvRegisterValue::default(); N];
     let code = HvCallCode::GET_VP_REGISTERS;
-    system.hypercall(code, 1, &mut input, value.as_mut_bytes())?;
-    Ok(value)
+    system.hypercall(code, N as u16, &mut input, values.as_mut_bytes())?;
+    Ok(values)
 }
 
-/// Every port, and the end of level interrupts. Memory without RAM behind it is intercepted anyway.
+/// Gives the partition, which is not initialized yet, the reset MSR: a privilege, but no feature. A hypervisor that does not tell
+/// the privileges keeps it.
+fn offer_reset<S: System>(system: &mut S) -> Result<(), CallError> {
+    let Some(given) = get_property(system, Property::PRIVILEGE_FLAGS) else {
+        return Ok(());
+    };
+    let all = HvPartitionPrivilegeMask(given) | HvPartitionPrivilegeMask::ACCESS_RESET_MSR;
+    set_property(system, Property::PRIVILEGE_FLAGS, all.0)
+}
+
+/// Every port, the end of level interrupts, and writes of the MSRs by which a guest reports its crash and resets its machine.
+/// Memory without RAM behind it is intercepted anyway.
 fn install_intercepts<S: System>(system: &mut S) -> Result<(), CallError> {
     let ports = HvInputInstallIntercept {
         access_type: HvInterceptAccessMask::READ | HvInterceptAccessMask::WRITE,
@@ -211,7 +234,14 @@ fn install_intercepts<S: System>(system: &mut S) -> Result<(), CallError> {
         intercept_type: HvInterceptType::X64_APIC_EOI,
         ..Default::default()
     };
-    for mut input in [ports, eoi] {
+    let msr = |msr| HvInputInstallIntercept {
+        access_type: HvInterceptAccessMask::WRITE,
+        intercept_type: HvInterceptType::X64_MSR_INDEX,
+        intercept_parameter: HvInterceptParameters::msr_index(msr),
+        ..Default::default()
+    };
+    let (crash, reset) = (msr(HV_X64_MSR_CRASH_CTL), msr(HV_X64_MSR_RESET));
+    for mut input in [ports, eoi, crash, reset] {
         let code = HvCallCode::INSTALL_INTERCEPT;
         system.hypercall(code, 0, input.as_mut_bytes(), &mut [])?;
     }

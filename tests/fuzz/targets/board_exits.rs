@@ -3,7 +3,7 @@
 //! Input: the first part of a register page, guest code, then messages of a type byte, a time byte and a payload each.
 #![no_main]
 
-use board::exit::{Access, Guest, Outcome, PostedMessage, Registers, TranslateError};
+use board::exit::{Access, Guest, GuestCrash, Outcome, PostedMessage, Registers, TranslateError};
 use board::layout::RamLayout;
 use board::ram::{GuestRam, OutOfRam, VecRam};
 use board::{Board, BoardKind, Options};
@@ -64,6 +64,8 @@ impl Guest for Ram {
     }
 
     fn slots_free(&mut self, _: u16) {}
+
+    fn crashed(&mut self, _: &GuestCrash) {}
 }
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

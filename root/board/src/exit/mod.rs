@@ -10,6 +10,7 @@ mod fetch;
 mod hypercall;
 mod linear;
 mod memory;
+mod msr;
 mod operand;
 mod port;
 mod registers;
@@ -26,6 +27,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 pub use completion::Completion;
 pub use error::{Fault, InstructionBytes};
 pub use hypercall::PostedMessage;
+pub use msr::GuestCrash;
 pub use registers::Registers;
 
 use crate::ram::GuestRam;
@@ -66,6 +68,9 @@ pub trait Guest: GuestRam {
 
     /// Slots for messages to this VP, found full before, are free: bit n for SINTn.
     fn slots_free(&mut self, sints: u16);
+
+    /// The guest says that it has crashed. Its parameters are in the partition's crash registers.
+    fn crashed(&mut self, crash: &GuestCrash);
 }
 
 /// Kind of an access by virtual address.
@@ -138,6 +143,8 @@ pub enum ResetReason {
     Register,
     /// By the keyboard controller's reset line.
     KeyboardController,
+    /// By the synthetic MSR RESET.
+    Msr,
     /// By a triple fault, the processor's own way of a reset. Often a crash, so the place is told.
     TripleFault {
         /// VP index.
@@ -152,6 +159,7 @@ impl core::fmt::Display for ResetReason {
         match self {
             Self::Register => f.write_str("reset register"),
             Self::KeyboardController => f.write_str("keyboard controller reset"),
+            Self::Msr => f.write_str("reset MSR"),
             Self::TripleFault { vp, rip } => write!(f, "triple fault of VP {vp} at RIP {rip:#x}"),
         }
     }
@@ -217,8 +225,7 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
             HvMessageType::HYPERCALL_INTERCEPT => self.hypercall(payload(message)?),
             HvMessageType::SYNIC_SINT_DELIVERABLE => self.slots_free(payload(message)?),
             HvMessageType::X64_CPUID_INTERCEPT => self.cpuid(payload(message)?),
-            // None is installed; a forwarded MSR is one that does not exist.
-            HvMessageType::X64_MSR_INTERCEPT => Err(Outcome::Inject(Exception::GENERAL_PROTECTION)),
+            HvMessageType::X64_MSR_INTERCEPT => self.msr(payload(message)?),
             _ => Err(fatal(message)?),
         }
     }

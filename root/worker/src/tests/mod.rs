@@ -16,18 +16,22 @@ use tlfs::{
     HvPartitionPropertyCode, HvRegisterAssoc, HvRegisterName, HvRegisterValue, HvStatus,
     HvTranslateGvaResultCode, HvX64HypercallInterceptMessage, HvX64InstructionLengthAndCr8,
     HvX64InterceptMessageHeader, HvX64InterruptStateRegister, HvX64IoPortAccessInfo,
-    HvX64IoPortInterceptMessage, HvX64MemoryInterceptMessage, HvX64PendingExceptionEvent,
-    HvX64RegisterPage, HvX64VpExecutionState,
+    HvX64IoPortInterceptMessage, HvX64MemoryInterceptMessage, HvX64MsrInterceptMessage,
+    HvX64PendingExceptionEvent, HvX64RegisterPage, HvX64VpExecutionState,
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::*;
 
+mod crashes;
 mod running;
 mod starting;
 mod vmbus;
 
-/// What every register reads as; a value for DR6.
+/// The privileges of a new partition.
+const PRIVILEGES: u64 = 0x30_0000_0E7E;
+
+/// What every register but those of a crash reads as; a value for DR6.
 const DR6: u64 = 0xFFFF_0FF1;
 
 /// Reference time of the root at which the fake's partition was made.
@@ -72,6 +76,8 @@ struct Shared {
     time: u64,
     /// GUEST_OS_ID.
     identity: u64,
+    /// CRASH_P0 to CRASH_P4.
+    crash: [u64; 5],
     translation: HvOutputTranslateVirtualAddress,
 }
 
@@ -181,12 +187,18 @@ impl System for Fake {
             let value = match input.property_code {
                 HvPartitionPropertyCode::REFERENCE_TIME => shared.time.wrapping_sub(PARTITION_MADE),
                 HvPartitionPropertyCode::GUEST_OS_ID => shared.identity,
+                HvPartitionPropertyCode::PRIVILEGE_FLAGS => PRIVILEGES,
                 other => panic!("{other:?}"),
             };
             output.copy_from_slice(&value.to_le_bytes());
         }
         if code == HvCallCode::GET_VP_REGISTERS {
-            output.copy_from_slice(HvRegisterValue::from(DR6).as_bytes());
+            let values = output.chunks_exact_mut(size_of::<HvRegisterValue>());
+            for (name, value) in input[16..].chunks_exact(4).zip(values) {
+                let number = u32_at(name, 0).wrapping_sub(HvRegisterName::GUEST_CRASH_P0.0);
+                let crash = shared.crash.get(number as usize).copied();
+                value.copy_from_slice(HvRegisterValue::from(crash.unwrap_or(DR6)).as_bytes());
+            }
         }
         if code == HvCallCode::TRANSLATE_VIRTUAL_ADDRESS {
             output.copy_from_slice(shared.translation.as_bytes());
@@ -354,6 +366,28 @@ fn outsb() -> Step {
     intercept.instruction_bytes[0] = 0x6E;
     let kind = HvMessageType::X64_IO_PORT_INTERCEPT;
     Step::Intercept(page, message(kind, &intercept))
+}
+
+/// WRMSR of something that the worker has asked to see.
+fn wrmsr(msr: u32, value: u64) -> Step {
+    let mut page = registers();
+    page.gp_registers[4] = 0x7000;
+    let intercept = HvX64MsrInterceptMessage {
+        header: HvX64InterceptMessageHeader {
+            rip: 0x1234,
+            ..header()
+        },
+        msr_number: msr,
+        rdx: value >> 32,
+        rax: value & 0xFFFF_FFFF,
+        ..Default::default()
+    };
+    let kind = HvMessageType::X64_MSR_INTERCEPT;
+    Step::Intercept(page, message(kind, &intercept))
+}
+
+pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
 }
 
 fn play(script: impl IntoIterator<Item = Step>) -> (Exit, Vec<Asked>) {

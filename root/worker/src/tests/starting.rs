@@ -13,7 +13,26 @@ fn a_vm_is_set_up_in_the_order_that_partitions_demand() {
         Asked::Ram(8 << 20),
         Asked::Vp(0),
     ];
-    assert_eq!(asked[..4], order);
+    let steps: Vec<_> = asked
+        .iter()
+        .filter(|asked| !matches!(asked, Asked::Hypercall(..)))
+        .take(4)
+        .cloned()
+        .collect();
+    assert_eq!(steps, order);
+    // A privilege that is given before the partition is initialized, on top of what it has.
+    let at = |step| asked.iter().position(|asked| *asked == step);
+    let early = &asked[at(Asked::Create(flags)).unwrap()..at(Asked::Initialize).unwrap()];
+    let early = inputs(early, HvCallCode::SET_PARTITION_PROPERTY);
+    assert_eq!(early.len(), 1);
+    let property = HvInputSetPartitionProperty::read_from_bytes(&early[0]).unwrap();
+    assert_eq!(
+        (property.property_code, property.property_value),
+        (
+            HvPartitionPropertyCode::PRIVILEGE_FLAGS,
+            PRIVILEGES | 1 << 7
+        )
+    );
     let registers = inputs(&asked, HvCallCode::SET_VP_REGISTERS);
     let rip = registers[0][16..]
         .chunks_exact(size_of::<HvRegisterAssoc>())
@@ -34,7 +53,9 @@ fn a_vm_is_set_up_in_the_order_that_partitions_demand() {
     let ports = (HvInterceptType::X64_IO_PORT_RANGE, 3, 0xFFFF_0000);
     let eoi = (HvInterceptType::X64_APIC_EOI, 2, 0);
     let connections = (HvInterceptType::UNKNOWN_SYNIC_CONNECTION, 4, 0);
-    assert_eq!(intercepts, [ports, eoi, connections]);
+    let [crash, reset] =
+        [0x4000_0105, 0x4000_0003].map(|msr| (HvInterceptType::X64_MSR_INDEX, 2, msr));
+    assert_eq!(intercepts, [ports, eoi, crash, reset, connections]);
     assert_eq!(asked.last(), Some(&Asked::Wait(u64::MAX, Some(0))));
 }
 
@@ -53,7 +74,8 @@ fn the_share_of_the_processors_is_set_before_there_are_vps() {
             let input = HvInputSetPartitionProperty::read_from_bytes(input).unwrap();
             (input.property_code.0, input.property_value)
         };
-        all.iter().map(read).collect::<Vec<_>>()
+        let shares = all.iter().map(read).filter(|(code, _)| code >> 16 == 2);
+        shares.collect::<Vec<_>>()
     };
     let all = b"cpu_weight = 300\ncpu_cap = 16384\ncpu_reserve = 655\n";
     let expected = [(0x2_0003, 300), (0x2_0002, 16384), (0x2_0001, 655)];

@@ -16,6 +16,7 @@ use crate::ram::{OutOfRam, VecRam};
 mod completion;
 mod devices;
 mod hypercalls;
+mod msrs;
 mod outcomes;
 mod ports;
 
@@ -87,6 +88,7 @@ enum Given {
     Message(u32, u32, Vec<u8>),
     Event(u32, u16),
     Free(u16),
+    Crash(u64, u64, u64),
 }
 
 const SHIFT: u64 = 0x1_0000;
@@ -129,6 +131,11 @@ impl Guest for Paged {
 
     fn slots_free(&mut self, sints: u16) {
         self.given.push(Given::Free(sints));
+    }
+
+    fn crashed(&mut self, crash: &GuestCrash) {
+        let control = crash.control.into_bits();
+        self.given.push(Given::Crash(control, crash.rip, crash.rsp));
     }
 }
 

@@ -17,10 +17,6 @@ pub const SHUTDOWN: u32 = 2;
 pub const TIME_SYNC: u32 = 3;
 pub const KVP: u32 = 4;
 
-pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
-}
-
 pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
 }
