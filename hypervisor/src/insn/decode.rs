@@ -1,6 +1,8 @@
 //! Prefixes, opcode, and what follows it.
 
+use super::operand::{AddressSize, Operand};
 use super::{CodeMode, Instruction, LengthError, MAX_LENGTH};
+use crate::arch::state::SegmentName;
 
 /// An instruction that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +30,22 @@ impl Decoded {
 }
 
 /// The bytes, and how many of them are read.
-struct Cursor<'a> {
+pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     position: usize,
 }
 
-impl Cursor<'_> {
-    fn next(&mut self) -> Result<u8, LengthError> {
+impl<'a> Cursor<'a> {
+    pub(super) const fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, position: 0 }
+    }
+
+    /// Bytes that are read: at most [`MAX_LENGTH`].
+    pub(super) const fn length(&self) -> u8 {
+        self.position as u8
+    }
+
+    pub(super) fn next(&mut self) -> Result<u8, LengthError> {
         if self.position >= MAX_LENGTH {
             return Err(LengthError::TooLong);
         }
@@ -46,29 +57,60 @@ impl Cursor<'_> {
     fn skip(&mut self, count: usize) -> Result<(), LengthError> {
         (0..count).try_for_each(|_| self.next().map(drop))
     }
+
+    /// The next `count` bytes, at most eight, as a number.
+    pub(super) fn number(&mut self, count: u32) -> Result<u64, LengthError> {
+        (0..count).try_fold(0, |number, place| {
+            Ok(number | u64::from(self.next()?) << (8 * place))
+        })
+    }
+
+    /// The next `count` bytes, one to eight, as a number whose sign is extended.
+    pub(super) fn signed(&mut self, count: u32) -> Result<u64, LengthError> {
+        let unused = u64::BITS - 8 * count;
+        let number = self.number(count)?;
+        Ok(((number << unused) as i64 >> unused) as u64)
+    }
 }
 
 /// What the prefixes say, as far as it matters.
 #[derive(Default)]
-struct Prefixes {
+pub(super) struct Prefixes {
     /// 0x67.
     address_size: bool,
+    /// 0x66.
+    operand_size: bool,
+    /// 0xF0.
+    pub(super) lock: bool,
+    /// The last that names a segment; in 64-bit code of those for FS and GS.
+    pub(super) segment: Option<SegmentName>,
     /// The last of 0xF2 and 0xF3.
     repeat: u8,
     /// The REX prefix, if it stands right before the opcode; elsewhere it has no effect.
-    rex: u8,
+    pub(super) rex: u8,
 }
 
 impl Prefixes {
     /// Reads the prefixes and returns the opcode's first byte.
-    fn read(cursor: &mut Cursor, mode: CodeMode) -> Result<(Self, u8), LengthError> {
+    pub(super) fn read(cursor: &mut Cursor, mode: CodeMode) -> Result<(Self, u8), LengthError> {
         let mut prefixes = Self::default();
         loop {
             let byte = cursor.next()?;
             let rex = match byte {
-                0x26 | 0x2E | 0x36 | 0x3E | 0x64 | 0x65 | 0x66 | 0xF0 => 0,
+                0x26 | 0x2E | 0x36 | 0x3E | 0x64 | 0x65 => {
+                    prefixes.note_segment(byte, mode);
+                    0
+                }
+                0x66 => {
+                    prefixes.operand_size = true;
+                    0
+                }
                 0x67 => {
                     prefixes.address_size = true;
+                    0
+                }
+                0xF0 => {
+                    prefixes.lock = true;
                     0
                 }
                 0xF2 | 0xF3 => {
@@ -82,11 +124,33 @@ impl Prefixes {
         }
     }
 
-    fn has_16_bit_addresses(&self, mode: CodeMode) -> bool {
+    fn note_segment(&mut self, prefix: u8, mode: CodeMode) {
+        let segment = match prefix {
+            0x64 => SegmentName::Fs,
+            0x65 => SegmentName::Gs,
+            _ if mode == CodeMode::Code64 => return,
+            0x26 => SegmentName::Es,
+            0x2E => SegmentName::Cs,
+            0x36 => SegmentName::Ss,
+            _ => SegmentName::Ds,
+        };
+        self.segment = Some(segment);
+    }
+
+    pub(super) const fn address_size(&self, mode: CodeMode) -> AddressSize {
+        match (mode, self.address_size) {
+            (CodeMode::Code16, false) | (CodeMode::Code32, true) => AddressSize::Bits16,
+            (CodeMode::Code64, false) => AddressSize::Bits64,
+            _ => AddressSize::Bits32,
+        }
+    }
+
+    /// Of an instruction that has no size of its own.
+    pub(super) const fn has_32_bit_operands(&self, mode: CodeMode) -> bool {
         match mode {
-            CodeMode::Code16 => !self.address_size,
-            CodeMode::Code32 => self.address_size,
-            CodeMode::Code64 => false,
+            CodeMode::Code16 => self.operand_size,
+            CodeMode::Code32 => !self.operand_size,
+            CodeMode::Code64 => !self.operand_size && self.rex & 8 == 0,
         }
     }
 }
@@ -94,7 +158,7 @@ impl Prefixes {
 /// Finds the instruction at the start of `bytes`. [`LengthError::NotThisInstruction`] stands for any that is not an
 /// [`Instruction`].
 pub fn decode(bytes: &[u8], mode: CodeMode) -> Result<Decoded, LengthError> {
-    let mut cursor = Cursor { bytes, position: 0 };
+    let mut cursor = Cursor::new(bytes);
     let (prefixes, opcode) = Prefixes::read(&mut cursor, mode)?;
     let (instruction, modrm) = if opcode == 0x0F {
         two_bytes(&mut cursor, &prefixes, mode)?
@@ -103,7 +167,7 @@ pub fn decode(bytes: &[u8], mode: CodeMode) -> Result<Decoded, LengthError> {
     };
     Ok(Decoded {
         instruction,
-        length: cursor.position as u8,
+        length: cursor.length(),
         modrm,
         rex: prefixes.rex,
     })
@@ -175,29 +239,6 @@ fn group_7(
         (_, 6) => Instruction::Lmsw,
         _ => return Err(LengthError::NotThisInstruction),
     };
-    operand(cursor, modrm, prefixes.has_16_bit_addresses(mode))?;
+    Operand::read(cursor, prefixes, mode, modrm)?;
     Ok((instruction, modrm))
-}
-
-/// Skips what follows a ModRM byte: the SIB byte and the displacement.
-fn operand(cursor: &mut Cursor, modrm: u8, short_addresses: bool) -> Result<(), LengthError> {
-    let (mode, rm) = (modrm >> 6, modrm & 7);
-    if mode == 3 {
-        return Ok(());
-    }
-    if short_addresses {
-        let displacement = match (mode, rm) {
-            (0, 6) | (2, _) => 2,
-            (1, _) => 1,
-            _ => 0,
-        };
-        return cursor.skip(displacement);
-    }
-    let base = if rm == 4 { cursor.next()? & 7 } else { rm };
-    let displacement = match (mode, base) {
-        (0, 5) | (2, _) => 4,
-        (1, _) => 1,
-        _ => 0,
-    };
-    cursor.skip(displacement)
 }

@@ -1,20 +1,26 @@
-//! Length of an intercepted instruction, from its bytes.
+//! Length of an intercepted instruction, from its bytes; and the MOV that accesses the page of a local APIC.
 //!
 //! Some processors do not tell where the instruction after an intercepted one begins (no next-RIP save). Then the bytes
 //! at RIP are read back and measured here. Another VP may have changed them since the processor looked: what is found is
 //! compared with what was intercepted, and a mismatch is an error of that VP alone.
 //!
-//! Only instructions that can be intercepted are known; this is no disassembler. Redundant prefixes are counted, since
+//! Only instructions that can be intercepted are known, and forms of MOV ([`decode_mov`]); this is no disassembler. Redundant prefixes are counted, since
 //! real kernels use them (a stock Linux executes `ds wrmsr`).
 //!
 //! Sources: AMD APM volume 3, "Instruction Encoding"; Intel SDM volume 2, chapter 2.
 
 mod decode;
+mod mov;
+mod operand;
 
+#[cfg(test)]
+mod mov_tests;
 #[cfg(test)]
 mod tests;
 
 pub use decode::{Decoded, decode};
+pub use mov::{Mov, Transfer, decode_mov};
+pub use operand::{AddressSize, Base, Operand};
 
 /// No instruction is longer, in bytes.
 pub const MAX_LENGTH: usize = 15;
