@@ -1,13 +1,16 @@
 //! The APIC base MSR, 0x1B, and the mode it selects.
 
 use super::GeneralProtection;
+use crate::mem::addr::Gpfn;
 
 const BSP: u64 = 1 << 8;
 const EXTD: u64 = 1 << 10;
 const EN: u64 = 1 << 11;
-/// Bits 51:12, the architecture's widest physical address.
-const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
-const DEFAULT_ADDRESS: u64 = 0xFEE0_0000;
+/// The only address that the page has: moving it, which the architecture allows, is a #GP.
+const DEFAULT_ADDRESS: u64 = PAGE.address().0;
+
+/// The guest's page with the registers of an APIC in xAPIC mode.
+pub const PAGE: Gpfn = Gpfn(0xFEE00);
 
 /// IA32_APIC_BASE: bit 8 BSP (read-only here), bit 10 EXTD, bit 11 EN, 51:12 address of the xAPIC page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,14 +19,17 @@ pub struct ApicBase(u64);
 /// How the APIC is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
+    /// Not at all.
     Disabled,
+    /// By its page.
     XApic,
+    /// By MSRs.
     X2Apic,
 }
 
 impl ApicBase {
-    /// The recommended reset value: x2APIC mode from the start, so that the guest never looks for the page (guest
-    /// sheet 8).
+    /// What a parent finds that does not choose: x2APIC mode from the start, so that the guest never looks for the page
+    /// (guest sheet 8). The architecture's own reset value is this without EXTD.
     pub const fn reset(bsp: bool) -> Self {
         Self(DEFAULT_ADDRESS | EN | EXTD | if bsp { BSP } else { 0 })
     }
@@ -58,18 +64,19 @@ impl ApicBase {
         }
     }
 
-    /// From a value that the parent sets: any legal state, without regard to transitions. `None` for reserved bits and
-    /// for EXTD without EN.
+    /// From a value that the parent sets: any legal state, without regard to transitions. `None` for reserved bits, for
+    /// another address of the page, and for EXTD without EN.
     pub(super) const fn new(value: u64) -> Option<Self> {
-        if value & !(ADDRESS | EN | EXTD | BSP) != 0 || value & (EN | EXTD) == EXTD {
-            None
-        } else {
+        if value & !(EN | EXTD | BSP) == DEFAULT_ADDRESS && value & (EN | EXTD) != EXTD {
             Some(Self(value))
+        } else {
+            None
         }
     }
 
-    /// The MSR after a guest's write of `value`, or #GP for reserved bits and for the transitions that the architecture
-    /// forbids: into EXTD without EN, from disabled straight to x2APIC, from x2APIC back to xAPIC. The BSP flag stays.
+    /// The MSR after a guest's write of `value`, or #GP for reserved bits, another address, and the transitions that the
+    /// architecture forbids: into EXTD without EN, from disabled straight to x2APIC, from x2APIC back to xAPIC. The BSP
+    /// flag stays.
     pub(super) fn written(self, value: u64) -> Result<Self, GeneralProtection> {
         let Self(value) = Self::new(value).ok_or(GeneralProtection)?;
         let new = Self(value & !BSP | self.0 & BSP);
@@ -124,6 +131,25 @@ mod tests {
                 ApicBase::reset(true).written(X2APIC | 1 << bit).is_err(),
                 "{bit}"
             );
+        }
+    }
+
+    #[test]
+    fn the_page_stays_where_it_is() {
+        for mode in [X2APIC, XAPIC, OFF] {
+            for bit in 12..52 {
+                let elsewhere = mode ^ 1 << bit;
+                assert_eq!(ApicBase::new(elsewhere), None, "{bit}");
+                assert!(ApicBase(XAPIC).written(elsewhere).is_err(), "{bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_architectures_reset_value_can_be_set() {
+        for (value, bsp) in [(0xFEE0_0900, true), (0xFEE0_0800, false)] {
+            let base = ApicBase::new(value).unwrap();
+            assert_eq!((base.mode(), base.is_bsp()), (Mode::XApic, bsp));
         }
     }
 

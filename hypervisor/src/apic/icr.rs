@@ -52,7 +52,8 @@ pub enum Delivery {
 pub enum Destination {
     /// The APIC with this id, or with [`BROADCAST`](Self::BROADCAST) all.
     Physical(u32),
-    /// The APICs of cluster 31:16 whose bit is in 15:0, or with [`BROADCAST`](Self::BROADCAST) all.
+    /// The APICs of cluster 31:16 whose bit is in 15:0, or with [`BROADCAST`](Self::BROADCAST) all. Eight bits alone are an
+    /// xAPIC's: those of a flat one are cluster 0, bit for bit.
     Logical(u32),
     /// The sender.
     OnlySelf,
@@ -106,9 +107,22 @@ pub struct InterruptMessage {
     pub lowest_priority: bool,
 }
 
+/// An xAPIC's destination for all APICs.
+const XAPIC_BROADCAST: u8 = 0xFF;
+
+/// A destination of an xAPIC as an x2APIC's.
+pub(super) const fn to_x2apic(destination: u8) -> u32 {
+    match destination {
+        XAPIC_BROADCAST => Destination::BROADCAST,
+        other => other as u32,
+    }
+}
+
 /// Reserved bits of the x2APIC ICR. Bit 12, the xAPIC's delivery status, is ignored.
 const RESERVED: u64 = 0xFFF3_2000;
 const DELIVERY_STATUS: u64 = 1 << 12;
+/// All but the destination.
+const LOW: u64 = 0xFFFF_FFFF;
 
 /// The interrupt command register: 7:0 vector, 10:8 delivery mode, 11 logical, 14 level, 15 trigger, 19:18 shorthand,
 /// 63:32 destination.
@@ -142,6 +156,21 @@ impl Icr {
 
     pub(super) const fn value(self) -> u64 {
         self.0
+    }
+
+    /// The destination in eight bits, as an xAPIC has it.
+    pub(super) const fn xapic_destination(self) -> u8 {
+        (self.0 >> 32) as u8
+    }
+
+    /// With the destination that an xAPIC's eight bits mean.
+    pub(super) const fn with_xapic_destination(self, destination: u8) -> Self {
+        Self((to_x2apic(destination) as u64) << 32 | self.0 & LOW)
+    }
+
+    /// With another command, from a register without reserved bits that fault: they are dropped.
+    pub(super) const fn with_command(self, command: u32) -> Self {
+        Self::restored(self.0 & !LOW | command as u64)
     }
 
     const fn destination(self) -> Destination {

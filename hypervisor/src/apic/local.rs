@@ -1,5 +1,6 @@
 //! The APIC itself: acceptance, priority, service and the latches beside the vectors.
 
+use super::addressing::{Addressing, Logical};
 use super::base::{ApicBase, Mode};
 use super::icr::{Command, Delivery, Destination, Icr, Trigger, logical_id};
 use super::lvt::{Lvt, LvtEntry, LvtMode};
@@ -23,6 +24,8 @@ pub(super) mod error {
     pub const SEND_ILLEGAL_VECTOR: u32 = 1 << 5;
     /// A vector below 16 arrived, or is programmed in the LVT.
     pub const RECEIVE_ILLEGAL_VECTOR: u32 = 1 << 6;
+    /// A register of the xAPIC page that there is not was accessed.
+    pub const ILLEGAL_REGISTER: u32 = 1 << 7;
 }
 
 /// The local APIC of one VP.
@@ -30,6 +33,8 @@ pub(super) mod error {
 pub struct LocalApic {
     pub(super) id: u32,
     pub(super) base: ApicBase,
+    /// What the guest wrote in xAPIC mode; as after reset in the others.
+    pub(super) logical: Logical,
     pub(super) tpr: u8,
     /// Derived from `tpr` and `isr`, and kept so that looking for an interrupt is cheap.
     pub(super) ppr: u8,
@@ -57,6 +62,7 @@ impl LocalApic {
         Self {
             id,
             base: ApicBase::reset(bsp),
+            logical: Logical::RESET,
             tpr: 0,
             ppr: 0,
             irr: VectorSet::EMPTY,
@@ -105,25 +111,25 @@ impl LocalApic {
         let old = self.base.mode();
         self.base = self.base.written(value)?;
         match (old, self.base.mode()) {
-            (Mode::XApic | Mode::X2Apic, Mode::Disabled) => {
-                self.reset_registers();
-                Ok(Effect::TimerChanged)
-            }
+            (Mode::XApic | Mode::X2Apic, Mode::Disabled) => self.reset_registers(),
             (Mode::XApic, Mode::X2Apic) => {
                 // The destination field means something else now.
                 self.icr = Icr::restored(self.icr.value() & u64::from(u32::MAX));
-                Ok(Effect::None)
+                self.logical = Logical::RESET;
             }
-            _ => Ok(Effect::None),
+            _ => {}
         }
+        Ok(Effect::Readdressed)
     }
 
     /// Sets the APIC base as a register of the VP (HvCallSetVpRegisters): any mode from any other, and the BSP flag.
     /// `None`, without effect, for a value that the MSR cannot have.
     pub fn set_base(&mut self, value: u64) -> Option<()> {
         self.base = ApicBase::new(value)?;
-        if !self.base.is_enabled() {
-            self.reset_registers();
+        match self.base.mode() {
+            Mode::Disabled => self.reset_registers(),
+            Mode::XApic => {}
+            Mode::X2Apic => self.logical = Logical::RESET,
         }
         Some(())
     }
@@ -133,21 +139,30 @@ impl LocalApic {
         self.base.is_enabled() && self.svr & SVR_ENABLE != 0
     }
 
-    pub(super) const fn logical_id(&self) -> u32 {
-        logical_id(self.id)
+    /// The id as its register shows it: an xAPIC has eight bits, at the top.
+    pub(super) const fn shown_id(&self) -> u32 {
+        match self.base.mode() {
+            Mode::XApic => self.id << 24,
+            Mode::X2Apic | Mode::Disabled => self.id,
+        }
+    }
+
+    /// The logical id as its register shows it: an x2APIC's follows from its id.
+    pub(super) const fn shown_logical_id(&self) -> u32 {
+        match self.base.mode() {
+            Mode::XApic => self.logical.register(),
+            Mode::X2Apic | Mode::Disabled => logical_id(self.id),
+        }
+    }
+
+    /// What decides which messages are for this APIC, beside its id.
+    pub const fn addressing(&self) -> Addressing {
+        Addressing::new(self.base.mode(), self.logical)
     }
 
     /// Whether a message with this destination is for this APIC; `is_sender` for a shorthand's sake.
     pub const fn matches(&self, destination: Destination, is_sender: bool) -> bool {
-        match self.base.mode() {
-            Mode::Disabled => false,
-            Mode::X2Apic => destination.includes(self.id, is_sender),
-            // No logical id before the guest sets one through the page.
-            Mode::XApic => match destination {
-                Destination::Logical(id) => id == Destination::BROADCAST,
-                other => other.includes(self.id, is_sender),
-            },
-        }
+        self.addressing().include(self.id, destination, is_sender)
     }
 
     /// How busy the VP is with interrupts: input of [`lowest_priority`](super::lowest_priority), smallest wins. `None`

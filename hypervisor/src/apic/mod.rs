@@ -1,15 +1,16 @@
 //! The virtual local APIC of a VP.
 //!
-//! A complete x2APIC in software; it needs none in the machine. The registers ([`Register`]) are kept apart from the way
-//! they are reached: [`LocalApic::read`] and [`LocalApic::write`] are the x2APIC MSRs, another front end can bring the
-//! xAPIC page. What a write causes outside the VP comes back as an [`Effect`]; the caller routes IPIs, because only it
-//! knows the other VPs.
+//! A complete xAPIC and x2APIC in software; it needs none in the machine. The registers ([`Register`]) are kept apart from
+//! the way they are reached: [`LocalApic::read`] and [`LocalApic::write`] are the x2APIC MSRs, [`LocalApic::read_page`] and
+//! [`LocalApic::write_page`] the xAPIC page. What a write causes outside the VP comes back as an [`Effect`]; the caller
+//! routes IPIs, because only it knows the other VPs.
 //!
 //! Life of an interrupt: a source calls [`LocalApic::accept`], the entry path asks [`LocalApic::next_interrupt`] (a
 //! handful of instructions), injects, and says [`LocalApic::begin`]; the guest's EOI arrives as a register write.
 //!
 //! Sources: Intel SDM volume 3, chapter "APIC"; AMD APM volume 2, chapter 16; guest sheet 8 and 9.
 
+mod addressing;
 mod base;
 mod icr;
 mod inbox;
@@ -17,6 +18,7 @@ mod local;
 mod lvt;
 mod msr;
 mod outside;
+mod page;
 mod register;
 mod request;
 mod signals;
@@ -28,7 +30,8 @@ mod vectors;
 #[cfg(test)]
 mod tests;
 
-pub use base::ApicBase;
+pub use addressing::{Addressing, SharedAddressing};
+pub use base::{ApicBase, PAGE};
 pub use icr::{Delivery, Destination, InterruptMessage, Trigger};
 pub use inbox::Inbox;
 pub use local::LocalApic;
@@ -63,6 +66,8 @@ pub enum Effect {
     },
     /// [`LocalApic::next_deadline`] may have changed.
     TimerChanged,
+    /// [`LocalApic::addressing`] may have changed, and [`LocalApic::next_deadline`].
+    Readdressed,
 }
 
 /// Vectors below this one are illegal for interrupts.

@@ -46,11 +46,13 @@ impl LocalApic {
     pub(super) fn read_register(&self, register: Register, now: impl FnOnce() -> RefTime) -> u32 {
         let word = |set: &super::vectors::VectorSet, index: u8| set.registers()[index as usize & 7];
         match register {
-            Register::Id => self.id,
+            Register::Id => self.shown_id(),
             Register::Version => VERSION,
             Register::TaskPriority => u32::from(self.tpr),
             Register::ProcessorPriority => u32::from(self.ppr),
-            Register::LogicalDestination => self.logical_id(),
+            Register::LogicalDestination => self.shown_logical_id(),
+            Register::DestinationFormat => self.logical.format(),
+            Register::InterruptDestination => u32::from(self.icr.xapic_destination()) << 24,
             Register::SpuriousVector => self.svr,
             Register::InService(index) => word(&self.isr, index),
             Register::TriggerMode(index) => word(&self.tmr, index),

@@ -48,6 +48,13 @@ impl LocalApic {
             Register::TaskPriority => {
                 self.set_tpr(u8::try_from(value).map_err(|_| InvalidValue)?);
             }
+            Register::LogicalDestination if self.is_in_page() => {
+                let new = self.logical.with_register(value);
+                if new.register() != value {
+                    return Err(InvalidValue);
+                }
+                self.logical = new;
+            }
             Register::SpuriousVector if value & !SVR_BITS == 0 => {
                 self.svr = value;
                 self.mask_while_disabled();

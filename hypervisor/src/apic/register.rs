@@ -17,6 +17,8 @@ pub enum Register {
     Eoi,
     /// Logical destination.
     LogicalDestination,
+    /// Destination format: of the xAPIC page alone.
+    DestinationFormat,
     /// Spurious interrupt vector, and the software enable.
     SpuriousVector,
     /// In-service register 0 to 7.
@@ -29,6 +31,8 @@ pub enum Register {
     ErrorStatus,
     /// Interrupt command.
     InterruptCommand,
+    /// The destination of the interrupt command: of the xAPIC page alone.
+    InterruptDestination,
     /// A local vector table entry.
     Lvt(LvtEntry),
     /// Timer's initial count.
@@ -37,12 +41,12 @@ pub enum Register {
     CurrentCount,
     /// Timer's divide configuration.
     DivideConfiguration,
-    /// Self IPI.
+    /// Self IPI: not of the xAPIC page.
     SelfIpi,
 }
 
 impl Register {
-    /// From the offset in 16-byte steps: an x2APIC MSR's number less 0x800, or an offset in the xAPIC page over 16.
+    /// From an x2APIC MSR's number less 0x800.
     #[inline(always)]
     pub const fn from_index(index: u32) -> Option<Self> {
         Some(match index {
@@ -71,5 +75,15 @@ impl Register {
             0x3F => Self::SelfIpi,
             _ => return None,
         })
+    }
+
+    /// From the offset in the xAPIC page in steps of 16 bytes.
+    pub(super) const fn in_page(index: u32) -> Option<Self> {
+        match index {
+            0x0E => Some(Self::DestinationFormat),
+            0x31 => Some(Self::InterruptDestination),
+            0x3F => None,
+            index => Self::from_index(index),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The saved state of the APIC: HvCallGetVpState and HvCallSetVpState, type LAPIC (root sheet A.3.5).
 
+use super::addressing::Logical;
 use super::icr::Icr;
 use super::local::{SVR_BITS, VERSION};
 use super::lvt::{Lvt, LvtEntry};
@@ -40,6 +41,8 @@ impl LapicState {
     }
 }
 
+const LDR: usize = 2;
+const DFR: usize = 3;
 const SVR: usize = 4;
 const ISR: usize = 5;
 const TMR: usize = 13;
@@ -59,10 +62,10 @@ impl LocalApic {
     /// Saves the registers. Task priority, APIC base and pending NMI are registers of the VP, not of this format.
     pub fn save(&self, now: RefTime) -> LapicState {
         let mut words = [0; WORDS];
-        words[0] = self.id;
+        words[0] = self.shown_id();
         words[1] = VERSION;
-        words[2] = self.logical_id();
-        words[3] = u32::MAX;
+        words[LDR] = self.shown_logical_id();
+        words[DFR] = self.logical.format();
         words[SVR] = self.svr;
         for (first, set) in [(ISR, &self.isr), (TMR, &self.tmr), (IRR, &self.irr)] {
             words[first..first + 8].copy_from_slice(&set.registers());
@@ -80,14 +83,19 @@ impl LocalApic {
         LapicState(words)
     }
 
-    /// Loads the registers. Those that are read-only for software (id, version, LDR) keep their values, and bits that
-    /// no guest could have set are dropped: any input leaves an APIC that a guest could have made. A disabled APIC has no
-    /// state to load: its base comes first.
+    /// Loads the registers. Those that are read-only for software (id, version, in x2APIC mode LDR) keep their values, and
+    /// bits that no guest could have set are dropped: any input leaves an APIC that a guest could have made. The base comes
+    /// first: it says what some of them mean, and a disabled APIC has no state to load.
     pub fn restore(&mut self, state: &LapicState, now: RefTime) {
         if !self.base.is_enabled() {
             return;
         }
         let words = &state.0;
+        if self.is_in_page() {
+            self.logical = Logical::RESET
+                .with_register(words[LDR])
+                .with_format(words[DFR]);
+        }
         self.svr = words[SVR] & SVR_BITS;
         self.isr = state.vectors(ISR);
         self.tmr = state.vectors(TMR);

@@ -2,32 +2,22 @@
 
 use tlfs::{HV_X64_MSR_EOI as EOI, HV_X64_MSR_ICR as ICR, HV_X64_MSR_TPR as TPR};
 
-use super::icr::Icr;
+use super::icr::{Icr, to_x2apic};
 use super::{Effect, GeneralProtection, LocalApic};
 
-/// An xAPIC destination for all APICs.
-const XAPIC_BROADCAST: u64 = 0xFF;
 const LOW: u64 = 0xFFFF_FFFF;
 
-/// The ICR's destination as the MSR holds it, in bits 63:56, from the x2APIC's in 63:32, and back. Logical destinations
-/// of a flat xAPIC are those of x2APIC cluster 0, bit for bit.
-const fn to_x2apic(value: u64) -> u64 {
-    let destination = match value >> 56 {
-        XAPIC_BROADCAST => LOW,
-        other => other,
-    };
-    destination << 32 | value & LOW
-}
-
-const fn to_xapic(value: u64) -> u64 {
-    (value >> 32) << 56 | value & LOW
+/// The ICR from the MSR's value, which has the destination in bits 63:56 whatever the mode. Bits 55:32 are ignored.
+const fn from_msr(value: u64) -> Option<Icr> {
+    let destination = to_x2apic((value >> 56) as u8) as u64;
+    Icr::new(destination << 32 | value & LOW)
 }
 
 impl LocalApic {
     /// RDMSR of one of the three; EOI is write-only.
     pub fn read_synthetic(&self, msr: u32) -> Result<u64, GeneralProtection> {
         match msr {
-            ICR => Ok(to_xapic(self.icr.value())),
+            ICR => Ok(u64::from(self.icr.xapic_destination()) << 56 | self.icr.value() & LOW),
             TPR => Ok(u64::from(self.tpr())),
             _ => Err(GeneralProtection),
         }
@@ -38,7 +28,7 @@ impl LocalApic {
         match msr {
             EOI if value == 0 => Ok(self.end_of_interrupt()),
             ICR => {
-                self.icr = Icr::new(to_x2apic(value)).ok_or(GeneralProtection)?;
+                self.icr = from_msr(value).ok_or(GeneralProtection)?;
                 Ok(self.send(self.icr))
             }
             TPR => {

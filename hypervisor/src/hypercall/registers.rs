@@ -119,6 +119,10 @@ pub fn set(call: &mut Call<'_>) -> Result<(), HvStatus> {
         return result;
     };
     if after.timer {
+        // Registers of the APIC may be among them.
+        if live {
+            hv.show_addressing(call.vp);
+        }
         call.cpu.set_timer_of(turns, deadline);
     }
     if after.suspend {

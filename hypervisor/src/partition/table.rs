@@ -13,6 +13,7 @@ use tlfs::{HvPartitionId, HvStatus};
 use super::clock::PartitionClock;
 use super::cpuid_cache::Changes;
 use super::{Partition, Vp, VpRef};
+use crate::apic::SharedAddressing;
 use crate::mem::frames::PartitionSlot;
 use crate::mem::page_box::PageBox;
 use crate::mem::tlb::Domain;
@@ -69,6 +70,8 @@ pub struct PartitionEntry {
     pub tlb_locked: AtomicU16,
     /// Its VPs.
     pub vps: [Mutex<VpPlace>; MAX_VPS],
+    /// How their APICs are addressed, of those that processors have in hand.
+    pub addressing: [SharedAddressing; MAX_VPS],
     /// Their SynICs: in reach also while a processor has the VP.
     pub synics: Synics,
     /// Its ports.
@@ -88,6 +91,7 @@ impl PartitionEntry {
             clock: PartitionClock::new(),
             tlb_locked: AtomicU16::new(0),
             vps: [const { Mutex::new(VpPlace::Absent) }; MAX_VPS],
+            addressing: [const { SharedAddressing::new() }; MAX_VPS],
             synics: [const { Mutex::new(None) }; MAX_VPS],
             ports: Mutex::new(Ports::new()),
             connections: Mutex::new(Connections::new()),
@@ -227,6 +231,11 @@ impl PartitionTable {
     /// The place of a VP. The index wraps: it is checked where it comes from.
     pub fn vp(&self, who: VpRef) -> &Mutex<VpPlace> {
         &self.entry(who.slot).vps[usize::from(who.index) % MAX_VPS]
+    }
+
+    /// How the APIC of a VP is addressed that a processor has in hand. The index wraps, as for [`vp`](Self::vp).
+    pub fn addressing(&self, who: VpRef) -> &SharedAddressing {
+        &self.entry(who.slot).addressing[usize::from(who.index) % MAX_VPS]
     }
 
     /// The SynIC of a VP. The index wraps, as for [`vp`](Self::vp).

@@ -4,6 +4,7 @@ use tlfs::stats::vp as counter;
 
 use super::Cpu;
 use super::instruction::code_mode;
+use crate::apic::Effect;
 use crate::arch::exit::{Event, ExceptionExit};
 use crate::arch::state::{Segment, SegmentName, rflags, vector};
 use crate::event_log::Event as Trace;
@@ -86,7 +87,7 @@ impl Cpu {
             vp.tag.invalidate();
             (vp.halted, vp.idle) = (false, false);
             // Of the APIC; SynIC and synthetic timers are as they were.
-            self.set_timer(vp);
+            self.apply(vp, Effect::Readdressed);
             // The startup IPI may have come in the meantime.
             if vp.apic.is_waiting_for_startup() && !vp.apic.has_unmaskable() {
                 return self.block(vp);

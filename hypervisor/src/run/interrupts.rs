@@ -68,6 +68,13 @@ fn accept(vp: &mut Vp, delivery: Delivery) -> Delivered {
 }
 
 impl Hypervisor {
+    /// Shows other processors how the APIC of a VP is addressed that is taken in hand, or that is in hand and has changed.
+    #[inline]
+    pub fn show_addressing(&self, vp: &Vp) {
+        let shared = self.partitions.addressing(vp.who);
+        shared.show(vp.apic.addressing());
+    }
+
     /// Gives a VP that is not in hand here a delivery.
     pub(super) fn deliver(&self, to: VpRef, delivery: Delivery) -> Delivered {
         match &mut *self.partitions.vp(to).lock() {
@@ -249,7 +256,7 @@ impl Cpu {
     }
 
     /// The arbitration priority of a VP's APIC (`None` if it takes part in none), if a message is for it. One that another
-    /// processor has in hand counts as busy: it is known by its id only.
+    /// processor has in hand counts as busy: only its addressing is known.
     fn apic_matches(
         &self,
         hand: &mut Vp,
@@ -270,7 +277,8 @@ impl Cpu {
             VpPlace::Home(vp) => ask(vp),
             VpPlace::Running { .. } => {
                 let id = self.hv.apic_id(to);
-                let included = message.destination.includes(id, is_sender);
+                let addressing = self.hv.partitions.addressing(to).get();
+                let included = addressing.include(id, message.destination, is_sender);
                 included.then_some(Some(u8::MAX))
             }
             VpPlace::Absent => None,
@@ -282,6 +290,10 @@ impl Cpu {
         match effect {
             Effect::None => {}
             Effect::TimerChanged => self.set_timer(vp),
+            Effect::Readdressed => {
+                self.hv.show_addressing(vp);
+                self.set_timer(vp);
+            }
             Effect::Ipi(message) => {
                 vp.stats.count(counter::APIC_IPIS_SENT);
                 let who = vp.who;

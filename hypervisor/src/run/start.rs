@@ -344,6 +344,7 @@ fn start_root(hv: &Hypervisor, machine: &Machine) -> Result<PageBox<Vp>, &'stati
     let VpPlace::Home(mut vp) = core::mem::replace(&mut *slot, VpPlace::running(0)) else {
         return Err("the root partition has no processor");
     };
+    hv.show_addressing(&vp);
     enter_by_pvh(&mut vp, place.0, info.0);
     Ok(vp)
 }

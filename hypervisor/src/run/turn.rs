@@ -149,6 +149,7 @@ impl Cpu {
         }
         match core::mem::take(&mut *place) {
             VpPlace::Home(vp) => {
+                self.hv.show_addressing(&vp);
                 *place = VpPlace::running(self.index());
                 Some(vp)
             }

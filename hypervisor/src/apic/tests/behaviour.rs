@@ -90,7 +90,7 @@ fn the_msrs_exist_in_x2apic_mode_only() {
 fn disabling_the_apic_loses_its_state() {
     let mut apic = enabled();
     apic.accept(fixed(0x50));
-    assert_eq!(write(&mut apic, 0x1B, 0xFEE0_0000), Effect::TimerChanged);
+    assert_eq!(write(&mut apic, 0x1B, 0xFEE0_0000), Effect::Readdressed);
     assert_eq!(apic.next_interrupt(), None);
     assert!(!apic.accept(fixed(0x50)));
     assert!(!apic.matches(Destination::AllIncludingSelf, false));

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 enum Step {
     Read(u32),
     Write(u32, u64),
+    ReadPage(u32),
+    WritePage(u32, u32),
     Synthetic(u32, u64),
     Request(u32, bool, bool, u64, u32),
     Base(u64),
@@ -34,6 +36,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => msr().prop_map(Step::Read),
         10 => (msr(), value()).prop_map(|(m, v)| Step::Write(m, v)),
+        2 => (0u32..0x100).prop_map(Step::ReadPage),
+        6 => (0u32..0x40, value()).prop_map(|(i, v)| Step::WritePage(i, v as u32)),
         1 => (0x4000_0070u32..0x4000_0073, value()).prop_map(|(m, v)| Step::Synthetic(m, v)),
         3 => (0u32..12, any::<bool>(), any::<bool>(), value(), 0u32..0x110)
             .prop_map(|(k, l, d, id, v)| Step::Request(k, l, d, id, v)),
@@ -75,6 +79,13 @@ fn run(apic: &mut LocalApic, step: Step, now: RefTime) {
                 assert_eq!(apic.save(now), before.save(now), "a fault has no effect");
             }
         }
+        Step::ReadPage(index) if apic.is_in_page() => {
+            apic.read_page(index, || now);
+        }
+        Step::WritePage(index, value) if apic.is_in_page() => {
+            let _ = apic.write_page(index, value, now);
+        }
+        Step::ReadPage(_) | Step::WritePage(..) => {}
         Step::Synthetic(msr, value) => {
             let _ = apic.read_synthetic(msr);
             let _ = apic.write_synthetic(msr, value);

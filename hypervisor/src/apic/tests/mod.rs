@@ -3,6 +3,7 @@
 mod behaviour;
 mod hostile;
 mod model;
+mod xapic;
 
 use super::*;
 use crate::time::RefTime;
