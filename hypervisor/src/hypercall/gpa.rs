@@ -7,6 +7,7 @@ use tlfs::{
 };
 
 use super::Call;
+use crate::apic;
 use crate::mem::addr::{Gpfn, Spfn};
 use crate::mem::format::{MemoryType, Rights};
 use crate::partition::memory::Mapping;
@@ -106,6 +107,11 @@ fn map_element(
     let large = input.map_flags.contains(Flags::LARGE_PAGE);
     let pages = step(large);
     let first = place(input.target_gpa_base, index, pages)?;
+    // Else the page would show instead of the registers: the APIC goes before memory, as on hardware.
+    let range = first.0..first.0.saturating_add(pages);
+    if child.has_lapic() && range.contains(&apic::PAGE.0) {
+        return Err(HvStatus::OPERATION_DENIED);
+    }
     let source: u64 = call.element(index);
     let mapping = match access {
         Some((rights, memory_type)) => {

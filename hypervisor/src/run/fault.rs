@@ -3,6 +3,7 @@
 use tlfs::HvCacheType;
 
 use super::Cpu;
+use crate::apic;
 use crate::arch::exit::{Access, NestedFault};
 use crate::intercept::message;
 use crate::log::events::{Event, record};
@@ -17,6 +18,8 @@ enum Cause {
     Overlay,
     /// The parent has mapped the page without this right.
     Forbidden(HvCacheType),
+    /// The page of a local APIC in xAPIC mode, if this VP's is in it.
+    LocalApic,
     /// There is no page.
     Absent,
 }
@@ -30,7 +33,8 @@ impl Cpu {
             _ if vp.is_root() => return self.forbidden_memory(vp, fault),
             Cause::Overlay => return self.inject_gp(vp),
             Cause::Forbidden(cache_type) => (true, cache_type),
-            Cause::Absent => (false, HvCacheType::UNCACHED),
+            Cause::LocalApic if self.access_apic_page(vp, fault) => return,
+            Cause::LocalApic | Cause::Absent => (false, HvCacheType::UNCACHED),
         };
         self.report_memory(vp, fault, mapped, cache_type);
     }
@@ -70,7 +74,11 @@ impl Cpu {
 fn cause(partition: &Partition, fault: &NestedFault) -> Cause {
     let page = fault.gpa.page();
     let Some(found) = partition.translation(page) else {
-        return Cause::Absent;
+        return if page == apic::PAGE && partition.has_lapic() {
+            Cause::LocalApic
+        } else {
+            Cause::Absent
+        };
     };
     let wanted = match fault.access {
         Access::Read => Rights::READ,

@@ -4,7 +4,7 @@ use super::Cpu;
 use crate::arch::cpuid::CpuidResult;
 use crate::arch::state::{Segment, SegmentName, efer, rflags};
 use crate::hv::Hypervisor;
-use crate::insn::{self, CodeMode, Instruction, MAX_LENGTH};
+use crate::insn::{self, CodeMode, Instruction, LengthError, MAX_LENGTH, Mov};
 use crate::intercept::message::{self, Code};
 use crate::partition::code_cache::CodeCache;
 use crate::partition::cpuid_cache::CpuidCache;
@@ -62,20 +62,41 @@ impl Cpu {
     /// As [`length`](Self::length), with prefixes, or where nothing is known of the code yet.
     #[cold]
     fn length_by_walk(&self, vp: &mut Vp, expected: Instruction) -> Option<u8> {
-        let generation = vp.home.domain.generation();
-        let mut known = CodeCache::bytes(vp, self.hv.phys, generation);
-        if known.is_none()
-            && let Some(partition) = PartitionGuard::lock(vp.home.0)
-        {
-            CodeCache::note(self.hv, &partition, vp, generation);
-            known = CodeCache::bytes(vp, self.hv.phys, generation);
-        }
-        if let Some(bytes) = known {
+        if let Some(bytes) = self.known_code(vp) {
             let bytes = bytes.get(..MAX_LENGTH).unwrap_or(&bytes);
             return insn::length(expected, bytes, CodeMode::Code64).ok();
         }
         let code = self.fetch(vp);
         insn::length(expected, code.as_slice(), code_mode(vp)).ok()
+    }
+
+    /// The bytes at the RIP of a VP in 64-bit mode by the last walk to its code, or by a new one. `None` where there may be
+    /// fewer.
+    fn known_code(&self, vp: &mut Vp) -> Option<[u8; 16]> {
+        let generation = vp.home.domain.generation();
+        let known = CodeCache::bytes(vp, self.hv.phys, generation);
+        known.or_else(|| {
+            let partition = PartitionGuard::lock(vp.home.0)?;
+            CodeCache::note(self.hv, &partition, vp, generation);
+            CodeCache::bytes(vp, self.hv.phys, generation)
+        })
+    }
+
+    /// The MOV at RIP that ended the last run by a second-level fault, if it is one of 32 bits from or to memory. The bytes
+    /// are read once; another VP may have changed them since the processor did.
+    pub(super) fn mov(&self, vp: &mut Vp) -> Option<Mov> {
+        let mode = code_mode(vp);
+        let told = insn::decode_mov(vp.hw.instruction_bytes(), mode);
+        match told {
+            // The processor told none, or not all.
+            Err(LengthError::NeedMore) => {}
+            told => return told.ok(),
+        }
+        if let Some(bytes) = self.known_code(vp) {
+            let bytes = bytes.get(..MAX_LENGTH).unwrap_or(&bytes);
+            return insn::decode_mov(bytes, mode).ok();
+        }
+        insn::decode_mov(self.read_code(vp).as_slice(), mode).ok()
     }
 
     /// As [`length`](Self::length), from bytes that were fetched.

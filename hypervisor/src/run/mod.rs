@@ -12,12 +12,14 @@
 //! | `control` | control registers and XCR0 |
 //! | `msr` | RDMSR and WRMSR |
 //! | `fault` | second-level translation faults |
+//! | `apic_page` | accesses to the page of a local APIC in xAPIC mode |
 //! | `pae` | page directory pointers of VPs whose control registers were set from outside |
 //! | `synic` | SynIC and synthetic timers |
 //! | `mail` | what other processors want |
 //! | `figures` | counters that are shown later than they are counted |
 //! | `trace` | exits as entries of the event log |
 
+mod apic_page;
 mod control;
 pub mod cpu;
 mod enter;

@@ -1,5 +1,6 @@
 //! Exits of a child's VP: whose processor it left the guest on shows neither to the parent nor to the guest.
 
+mod apic_page;
 mod deliveries;
 mod idle;
 mod instructions;
