@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use board::load::Protocol;
 use board::{Board, BoardKind, Options, Start, StartError};
-use manager::definition::Cpu;
+use manager::definition::{ApicMode, Cpu};
 use manager::{Boot, Definition, DefinitionError};
 use tlfs::{
     HV_X64_MSR_CRASH_CTL, HV_X64_MSR_RESET, HvCallCode, HvInputGetPartitionProperty,
@@ -102,6 +102,9 @@ pub fn set_up<S: System>(
         .map(|index| system.create_vp(index))
         .collect::<Result<Vec<_>, _>>()?;
     set_registers(&mut system, 0, &state.registers)?;
+    if vm.apic == ApicMode::XApic {
+        start_in_xapic_mode(&mut system, vm.processors)?;
+    }
     install_intercepts(&mut system)?;
     let vmbus = vm.vmbus.then(|| Vmbus::new(&mut system, vm.processors));
     if vmbus.is_some() {
@@ -115,6 +118,18 @@ pub fn set_up<S: System>(
         state.protocol
     ));
     Ok(Worker::new(system, ram, board, vps, vmbus))
+}
+
+/// Gives all VPs the APIC base that hardware has after reset. Without that they start in x2APIC mode.
+fn start_in_xapic_mode<S: System>(system: &mut S, processors: u32) -> Result<(), CallError> {
+    const ENABLED: u64 = 1 << 11;
+    const BOOTSTRAP: u64 = 1 << 8;
+    let base = u64::from(board::layout::LOCAL_APIC_BASE) | ENABLED;
+    (0..processors).try_for_each(|vp| {
+        let value = if vp == 0 { base | BOOTSTRAP } else { base };
+        let register = HvRegisterAssoc::new(HvRegisterName::APIC_BASE, value);
+        set_registers(system, vp, &[register])
+    })
 }
 
 /// Says what share of the processors the partition gets, as far as the definition does.

@@ -10,6 +10,7 @@
 //! boot = "auto"                  # "linux", "pvh", "multiboot"; "auto" looks at the kernel
 //! module = "guest/data"          # optional, for "pvh" and "multiboot"
 //! board = "direct"               # the only board there is
+//! apic = "x2apic"                # "xapic": local APICs start in xAPIC mode, as hardware's do, and are slower there
 //! vmbus = true                   # VMBus and the integration services on it: heartbeat, shutdown, time, key/value pairs
 //! debug_exit = false             # port 0xF4 ends the VM
 //! autostart = true               # starts with the machine
@@ -77,6 +78,8 @@ pub struct Definition {
     pub module: Option<String>,
     /// Virtual motherboard.
     pub board: Board,
+    /// The mode in which the local APICs start.
+    pub apic: ApicMode,
     /// Whether there is VMBus, with the integration services on it. A guest that does not look for it notices nothing.
     pub vmbus: bool,
     /// Whether a write to port 0xF4 ends the VM (for test payloads).
@@ -136,6 +139,16 @@ pub enum Board {
     Direct,
 }
 
+/// The mode in which local APICs start. A guest can change from xAPIC to x2APIC mode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ApicMode {
+    /// x2APIC: registers by MSRs.
+    #[default]
+    X2Apic,
+    /// xAPIC, as after a reset of hardware: registers by a page of memory.
+    XApic,
+}
+
 /// What is wrong with a definition, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}: {}{problem}", key_prefix(.key))]
@@ -190,6 +203,7 @@ impl Definition {
             boot: fields.optional("boot", boot)?.unwrap_or_default(),
             module: fields.optional("module", file_name)?,
             board: fields.optional("board", board)?.unwrap_or_default(),
+            apic: fields.optional("apic", apic)?.unwrap_or_default(),
             vmbus: fields.optional("vmbus", value::boolean)?.unwrap_or(true),
             debug_exit: fields
                 .optional("debug_exit", value::boolean)?
@@ -245,6 +259,7 @@ impl Definition {
             ("boot", self.boot != other.boot),
             ("module", self.module != other.module),
             ("board", self.board != other.board),
+            ("apic", self.apic != other.apic),
             ("vmbus", self.vmbus != other.vmbus),
             ("debug_exit", self.debug_exit != other.debug_exit),
             ("autostart", self.autostart != other.autostart),
@@ -359,4 +374,9 @@ fn restart(value: &DeValue<'_>) -> Result<Restart, String> {
 
 fn board(value: &DeValue<'_>) -> Result<Board, String> {
     value::choice(value, &[("direct", Board::Direct)])
+}
+
+fn apic(value: &DeValue<'_>) -> Result<ApicMode, String> {
+    let choices = [("x2apic", ApicMode::X2Apic), ("xapic", ApicMode::XApic)];
+    value::choice(value, &choices)
 }

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
-use crate::definition::{Board, Boot, Cpu, Definition, DefinitionError, MIN_MEMORY, Restart};
+use crate::definition::{
+    ApicMode, Board, Boot, Cpu, Definition, DefinitionError, MIN_MEMORY, Restart,
+};
 
 const LEAST: &str = "name = \"a\"\nmemory = \"8 MiB\"\nkernel = \"guest/k\"\n";
 
@@ -33,6 +35,7 @@ fn full_definition_is_read() {
         cmdline = "console=ttyS0 quiet"
         boot = "linux"
         board = "direct"
+        apic = "xapic"
         vmbus = false
         debug_exit = true
         autostart = true
@@ -52,6 +55,7 @@ fn full_definition_is_read() {
         boot: Boot::Linux,
         module: None,
         board: Board::Direct,
+        apic: ApicMode::XApic,
         vmbus: false,
         debug_exit: true,
         autostart: true,
@@ -87,6 +91,7 @@ fn least_definition_gets_defaults() {
     );
     assert_eq!(read.files().count(), 1);
     assert_eq!((read.restart, read.cpu), (Restart::Never, Cpu::default()));
+    assert_eq!(read.apic, ApicMode::X2Apic);
 }
 
 #[test]
@@ -232,6 +237,7 @@ fn lines() -> impl Strategy<Value = String> {
         "boot",
         "module",
         "board",
+        "apic",
         "autostart",
         "x",
     ];

@@ -1,5 +1,7 @@
 //! From a definition to a VM that runs.
 
+use tlfs::HvInputVpRegisters;
+
 use super::*;
 
 #[test]
@@ -57,6 +59,32 @@ fn a_vm_is_set_up_in_the_order_that_partitions_demand() {
         [0x4000_0105, 0x4000_0003].map(|msr| (HvInterceptType::X64_MSR_INDEX, 2, msr));
     assert_eq!(intercepts, [ports, eoi, crash, reset, connections]);
     assert_eq!(asked.last(), Some(&Asked::Wait(u64::MAX, Some(0))));
+}
+
+#[test]
+fn local_apics_start_in_the_mode_that_the_definition_says() {
+    let last_bases = |more: &[u8]| {
+        let fake = Fake::default();
+        let definition = [DEFINITION, b"processors = 2\n", more].concat();
+        live(fake.clone(), &definition, &OneFile::kernel());
+        let asked = fake.0.borrow_mut().asked.split_off(0);
+        let set = inputs(&asked, HvCallCode::SET_VP_REGISTERS);
+        let mut bases = [None; 2];
+        for input in set {
+            let (header, list) = HvInputVpRegisters::read_from_prefix(&input).unwrap();
+            let entries = list.chunks_exact(size_of::<HvRegisterAssoc>());
+            let entries = entries.map(|entry| HvRegisterAssoc::read_from_bytes(entry).unwrap());
+            let mut base = entries.filter(|entry| entry.name == HvRegisterName::APIC_BASE);
+            if let Some(base) = base.next_back() {
+                bases[header.vp_index.0 as usize] = Some(base.value.low);
+            }
+        }
+        bases
+    };
+    // What is not said of the others stays the hypervisor's: x2APIC mode.
+    assert_eq!(last_bases(b""), [Some(0xFEE0_0D00), None]);
+    let xapic = [Some(0xFEE0_0900), Some(0xFEE0_0800)];
+    assert_eq!(last_bases(b"apic = \"xapic\"\n"), xapic);
 }
 
 #[test]
