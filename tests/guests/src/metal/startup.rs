@@ -29,11 +29,16 @@ pub fn install(arrive: extern "C" fn(u64) -> !) {
 /// before the next one is started. Payloads take its APIC id for its VP index as well: they are for machines whose ids have
 /// no gaps.
 pub fn start(number: u64, stack: u64) {
+    prepare(number, stack);
+    stop(number);
+    apic::command(number, apic::STARTUP | START >> 12);
+}
+
+/// Puts down what a processor needs that somebody starts by INIT and a startup IPI to [`START`].
+pub fn prepare(number: u64, stack: u64) {
     memory::write(PARAMETERS, read_cr!(3));
     memory::write(PARAMETERS + 8, stack);
     memory::write(PARAMETERS + 16, number);
-    stop(number);
-    apic::command(number, apic::STARTUP | START >> 12);
 }
 
 /// Stops a processor by INIT.
