@@ -1,15 +1,16 @@
 //! The page of a local APIC in xAPIC mode, as the guest's instructions reach it.
 
+mod messages;
+
 use tlfs::*;
 
 use super::{After, Asked, Mode, Scene, enter, gprs};
-use crate::apic::{Delivery, Effect, PAGE, Trigger};
+use crate::apic::{Delivery, PAGE, Trigger};
 use crate::arch::exit::{Access, Event, NestedFault};
 use crate::arch::state::{Gprs, SegmentName, vector};
 use crate::arch::testing::Cause;
 use crate::mem::addr::{Gpa, Gva};
-use crate::partition::VpRef;
-use crate::partition::table::{VpPlace, slot_of};
+use crate::partition::Vp;
 use crate::run::testing::{Bench, CHILD_BASE, FULL_ACCESS};
 use crate::time::RefTime;
 
@@ -18,7 +19,6 @@ const BASE: u64 = PAGE.address().0;
 const VERSION: u64 = BASE + 0x30;
 const TPR: u64 = BASE + 0x80;
 const EOI: u64 = BASE + 0xB0;
-const ICR: u64 = BASE + 0x300;
 /// What the version register reads.
 const OWN_VERSION: u64 = 0x6_0014;
 
@@ -95,15 +95,25 @@ fn at(rdi: u64, rax: u64) -> Gprs {
 fn paged() -> impl Iterator<Item = Bench> {
     Bench::each().map(|mut bench| {
         bench.audit_rarely();
-        enter(&mut bench, Asked::Nothing);
-        bench.hand().apic.set_base(XAPIC).unwrap();
-        let_in(bench.hand());
+        begin(&mut bench);
         bench
     })
 }
 
+fn begin(bench: &mut Bench) {
+    enter(bench, Asked::Nothing);
+    bench.hand().apic.set_base(XAPIC).unwrap();
+    let_in(bench.hand());
+}
+
+/// With another child: the VP of the one before has been stopped.
+fn again(bench: &mut Bench) {
+    bench.tear_down();
+    begin(bench);
+}
+
 /// The guest switches its APIC on.
-fn let_in(vp: &mut crate::partition::Vp) {
+fn let_in(vp: &mut Vp) {
     let _ = vp.apic.write_page(index::SVR, 0x1FF, RefTime::ZERO);
 }
 
@@ -262,11 +272,12 @@ fn what_the_page_does_not_take_is_the_parents() {
     });
     let between =
         [4, 1, 0xFFC - 0x30].map(|offset| Touch::read(VERSION + offset, at(VERSION + offset, 0)));
-    for touch in touches.into_iter().chain(between) {
-        for mut bench in paged() {
+    for mut bench in paged() {
+        for touch in touches.into_iter().chain(between) {
             let after = touch.act(&mut bench);
             expect_intercept(&after);
             assert_eq!(after.gprs, touch.gprs.as_array(), "{touch:?}");
+            again(&mut bench);
         }
     }
 }
@@ -282,9 +293,10 @@ fn a_fetch_or_a_table_at_the_page_is_the_parents() {
         table_walk: true,
         ..touch.fault()
     };
-    for fault in [fetch, walk] {
-        for mut bench in paged() {
+    for mut bench in paged() {
+        for fault in [fetch, walk] {
             expect_intercept(&touch.scene(fault).act(&mut bench));
+            again(&mut bench);
         }
     }
 }
@@ -318,14 +330,15 @@ fn bytes_that_cannot_have_faulted_so_are_not_believed() {
             ..read
         },
     ];
-    for touch in lies {
-        for mut bench in paged() {
+    for mut bench in paged() {
+        for touch in lies {
             let before = bench.hand().apic.save(RefTime::ZERO);
             let after = touch.act(&mut bench);
             expect_intercept(&after);
             assert_eq!(after.gprs, touch.gprs.as_array(), "{touch:?}");
             let now = bench.hand().apic.save(RefTime::ZERO);
             assert_eq!(now, before, "{touch:?}");
+            again(&mut bench);
         }
     }
 }
@@ -363,10 +376,11 @@ fn an_event_in_delivery_is_not_the_instruction() {
 
 #[test]
 fn there_is_no_page_in_the_other_modes() {
-    for base in [0xFEE0_0D00, 0xFEE0_0100] {
-        for mut bench in paged() {
+    for mut bench in paged() {
+        for base in [0xFEE0_0D00, 0xFEE0_0100] {
             bench.hand().apic.set_base(base).unwrap();
             expect_intercept(&Touch::read(VERSION, at(VERSION, 0)).act(&mut bench));
+            again(&mut bench);
         }
     }
 }
@@ -428,143 +442,6 @@ fn the_end_of_a_level_interrupt_is_told_behind_the_instruction() {
         let (kind, _) = after.message.expect("told");
         assert_eq!(kind, HvMessageType::X64_APIC_EOI);
         assert_eq!(after.rip, CHILD_BASE.address().0 + 2);
-    }
-}
-
-/// Gives each of a child's VPs a logical id, and takes VP 0 in hand.
-fn group(bench: &mut Bench, format: u32, ids: [u8; 3]) -> HvPartitionId {
-    let id = bench.caller();
-    bench.switch_to_root();
-    for index in 1..3 {
-        bench.add_vp(id, index);
-    }
-    for (vp, logical) in (0..).zip(ids) {
-        bench.with_vp(id, vp, |vp| {
-            let bsp = u64::from(vp.who.index == 0) << 8;
-            vp.apic.set_base(XAPIC & !0x100 | bsp).unwrap();
-            vp.apic.set_waiting_for_startup(false);
-            let_in(vp);
-            let now = RefTime::ZERO;
-            let _ = vp.apic.write_page(index::DFR, format, now);
-            let _ = vp
-                .apic
-                .write_page(index::LDR, u32::from(logical) << 24, now);
-        });
-    }
-    bench.switch_to_child(id, 0);
-    id
-}
-
-/// Sends a command, whose lower half is written by an instruction of VP 0.
-fn send(bench: &mut Bench, destination: u8, command: u64) {
-    let high = u32::from(destination) << 24;
-    let apic = &mut bench.hand().apic;
-    assert_eq!(
-        apic.write_page(index::DESTINATION, high, RefTime::ZERO),
-        Effect::None
-    );
-    let after = Touch::write(ICR, at(ICR, command)).act(bench);
-    assert_eq!(after.message, None);
-}
-
-#[test]
-fn logical_destinations_reach_the_vps_that_have_such_ids() {
-    let flat: [(u8, [bool; 3]); 4] = [
-        (0x06, [false, true, true]),
-        (0x01, [true, false, false]),
-        (0x08, [false, false, false]),
-        (0xFF, [true, true, true]),
-    ];
-    let cluster: [(u8, [bool; 3]); 4] = [
-        (0x13, [true, true, false]),
-        (0x2F, [false, false, true]),
-        (0x31, [false, false, false]),
-        (0xFF, [true, true, true]),
-    ];
-    let cases = [
-        (u32::MAX, [1, 2, 4], flat),
-        (0x0FFF_FFFF, [0x11, 0x12, 0x21], cluster),
-    ];
-    for (format, ids, table) in cases {
-        for mut bench in paged() {
-            let id = group(&mut bench, format, ids);
-            for (vector, (destination, expected)) in (0x41_u8..).zip(table) {
-                send(&mut bench, destination, 0x800 | u64::from(vector));
-                let got = [0, 1, 2].map(|index| {
-                    let asked = bench.with_vp(id, index, |vp| vp.apic.next_interrupt());
-                    asked.flatten() == Some(vector)
-                });
-                assert_eq!(got, expected, "{destination:#x}");
-            }
-        }
-    }
-}
-
-#[test]
-fn a_vp_that_another_processor_has_in_hand_is_found_by_its_logical_id() {
-    for mut bench in paged() {
-        let id = group(&mut bench, u32::MAX, [1, 2, 4]);
-        let slot = slot_of(id).unwrap();
-        let hv = bench.hv;
-        let place = hv.partitions.vp(VpRef { slot, index: 1 });
-        let taken = core::mem::replace(&mut *place.lock(), VpPlace::running(1));
-        let VpPlace::Home(mut vp) = taken else {
-            panic!("at home");
-        };
-        hv.show_addressing(&vp);
-        send(&mut bench, 4, 0x841);
-        assert_eq!(hv.lp(1).mailbox.take_deliveries(&mut vp.apic), 0);
-        send(&mut bench, 2, 0x842);
-        assert_eq!(hv.lp(1).mailbox.take_deliveries(&mut vp.apic), 1);
-        assert_eq!(vp.apic.next_interrupt(), Some(0x42));
-        // It gets another id in that processor's hands.
-        let effect = vp.apic.write_page(index::LDR, 0x4000_0000, RefTime::ZERO);
-        assert_eq!(effect, Effect::Readdressed);
-        hv.show_addressing(&vp);
-        send(&mut bench, 2, 0x843);
-        assert_eq!(hv.lp(1).mailbox.take_deliveries(&mut vp.apic), 0);
-        send(&mut bench, 0x40, 0x844);
-        assert_eq!(hv.lp(1).mailbox.take_deliveries(&mut vp.apic), 1);
-        *place.lock() = VpPlace::Home(vp);
-    }
-}
-
-#[test]
-fn what_the_guest_writes_is_shown_to_other_processors() {
-    for mut bench in paged() {
-        let who = bench.hand().who;
-        let hv = bench.hv;
-        let shown = || hv.partitions.addressing(who).get();
-        for (offset, value) in [(0xD0, 0x1200_0000), (0xE0, 0), (0xD0, 0x3400_0000)] {
-            let touch = Touch::write(BASE + offset, at(BASE + offset, value));
-            assert_eq!(touch.act(&mut bench).message, None);
-            assert_eq!(shown(), bench.hand().apic.addressing());
-        }
-        let x2apic = Scene {
-            asked: Asked::Nothing,
-            mode: Mode::Long,
-            stepping: false,
-            code: &[0x0F, 0x30],
-            cause: Cause::Wrmsr,
-            gprs: gprs(|gprs| (gprs.rcx, gprs.rax) = (0x1B, 0xFEE0_0D00)),
-        };
-        let before = shown();
-        assert_eq!(x2apic.act(&mut bench).event, None);
-        assert_eq!(shown(), bench.hand().apic.addressing());
-        assert_ne!(shown(), before);
-    }
-}
-
-#[test]
-fn a_processor_is_started_through_the_page() {
-    for mut bench in paged() {
-        let id = group(&mut bench, u32::MAX, [1, 2, 4]);
-        send(&mut bench, 2, 0x4500);
-        send(&mut bench, 2, 0x4608);
-        let started = bench.with_vp(id, 2, |vp| (vp.apic.take_init(), vp.apic.take_startup()));
-        assert_eq!(started, Some((true, Some(8))));
-        let untouched = bench.with_vp(id, 1, |vp| vp.apic.has_unmaskable());
-        assert_eq!(untouched, Some(false));
     }
 }
 
