@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::case::Case;
+use super::inquest;
 use super::random::Random;
 use super::report::{Outcome, Status};
 use super::scenario::{Action, Damage, Step};
@@ -65,10 +66,12 @@ fn run_one(system: &System, emulators: &Emulators, case: &Case) -> (Outcome, Opt
         drop_files(&image, case, result.is_ok());
         if result.is_err() {
             let text = line.transcript().tail(TAIL);
-            tail = Some(format!(
+            let last = format!(
                 "---- last lines of {} ----\n{text}\n----",
                 case.file(".log").display()
-            ));
+            );
+            let answers = inquest::ask(&mut line, case).unwrap_or_default();
+            tail = Some([last, answers].join("\n"));
         }
         result
     });

@@ -14,6 +14,7 @@ pub mod case;
 mod counters;
 pub mod emulator;
 mod host;
+mod inquest;
 mod random;
 pub mod report;
 pub mod scenario;

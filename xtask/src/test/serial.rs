@@ -288,6 +288,19 @@ impl SerialLine {
         }
     }
 
+    /// What is printed until nothing has come for a time, or until the machine ends; what comes after `longest` is left.
+    pub fn listen(&mut self, quiet: Duration, longest: Duration) -> String {
+        let (end, from) = (Instant::now() + longest, self.transcript.bytes.len());
+        while Instant::now() < end {
+            let silence = Instant::now() + quiet;
+            if !matches!(self.receive(silence.min(end)), Ok(Received::Output)) {
+                break;
+            }
+        }
+        self.transcript.used = self.transcript.bytes.len();
+        self.transcript.taken_since(from)
+    }
+
     /// Types `text`.
     ///
     /// # Errors
