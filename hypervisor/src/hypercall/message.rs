@@ -9,7 +9,7 @@ use tlfs::{
 use super::Call;
 use crate::partition::table::{PartitionGuard, slot_of};
 use crate::partition::{PartitionState, VpRef};
-use crate::port::Connection;
+use crate::port::{Connection, Ports, Signals, Synics};
 use crate::synic::{Message, NotPosted, Sint};
 
 /// HvCallPostMessage. A connection that does not exist is the parent's business, if that has asked for those.
@@ -29,16 +29,10 @@ pub fn post(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let used = input.payload.get(..input.payload_size as usize);
     let message = used.and_then(|used| HvMessage::new(input.message_type, 0, used));
     let message = message.ok_or(HvStatus::INVALID_PARAMETER)?;
-    let slot = slot_of(connection.port_owner).ok_or(HvStatus::INVALID_PORT_ID)?;
-    let receiver = call.hv().partitions.entry(slot);
-    let sent = {
-        let mut ports = receiver.ports.lock();
-        ports.post(call.caller, &connection, message, &receiver.synics)
-    };
-    for (index, signal) in sent? {
-        call.cpu.signal(call.vp, VpRef { slot, index }, signal);
-    }
-    Ok(())
+    let sender = call.caller;
+    send(call, &connection, |ports, synics| {
+        ports.post(sender, &connection, message, synics)
+    })
 }
 
 /// HvCallSignalEvent. As [`post`] for a connection that does not exist.
@@ -50,15 +44,22 @@ pub fn signal(call: &mut Call<'_>) -> Result<(), HvStatus> {
     let Some(connection) = connection(call, input.connection_id) else {
         return no_connection(call);
     };
+    let sender = call.caller;
+    send(call, &connection, |ports, synics| {
+        ports.signal(sender, &connection, input.flag_number, synics)
+    })
+}
+
+/// Sends something through a connection, and tells whom it has reached.
+fn send(
+    call: &mut Call<'_>,
+    connection: &Connection,
+    through: impl FnOnce(&mut Ports, &Synics) -> Result<Signals, HvStatus>,
+) -> Result<(), HvStatus> {
     let slot = slot_of(connection.port_owner).ok_or(HvStatus::INVALID_PORT_ID)?;
     let receiver = call.hv().partitions.entry(slot);
-    let sent = {
-        let mut ports = receiver.ports.lock();
-        let flag = input.flag_number;
-        ports.signal(call.caller, &connection, flag, &receiver.synics)
-    };
-    let (index, signal) = sent?;
-    call.cpu.signal(call.vp, VpRef { slot, index }, signal);
+    let signals = through(&mut receiver.ports.lock(), &receiver.synics)?;
+    call.cpu.signal_all(call.vp, slot, signals);
     Ok(())
 }
 

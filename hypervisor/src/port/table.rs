@@ -285,7 +285,7 @@ impl Ports {
         Some(signal)
     }
 
-    /// Sets an event flag; which VP is to be told, and how.
+    /// Sets an event flag. Who is to be told of it.
     ///
     /// # Errors
     /// INVALID_PORT_ID if there is no such event port, INVALID_PARAMETER for a flag that it does not have, INVALID_VP_INDEX if
@@ -296,7 +296,7 @@ impl Ports {
         connection: &Connection,
         flag: u16,
         synics: &Synics,
-    ) -> Result<(u16, Signal), HvStatus> {
+    ) -> Result<Signals, HvStatus> {
         let port = self.end_of(sender, connection)?;
         let Target { vp, sint } = port.target;
         let Kind::Event { base, count } = port.kind else {
@@ -311,7 +311,7 @@ impl Ports {
             .ok_or(HvStatus::INVALID_SYNIC_STATE)?;
         let set = with_synic(synics, index, |synic| synic.signal_event(sint, flag));
         let (_, signal) = set.ok_or(HvStatus::INVALID_VP_INDEX)??;
-        Ok((index, signal))
+        Ok([(index, signal)].into_iter().collect())
     }
 }
 

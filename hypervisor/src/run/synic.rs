@@ -5,9 +5,11 @@ use tlfs::HvDeliverabilityNotificationsRegister as Notifications;
 use super::Cpu;
 use crate::apic::{Delivery, GeneralProtection, Trigger};
 use crate::intercept::message;
+use crate::mem::frames::PartitionSlot;
 use crate::partition::synic::places_vp_page;
 use crate::partition::table::PartitionGuard;
 use crate::partition::{Vp, VpRef};
+use crate::port::Signals;
 use crate::synic::{Signal, Sint, SynicEffect, VpSynic};
 
 impl Cpu {
@@ -84,8 +86,13 @@ impl Cpu {
         let home = vp.home;
         let VpRef { slot, index } = vp.who;
         let signals = home.ports.lock().deliver(Some(index), sints, &home.synics);
+        self.signal_all(vp, slot, signals);
+    }
+
+    /// Tells VPs of a partition what came for them through its ports.
+    pub fn signal_all(&mut self, hand: &mut Vp, slot: PartitionSlot, signals: Signals) {
         for (index, signal) in signals {
-            self.signal(vp, VpRef { slot, index }, signal);
+            self.signal(hand, VpRef { slot, index }, signal);
         }
     }
 
