@@ -126,10 +126,9 @@ pub fn finalize(call: &mut Call<'_>) -> Result<(), HvStatus> {
     } else if child.vp_count != 0 {
         // Other processors may have to let some go first.
         remove_vps(call, &mut child);
-    } else if !super::port::end_some(call, &child) {
-        // The others' turn comes with the next execution.
     } else {
-        call.again = !free_memory(call, &mut child);
+        let ended = super::port::end_some(call, &child);
+        call.again = !(ended && free_memory(call, &mut child));
     }
     Ok(())
 }

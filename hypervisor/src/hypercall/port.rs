@@ -10,7 +10,6 @@ use zerocopy::FromZeros;
 use super::Call;
 use crate::hv::Hypervisor;
 use crate::mem::frames::PartitionSlot;
-use crate::mem::page_box::PageBox;
 use crate::partition::table::PartitionGuard;
 use crate::partition::{Partition, PartitionState};
 use crate::port::{Connection, Kind, MessageQueue, Objects, Port, Room, Target};
@@ -166,14 +165,8 @@ fn kind(hv: &Hypervisor, slot: PartitionSlot, info: &HvPortInfo) -> Result<Kind,
     match info.port_type {
         HvPortType::EVENT if plain => Kind::event(info),
         HvPortType::MESSAGE if plain && info.base_flag_number == 0 && info.flag_count == 0 => {
-            let page = hv.allocate(slot)?;
-            match PageBox::new_in(hv.phys, page, FromZeros::new_zeroed()) {
-                Ok(buffers) => Ok(Kind::Message(MessageQueue::new(buffers))),
-                Err((page, _)) => {
-                    hv.release(slot, page);
-                    Err(HvStatus::INSUFFICIENT_MEMORY)
-                }
-            }
+            let buffers = hv.place(slot, FromZeros::new_zeroed())?;
+            Ok(Kind::Message(MessageQueue::new(buffers)))
         }
         _ => Err(HvStatus::INVALID_PARAMETER),
     }
