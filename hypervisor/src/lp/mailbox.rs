@@ -120,10 +120,13 @@ impl Mailbox {
         self.notices.fetch_or(sint.bit(), Ordering::AcqRel);
     }
 
-    /// Takes the SINTs to give notice of, for this mailbox's processor.
-    pub fn take_notices(&self) -> impl Iterator<Item = Sint> + use<> {
-        let sints = self.notices.swap(0, Ordering::AcqRel);
-        Sint::all().filter(move |sint| sints & sint.bit() != 0)
+    /// Takes the SINTs to give notice of (bit n: SINTn), for this mailbox's processor.
+    pub fn take_notices(&self) -> u16 {
+        // Most of the time there are none.
+        match self.notices.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.notices.swap(0, Ordering::AcqRel),
+        }
     }
 
     /// Takes the names of VPs, for this mailbox's processor.

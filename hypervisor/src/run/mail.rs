@@ -26,9 +26,9 @@ impl Cpu {
             self.wake_wanted(hand.wanted());
         }
         mailbox.take_vps(|who| self.look_at(hand, who));
-        let mut sints = mailbox.take_notices().peekable();
-        if sints.peek().is_some() {
-            sints.for_each(|sint| self.notices.push_sint(sint));
+        let sints = mailbox.take_notices();
+        if sints != 0 {
+            self.notices.push_sints(sints);
             self.deliver_notices(hand);
         }
         let wanted = match &*self.hv.partitions.vp(hand.who).lock() {

@@ -87,7 +87,12 @@ impl<Id: Copy + Eq> NoticeQueue<Id> {
 
     /// Queues the notice of a SINT.
     pub fn push_sint(&mut self, sint: Sint) {
-        self.sints |= sint.bit();
+        self.push_sints(sint.bit());
+    }
+
+    /// Queues the notices of SINTs (bit n: SINTn).
+    pub fn push_sints(&mut self, sints: u16) {
+        self.sints |= sints;
     }
 
     /// The notice that is next.
