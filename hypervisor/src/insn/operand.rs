@@ -123,6 +123,21 @@ const fn segment_of(base: Base) -> SegmentName {
     }
 }
 
+/// The displacement by ModRM's upper field: none but for a bare address, one byte, or the full number of them. Its sign is
+/// extended; what is beyond the size of an address falls away with the sum.
+fn read_displacement(
+    cursor: &mut Cursor,
+    kind: u8,
+    bare: bool,
+    full: u32,
+) -> Result<u64, LengthError> {
+    match kind {
+        0 if !bare => Ok(0),
+        1 => cursor.signed(1),
+        _ => cursor.signed(full),
+    }
+}
+
 fn read_16(cursor: &mut Cursor, modrm: u8) -> Result<Operand, LengthError> {
     let (kind, rm) = (modrm >> 6, modrm & 7);
     let (base, index) = match rm {
@@ -141,12 +156,7 @@ fn read_16(cursor: &mut Cursor, modrm: u8) -> Result<Operand, LengthError> {
     } else {
         Base::Register(base)
     };
-    let displacement = match kind {
-        0 if bare => cursor.number(2)?,
-        0 => 0,
-        1 => cursor.signed(1)?,
-        _ => cursor.signed(2)?,
-    };
+    let displacement = read_displacement(cursor, kind, bare, 2)?;
     Ok(Operand {
         segment: segment_of(base),
         base,
@@ -181,12 +191,7 @@ fn read_32(
         (true, NO_BASE) if mode == CodeMode::Code64 => Base::NextInstruction,
         (true, _) => Base::None,
     };
-    let displacement = match kind {
-        0 if bare => cursor.signed(4)?,
-        0 => 0,
-        1 => cursor.signed(1)?,
-        _ => cursor.signed(4)?,
-    };
+    let displacement = read_displacement(cursor, kind, bare, 4)?;
     Ok(Operand {
         segment: segment_of(base),
         base,

@@ -62,24 +62,22 @@ impl Cpu {
     /// As [`length`](Self::length), with prefixes, or where nothing is known of the code yet.
     #[cold]
     fn length_by_walk(&self, vp: &mut Vp, expected: Instruction) -> Option<u8> {
-        if let Some(bytes) = self.known_code(vp) {
-            let bytes = bytes.get(..MAX_LENGTH).unwrap_or(&bytes);
-            return insn::length(expected, bytes, CodeMode::Code64).ok();
-        }
-        let code = self.fetch(vp);
+        let code = self.known_code(vp).unwrap_or_else(|| self.fetch(vp));
         insn::length(expected, code.as_slice(), code_mode(vp)).ok()
     }
 
     /// The bytes at the RIP of a VP in 64-bit mode by the last walk to its code, or by a new one. `None` where there may be
     /// fewer.
-    fn known_code(&self, vp: &mut Vp) -> Option<[u8; 16]> {
+    fn known_code(&self, vp: &mut Vp) -> Option<Code> {
         let generation = vp.home.domain.generation();
         let known = CodeCache::bytes(vp, self.hv.phys, generation);
-        known.or_else(|| {
+        let bytes = known.or_else(|| {
             let partition = PartitionGuard::lock(vp.home.0)?;
             CodeCache::note(self.hv, &partition, vp, generation);
             CodeCache::bytes(vp, self.hv.phys, generation)
-        })
+        })?;
+        let count = bytes.len() as u8;
+        Some(Code { bytes, count })
     }
 
     /// The MOV at RIP that ended the last run by a second-level fault, if it is one of 32 bits from or to memory. The bytes
@@ -92,11 +90,8 @@ impl Cpu {
             Err(LengthError::NeedMore) => {}
             told => return told.ok(),
         }
-        if let Some(bytes) = self.known_code(vp) {
-            let bytes = bytes.get(..MAX_LENGTH).unwrap_or(&bytes);
-            return insn::decode_mov(bytes, mode).ok();
-        }
-        insn::decode_mov(self.read_code(vp).as_slice(), mode).ok()
+        let code = self.known_code(vp).unwrap_or_else(|| self.read_code(vp));
+        insn::decode_mov(code.as_slice(), mode).ok()
     }
 
     /// As [`length`](Self::length), from bytes that were fetched.
