@@ -20,7 +20,6 @@ use crate::synic::{SynicEffect, is_synic_msr};
 use crate::time::RefTime;
 
 const TSC: u32 = 0x10;
-const APIC_BASE: u32 = 0x1B;
 const FEATURE_CONTROL: u32 = 0x3A;
 /// FEATURE_CONTROL: locked, with nothing allowed. A kernel that finds it unlocked would write it.
 const LOCKED: u64 = 1;
@@ -151,7 +150,6 @@ impl Cpu {
         match msr {
             _ if is_x2apic_msr(msr) => vp.apic.read(msr, || self.hv.now()).into(),
             HV_X64_MSR_FIRST..=HV_X64_MSR_LAST => self.read_synthetic(vp, msr).into(),
-            APIC_BASE => Outcome::Done(vp.apic.base().value()),
             TSC => Outcome::Done(crate::cpu::tsc()),
             MSR_EFER => Outcome::Done(vp.hw.efer()),
             FEATURE_CONTROL if root => Outcome::Done(LOCKED),
@@ -176,7 +174,6 @@ impl Cpu {
                 effect.map(After::Apic).into()
             }
             HV_X64_MSR_FIRST..=HV_X64_MSR_LAST => self.write_synthetic(vp, msr, value).into(),
-            APIC_BASE => vp.apic.write_base(value).map(After::Apic).into(),
             MSR_EFER => self.write_efer(vp, value),
             _ if root && self.hv.capabilities.root_ignores(msr) => Outcome::Done(After::Nothing),
             _ => match SystemRegister::from_msr(msr).filter(|_| has_register(vp, msr)) {
