@@ -2,7 +2,7 @@
 
 use tlfs::HvCallCode as C;
 use tlfs::*;
-use zerocopy::IntoBytes;
+use zerocopy::{Immutable, IntoBytes};
 
 use super::messages::{SINT, TYPE, VECTOR, VP, event_flags, from_child, interrupt, scenes, take};
 use crate::hv::ROOT_ID;
@@ -50,14 +50,27 @@ fn delete(owner: HvPartitionId) -> HvInputDeletePort {
     }
 }
 
+/// Creates or connects a port, with as many pages for the pool as it takes.
+fn make(
+    bench: &mut Bench,
+    pool: HvPartitionId,
+    code: HvCallCode,
+    input: &(impl IntoBytes + Immutable),
+) -> Result<(), HvStatus> {
+    bench.paid::<[u8; 0]>(pool, code, input).map(|_| ())
+}
+
+/// An input with something changed, and the status that it is to be refused with.
+fn changed<T>(mut input: T, status: HvStatus, change: fn(&mut T)) -> (T, HvStatus) {
+    change(&mut input);
+    (input, status)
+}
+
 /// Creates a port of the receiver's for the sender, and connects it.
 fn link(bench: &mut Bench, port: &HvInputCreatePort, connection: &HvInputConnectPort) {
-    let owner = port.port_partition;
-    let made = bench.paid::<[u8; 0]>(owner, C::CREATE_PORT, port);
-    made.expect("created");
-    let sender = connection.connection_partition;
-    let made = bench.paid::<[u8; 0]>(sender, C::CONNECT_PORT, connection);
-    made.expect("connected");
+    let (owner, sender) = (port.port_partition, connection.connection_partition);
+    make(bench, owner, C::CREATE_PORT, port).expect("created");
+    make(bench, sender, C::CONNECT_PORT, connection).expect("connected");
 }
 
 /// A receiver whose VP 0 is set up, and a sender with a connection to a port of this kind.
@@ -279,7 +292,7 @@ fn ends_that_are_gone_are_told_apart_from_connections_that_never_were() {
         assert_eq!(disconnected, HvStatus::SUCCESS);
         assert_eq!(post(&mut bench, sender, b""), unknown);
         let connection = connect(receiver, sender, HvPortType::MESSAGE);
-        let made = bench.paid::<[u8; 0]>(sender, C::CONNECT_PORT, &connection);
+        let made = make(&mut bench, sender, C::CONNECT_PORT, &connection);
         assert!(made.is_ok());
         assert_eq!(post(&mut bench, sender, b""), HvStatus::SUCCESS);
 
@@ -291,7 +304,7 @@ fn ends_that_are_gone_are_told_apart_from_connections_that_never_were() {
         let gone = HvStatus::INVALID_PORT_ID;
         assert_eq!(post(&mut bench, sender, b""), gone);
         let port = create(receiver, sender, MESSAGES);
-        let made = bench.paid::<[u8; 0]>(receiver, C::CREATE_PORT, &port);
+        let made = make(&mut bench, receiver, C::CREATE_PORT, &port);
         assert!(made.is_ok());
         assert_eq!(post(&mut bench, sender, b""), gone);
         bench.destroy(receiver);
@@ -322,11 +335,7 @@ fn a_port_that_cannot_be_is_refused() {
         let sender = bench.child_with_vp();
         let good = create(owner, sender, MESSAGES);
         let mut calls = Vec::new();
-        let mut refused = |status, change: fn(&mut HvInputCreatePort)| {
-            let mut input = good;
-            change(&mut input);
-            calls.push((input, status));
-        };
+        let mut refused = |status, change| calls.push(changed(good, status, change));
         use HvStatus as S;
         refused(S::INVALID_PORT_ID, |port| port.port_id.0 |= 1 << 24);
         refused(S::INVALID_PARAMETER, |port| port.port_info.target_sint = 0);
@@ -362,10 +371,10 @@ fn a_port_that_cannot_be_is_refused() {
             port.proximity_domain_info.domain_id = 1;
         });
         for (input, status) in calls {
-            let made = bench.paid::<[u8; 0]>(owner, C::CREATE_PORT, &input);
-            assert_eq!(made.err(), Some(status), "{input:?}");
+            let refused = make(&mut bench, owner, C::CREATE_PORT, &input);
+            assert_eq!(refused, Err(status), "{input:?}");
         }
-        let made = bench.paid::<[u8; 0]>(owner, C::CREATE_PORT, &good);
+        let made = make(&mut bench, owner, C::CREATE_PORT, &good);
         assert!(made.is_ok());
         let twice = bench.simple(C::CREATE_PORT, &good);
         assert_eq!(twice, HvStatus::INVALID_PORT_ID);
@@ -378,15 +387,11 @@ fn a_connection_that_cannot_be_is_refused() {
     for (mut bench, owner) in scenes() {
         let sender = bench.child_with_vp();
         let port = create(owner, sender, MESSAGES);
-        let made = bench.paid::<[u8; 0]>(owner, C::CREATE_PORT, &port);
+        let made = make(&mut bench, owner, C::CREATE_PORT, &port);
         assert!(made.is_ok());
         let good = connect(owner, sender, HvPortType::MESSAGE);
         let mut calls = Vec::new();
-        let mut refused = |status, change: fn(&mut HvInputConnectPort)| {
-            let mut input = good;
-            change(&mut input);
-            calls.push((input, status));
-        };
+        let mut refused = |status, change| calls.push(changed(good, status, change));
         use HvStatus as S;
         refused(S::INVALID_CONNECTION_ID, |input| {
             input.connection_id.0 |= 1 << 31;
@@ -406,10 +411,10 @@ fn a_connection_that_cannot_be_is_refused() {
             input.proximity_domain_info.domain_id = 1;
         });
         for (input, status) in calls {
-            let made = bench.paid::<[u8; 0]>(sender, C::CONNECT_PORT, &input);
-            assert_eq!(made.err(), Some(status), "{input:?}");
+            let refused = make(&mut bench, sender, C::CONNECT_PORT, &input);
+            assert_eq!(refused, Err(status), "{input:?}");
         }
-        let made = bench.paid::<[u8; 0]>(sender, C::CONNECT_PORT, &good);
+        let made = make(&mut bench, sender, C::CONNECT_PORT, &good);
         assert!(made.is_ok());
         let taken = bench.simple(C::CONNECT_PORT, &good);
         assert_eq!(taken, S::INVALID_PORT_ID, "it has one");
@@ -452,7 +457,7 @@ fn there_is_an_end_to_ports_and_their_pages_come_back() {
         let mut input = create(owner, sender, HvPortInfo::event(SINT, VP, 0, 1));
         for id in 0..Ports::CAPACITY as u32 {
             input.port_id = HvPortId(id);
-            let made = bench.paid::<[u8; 0]>(owner, C::CREATE_PORT, &input);
+            let made = make(&mut bench, owner, C::CREATE_PORT, &input);
             assert!(made.is_ok(), "{id}");
         }
         input.port_id = HvPortId(u32::MAX >> 8);
