@@ -12,7 +12,7 @@ use crate::life::SECOND;
 use crate::manager::{Ending, Manager};
 use crate::news;
 use crate::rates::run_time;
-use crate::report;
+use crate::{registers, report};
 
 impl Manager {
     /// Executes a line and writes the answer.
@@ -52,6 +52,12 @@ impl Manager {
                 let id = self.find(name)?;
                 let show = |look: &mut dyn FnMut(_, &_)| host.counters(Whose::Vm(id), look);
                 Ok(report::counters(show, name, &[]))
+            }
+            Command::Registers(name) => {
+                let id = self.find(name)?;
+                Ok(registers::report(name, |names, look| {
+                    host.registers(id, names, look);
+                }))
             }
             Command::Top => {
                 self.enter_top(host);

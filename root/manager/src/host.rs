@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use root_abi::ExitReason;
+use tlfs::{HvRegisterName, HvRegisterValue};
 
 use crate::counters::{Object, Page, Whose};
 use crate::definition::Definition;
@@ -54,6 +55,16 @@ pub trait Host {
     /// Shows the stats pages of `whose`, as they are now: objects in their order, a partition before its VPs. What is not
     /// there is left out.
     fn counters(&self, whose: Whose, look: &mut dyn FnMut(Object, &Page));
+
+    /// Shows registers of a VM's VPs, each VP with the values of `names` in their order. What is not there is left out.
+    ///
+    /// Of a VP that runs they are those of a moment.
+    fn registers(
+        &self,
+        vm: VmId,
+        names: &[HvRegisterName],
+        look: &mut dyn FnMut(u32, &[HvRegisterValue]),
+    );
 
     /// Counters of the root's own kernel, for `counters`.
     fn own_counters(&self) -> Vec<Counter>;

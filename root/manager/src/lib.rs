@@ -19,6 +19,7 @@ mod life;
 mod manager;
 mod news;
 mod rates;
+mod registers;
 mod report;
 mod ring;
 mod stop_all;

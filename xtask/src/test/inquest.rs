@@ -13,7 +13,7 @@ const QUIET: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(20);
 
 /// Asks the manager's console; `None` of a machine that runs another root. The counters of each VM come twice, so that one sees
-/// which of them still move.
+/// which of them still move; then where its VPs are, and what keeps them there.
 pub fn ask(line: &mut SerialLine, case: &Case) -> Option<String> {
     if case.scenario.root.is_some() {
         return None;
@@ -23,8 +23,11 @@ pub fn ask(line: &mut SerialLine, case: &Case) -> Option<String> {
         .vm
         .iter()
         .filter_map(|vm| vm.get("name")?.as_str());
-    let counters: Vec<String> = names.map(|name| format!("counters {name}\r")).collect();
-    let rounds = counters.iter().chain(&counters).map(String::as_str);
+    let (counters, registers): (Vec<_>, Vec<_>) = names
+        .map(|name| (format!("counters {name}\r"), format!("registers {name}\r")))
+        .unzip();
+    let rounds = counters.iter().chain(&counters).chain(&registers);
+    let rounds = rounds.map(String::as_str);
     let questions = [DETACH, "\r", "vm list\r"].into_iter().chain(rounds);
     let mut answers = String::new();
     for question in questions.chain(["events\r", "vm list\r"]) {

@@ -9,10 +9,13 @@ use manager::{Counter, DebugFault, Definition, Event, Host, MemoryReport, Partit
 use root_kernel::frames::{Class, Owner, Slot};
 use root_kernel::hv::Partition;
 use root_kernel::sched::Processor;
+use tlfs::{HvRegisterName, HvRegisterValue};
 
 use super::memory::FRAMES;
 use super::process::{self, Process, TABLE};
-use super::{console, loader, partition, power, processors, root_task, space, stats, time};
+use super::{
+    console, loader, partition, power, processors, registers, root_task, space, stats, time,
+};
 
 /// The machine as the manager sees it.
 pub struct Machine;
@@ -95,6 +98,15 @@ impl Host for Machine {
 
     fn counters(&self, whose: Whose, look: &mut dyn FnMut(Object, &Page)) {
         stats::show(whose, look);
+    }
+
+    fn registers(
+        &self,
+        vm: VmId,
+        names: &[HvRegisterName],
+        look: &mut dyn FnMut(u32, &[HvRegisterValue]),
+    ) {
+        registers::show(vm, names, look);
     }
 
     fn own_counters(&self) -> Vec<Counter> {

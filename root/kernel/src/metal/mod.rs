@@ -19,6 +19,7 @@ mod partition;
 mod power;
 mod process;
 mod processors;
+mod registers;
 mod root_task;
 mod space;
 mod stats;

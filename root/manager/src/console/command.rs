@@ -22,6 +22,7 @@ vm reload                forget typed definitions of VMs that do not run
 top                      processors and VPs, every second; any key ends it
 mem                      who owns the machine's memory
 counters [NAME]          counters of the machine, or of a VM
+registers NAME           registers of a VM's VPs, those that are not zero
 events                   what has happened
 debug worker NAME WHAT   make a worker misbehave: panic, wild or loop
 poweroff                 stop all VMs and switch the machine off
@@ -71,6 +72,8 @@ pub enum Command<'l> {
     Memory,
     /// `counters [NAME]`.
     Counters(Option<&'l str>),
+    /// `registers NAME`.
+    Registers(&'l str),
     /// `events`.
     Events,
     /// `help`.
@@ -93,6 +96,7 @@ pub fn parse(line: &str) -> Result<Command<'_>, String> {
         ["mem"] => Ok(Command::Memory),
         ["counters"] => Ok(Command::Counters(None)),
         ["counters", name] => Ok(Command::Counters(Some(name))),
+        ["registers", name] => Ok(Command::Registers(name)),
         ["top"] => Ok(Command::Top),
         ["events"] => Ok(Command::Events),
         ["help" | "?"] => Ok(Command::Help),
@@ -108,6 +112,7 @@ pub fn parse(line: &str) -> Result<Command<'_>, String> {
         ["counters", ..] => {
             Err("type \"counters\", or \"counters NAME\" with one VM's name".into())
         }
+        ["registers", ..] => Err("type \"registers NAME\" with one VM's name".into()),
         // The VM commands without their first word are an easy slip.
         [
             slip @ ("list" | "start" | "shutdown" | "stop" | "kill" | "restart" | "attach"

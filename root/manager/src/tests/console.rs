@@ -128,6 +128,7 @@ fn commands_are_understood() {
         ("mem", Command::Memory),
         ("counters", Command::Counters(None)),
         ("counters a", Command::Counters(Some("a"))),
+        ("registers a", Command::Registers("a")),
         ("events", Command::Events),
         ("help", Command::Help),
         ("poweroff", Command::PowerOff),
@@ -155,6 +156,7 @@ fn wrong_commands_get_help() {
         ("top 5", "type just \"top\""),
         ("poweroff now", "type just \"poweroff\""),
         ("counters a b", "counters NAME"),
+        ("registers", "registers NAME"),
         ("debug worker a sleep", "panic"),
         ("debug", "debug worker NAME"),
     ] {

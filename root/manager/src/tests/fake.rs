@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use root_abi::ExitReason;
+use tlfs::{HvRegisterName, HvRegisterValue};
 
 use crate::counters::{Object, Page, Whose};
 use crate::life::SECOND;
@@ -31,6 +32,8 @@ pub struct Fake {
     pub report: MemoryReport,
     /// Stats pages of everybody, in their order.
     pub pages: Vec<(Whose, Object, Box<Page>)>,
+    /// Registers of VPs, which are numbered in this order; the others are zero.
+    pub registers: Vec<(VmId, Vec<(HvRegisterName, HvRegisterValue)>)>,
 }
 
 impl Default for Fake {
@@ -44,6 +47,7 @@ impl Default for Fake {
             effects: Vec::new(),
             report: MemoryReport::default(),
             pages: Vec::new(),
+            registers: Vec::new(),
         }
     }
 }
@@ -123,6 +127,21 @@ impl Host for Fake {
     fn counters(&self, whose: Whose, look: &mut dyn FnMut(Object, &Page)) {
         for (_, object, page) in self.pages.iter().filter(|(of, ..)| *of == whose) {
             look(*object, page);
+        }
+    }
+    fn registers(
+        &self,
+        vm: VmId,
+        names: &[HvRegisterName],
+        look: &mut dyn FnMut(u32, &[HvRegisterValue]),
+    ) {
+        let vps = self.registers.iter().filter(|(of, _)| *of == vm);
+        for (index, (_, known)) in (0..).zip(vps) {
+            let value = |name: &HvRegisterName| {
+                let found = known.iter().find(|(of, _)| of == name);
+                found.map_or(HvRegisterValue::default(), |(_, value)| *value)
+            };
+            look(index, &names.iter().map(value).collect::<Vec<_>>());
         }
     }
     fn own_counters(&self) -> Vec<Counter> {

@@ -6,6 +6,7 @@ mod fake;
 mod life;
 mod manager;
 mod news;
+mod registers;
 mod report;
 mod sequences;
 mod stop_all;

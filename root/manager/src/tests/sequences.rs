@@ -33,6 +33,7 @@ fn acts() -> impl Strategy<Value = Act> {
         "vm reload",
         "top",
         "counters",
+        "registers a",
         "mem",
         "events",
         "poweroff",
