@@ -353,10 +353,12 @@ impl Vp {
             || self.suspend.partition
     }
 
-    /// Whether something ends a HLT: an NMI, INIT or SIPI, or an interrupt if the VP takes them.
+    /// Whether something ends a HLT: an NMI, INIT or SIPI, or an interrupt if the VP takes it. What a guest waits for that
+    /// has read GUEST_IDLE comes when RFLAGS.IF or an interrupt in service holds it back: any request is enough.
     pub fn has_wake_event(&self) -> bool {
         self.apic.has_unmaskable()
-            || ((self.idle || self.hw.rflags() & rflags::IF != 0) && self.apic.has_interrupt())
+            || (self.idle && self.apic.wants_attention())
+            || (self.hw.rflags() & rflags::IF != 0 && self.apic.has_interrupt())
             || self.hw.pending_event().is_some()
     }
 

@@ -2,6 +2,7 @@
 
 use crate::apic::{Delivery, Trigger};
 use crate::arch::state::rflags;
+use crate::partition::Vp;
 use crate::run::testing::Bench;
 
 /// Whether a VP that takes no interrupts runs on when one comes, after a HLT or after a read of GUEST_IDLE.
@@ -26,6 +27,28 @@ fn wakes(mut bench: Bench, idle: bool) -> bool {
 #[test]
 fn an_idle_guest_wakes_for_an_interrupt_that_it_does_not_take() {
     assert!(Bench::each().all(|bench| wakes(bench, true)));
+}
+
+#[test]
+fn an_idle_guest_wakes_for_an_interrupt_of_the_class_that_it_serves() {
+    // Linux waits for a spin lock in the handler of the SynIC's vector, which it ends last; who gives the lock up sends a
+    // vector of the same class.
+    let (in_service, kick) = (0xF3, 0xF7);
+    for mut bench in Bench::each() {
+        let id = bench.child_with_vp();
+        bench.switch_to(id, 0);
+        let (cpu, vp) = bench.parts();
+        vp.suspend.explicit = false;
+        vp.hw.set_rflags(rflags::FIXED);
+        vp.apic.switch_on();
+        let trigger = Trigger::Edge;
+        let give = |vp: &mut Vp, vector| vp.apic.accept(Delivery::Fixed { vector, trigger });
+        assert!(give(vp, in_service));
+        vp.apic.begin(in_service);
+        cpu.guest_idle(vp);
+        assert!(vp.halted && !vp.is_runnable());
+        assert!(give(vp, kick) && vp.is_runnable());
+    }
 }
 
 #[test]
