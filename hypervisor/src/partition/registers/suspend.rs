@@ -29,7 +29,8 @@ pub(super) fn get(source: Source<'_>, name: Name) -> Got {
         }
         Name::INTERNAL_ACTIVITY_STATE => got(HvInternalActivityRegister::new()
             .with_startup_suspend(vp.apic.is_waiting_for_startup())
-            .with_halt_suspend(vp.halted)),
+            .with_halt_suspend(vp.halted && !vp.idle)
+            .with_idle_suspend(vp.idle)),
         Name::PENDING_INTERRUPTION => got(pending_interruption(vp.hw.pending_event())),
         Name::INTERRUPT_STATE => got(interrupt_state(
             vp.hw.interrupt_shadow(),
@@ -81,11 +82,13 @@ fn set_stopped(target: Target<'_>, name: Name, value: HvRegisterValue) -> Done {
     match name {
         Name::INTERNAL_ACTIVITY_STATE => {
             let register = HvInternalActivityRegister::from_bits(value.low);
-            // Guest idle is not offered.
-            if register.idle_suspend() || register.reserved() != 0 {
+            let (halt, idle) = (register.halt_suspend(), register.idle_suspend());
+            // The root has no such MSR.
+            let impossible = idle && (halt || vp.is_root());
+            if impossible || register.reserved() != 0 {
                 return Err(INVALID_VALUE);
             }
-            vp.halted = register.halt_suspend();
+            (vp.halted, vp.idle) = (halt || idle, idle);
             vp.apic.set_waiting_for_startup(register.startup_suspend());
         }
         Name::PENDING_INTERRUPTION => {

@@ -153,6 +153,32 @@ fn the_two_suspend_registers_have_effect_in_their_order() {
     }
 }
 
+#[test]
+fn how_a_vp_sleeps_can_be_read_and_set() {
+    let sleep = |halt: bool, idle: bool| {
+        let register = tlfs::HvInternalActivityRegister::new();
+        HvRegisterValue::from(register.with_halt_suspend(halt).with_idle_suspend(idle))
+    };
+    for (machine, id) in children() {
+        for (halt, idle) in [(true, false), (false, true), (false, false)] {
+            let value = sleep(halt, idle);
+            let done = write(&machine, id, Name::INTERNAL_ACTIVITY_STATE, value);
+            assert_eq!(done, Ok(SetEffect::None));
+            assert_eq!(read(&machine, id, Name::INTERNAL_ACTIVITY_STATE), Ok(value));
+            machine.with_vp(id, 0, |_, vp| {
+                assert_eq!((vp.halted, vp.idle), (halt || idle, idle))
+            });
+        }
+        let both = write(
+            &machine,
+            id,
+            Name::INTERNAL_ACTIVITY_STATE,
+            sleep(true, true),
+        );
+        assert_eq!(both, Err(HvStatus::INVALID_REGISTER_VALUE));
+    }
+}
+
 /// An intercept suspend register of a memory intercept.
 struct HvX64Suspended;
 
