@@ -82,6 +82,7 @@ impl Addressing {
             (Mode::XApic, Destination::Logical(destination)) => {
                 destination == Destination::BROADCAST || self.logical.is_meant(destination)
             }
+            (Mode::XApic, Destination::Physical(Destination::XAPIC_BROADCAST)) => true,
             _ => destination.includes(id, is_sender),
         }
     }
@@ -192,6 +193,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_io_apics_broadcast_is_for_all_that_are_in_xapic_mode() {
+        let all = Destination::Physical(0xFF);
+        assert_eq!(all.single(), None);
+        assert!(Addressing::new(Mode::XApic, Logical::RESET).include(5, all, false));
+        assert!(!Addressing::new(Mode::X2Apic, Logical::RESET).include(5, all, false));
+        assert!(!Addressing::new(Mode::Disabled, Logical::RESET).include(5, all, false));
+    }
+
     fn any_addressing() -> impl Strategy<Value = Addressing> {
         let mode = prop::sample::select(vec![Mode::Disabled, Mode::XApic, Mode::X2Apic]);
         (mode, any::<u32>(), any::<u32>()).prop_map(|(mode, ldr, dfr)| {
@@ -208,7 +218,7 @@ mod tests {
         }
 
         #[test]
-        fn but_for_logical_destinations_both_modes_are_alike(id in 0u32..0x100, destination in 0u32..0x100, sender: bool) {
+        fn but_for_logical_destinations_both_modes_are_alike(id in 0u32..0xFF, destination in 0u32..0xFF, sender: bool) {
             let x2apic = Addressing::new(Mode::X2Apic, Logical::RESET);
             let xapic = Addressing::new(Mode::XApic, Logical::RESET);
             for destination in [

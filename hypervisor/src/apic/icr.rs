@@ -66,11 +66,13 @@ pub enum Destination {
 impl Destination {
     /// Destination id for all APICs.
     pub const BROADCAST: u32 = u32::MAX;
+    /// Physical destination for all xAPICs, from whomever: of an x2APIC it is an id.
+    pub const XAPIC_BROADCAST: u32 = 0xFF;
 
     /// The one APIC id that this can be, if it can be only one: no need to ask all VPs.
     pub const fn single(self) -> Option<u32> {
         match self {
-            Self::Physical(id) if id != Self::BROADCAST => Some(id),
+            Self::Physical(id) if id != Self::BROADCAST && id != Self::XAPIC_BROADCAST => Some(id),
             _ => None,
         }
     }
