@@ -25,13 +25,15 @@ const FAST_STRINGS: u64 = 1 << 0;
 const NO_DEBUG_STORE: u64 = 1 << 11 | 1 << 12;
 
 /// Of AMD's.
-pub static AMD: [ConstantMsr; 5] = [
+pub static AMD: [ConstantMsr; 6] = [
     MICROCODE_REVISION,
     msr(0x1A0, FAST_STRINGS),
     // SYSCFG.
     msr(0xC001_0010, 0),
     // HWCR: the TSC counts at the P0 frequency.
     msr(0xC001_0015, 1 << 24),
+    // Interrupt pending message: no interrupt, and so no C1E, for which Linux looks on processors that had it.
+    msr(0xC001_0055, 0),
     // DE_CFG: LFENCE waits for what is before it.
     msr(0xC001_1029, 1 << 1),
 ];
@@ -72,7 +74,7 @@ mod tests {
     #[test]
     fn msrs_of_one_vendor_are_not_the_others() {
         let amd = |entry: &ConstantMsr| entry.number >> 16 == 0xC001;
-        assert_eq!(AMD.iter().filter(|entry| amd(entry)).count(), 3);
+        assert_eq!(AMD.iter().filter(|entry| amd(entry)).count(), 4);
         assert!(!INTEL.iter().any(amd));
     }
 }

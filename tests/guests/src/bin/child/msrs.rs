@@ -216,10 +216,12 @@ fn constant_msrs() {
     const MISC_ENABLE: u32 = 0x1A0;
     const PLATFORM_ID: u32 = 0x17;
     const HWCR: u32 = 0xC001_0015;
+    const INTERRUPT_PENDING: u32 = 0xC001_0055;
     const DE_CFG: u32 = 0xC001_1029;
+    const AMD: [u32; 3] = [HWCR, INTERRUPT_PENDING, DE_CFG];
     let (own, others) = match vendor() {
-        Vendor::Amd => ([HWCR, DE_CFG], [PLATFORM_ID, PLATFORM_ID]),
-        Vendor::Intel => ([PLATFORM_ID, PLATFORM_ID], [HWCR, DE_CFG]),
+        Vendor::Amd => (AMD, [PLATFORM_ID; 3]),
+        Vendor::Intel => ([PLATFORM_ID; 3], AMD),
     };
     for msr in [MICROCODE_REVISION, MISC_ENABLE].into_iter().chain(own) {
         let value = rdmsr(msr).unwrap_or_else(|fault| panic!("MSR {msr:#x}: {fault:x?}"));
