@@ -11,7 +11,7 @@ use guests::metal::{apic, startup, test, time};
 use tlfs::HV_X64_MSR_GUEST_IDLE;
 
 use crate::timers::{MILLISECOND, direct, reset, set_config, set_count};
-use crate::{DIRECT, SECOND, taken};
+use crate::{DIRECT, PATIENCE, taken};
 
 /// Whose handler waits, and what tells it to go on: of one class.
 const WAIT: u8 = 0xF3;
@@ -71,7 +71,7 @@ fn pending() {
 
 #[track_caller]
 fn await_step(step: u64) {
-    let came = time::wait(10 * SECOND, || STEP.load(Ordering::SeqCst) >= step);
+    let came = time::wait(PATIENCE, || STEP.load(Ordering::SeqCst) >= step);
     assert!(came, "step {} of {step}", STEP.load(Ordering::SeqCst));
 }
 

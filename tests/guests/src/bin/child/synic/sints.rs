@@ -10,7 +10,7 @@ use tlfs::{
 use crate::page::{self, Message};
 use crate::timers::{MILLISECOND, config, reset, set_config, set_count};
 use crate::{
-    FIRST, SECOND, SECOND_SINT, await_taken, holding_back, read, refused, taken, with_interrupts,
+    FIRST, PATIENCE, SECOND_SINT, await_taken, holding_back, read, refused, taken, with_interrupts,
     write,
 };
 
@@ -72,13 +72,13 @@ fn fire(timer: u32, sint: u32) -> u64 {
 
 #[track_caller]
 fn await_expiry(timer: u32) {
-    let expired = holding_back(2 * SECOND, || !config(timer).enable());
+    let expired = holding_back(PATIENCE, || !config(timer).enable());
     assert!(expired, "timer {timer} does not expire");
 }
 
 #[track_caller]
 fn await_message(sint: u32) -> Message {
-    let came = holding_back(2 * SECOND, || page::message(sint).is_some());
+    let came = holding_back(PATIENCE, || page::message(sint).is_some());
     assert!(came, "no message");
     page::take(sint).expect("a message")
 }
@@ -150,7 +150,7 @@ fn by_eoi() {
     }
     assert!(page::take(SINT).is_some_and(|message| message.pending));
     // No EOM: the handler's EOI of the first message's interrupt is enough.
-    assert!(with_interrupts(2_000_000, || taken(FIRST) == before + 2));
+    assert!(with_interrupts(PATIENCE, || taken(FIRST) == before + 2));
     assert!(page::take(SINT).is_some_and(|message| !message.pending));
     (0..2).for_each(reset);
     shut(SINT);
