@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::metal::Metal;
 use crate::paths;
+use crate::setup::guest::Release;
 use crate::step::{Step, output};
 use crate::system::{Contents, DefinitionFile, Needs, System};
 
@@ -89,13 +90,13 @@ pub fn default_image(definitions: &[PathBuf]) -> Result<PathBuf> {
         .iter()
         .map(|file| DefinitionFile::read(file))
         .collect::<Result<_>>()?;
-    let system = System::build(Needs {
-        linux: definitions
-            .iter()
-            .any(|definition| definition.text.contains("guest/")),
-        payloads: definitions
-            .iter()
-            .any(|definition| definition.text.contains("payload/")),
+    let texts: String = definitions
+        .iter()
+        .map(|definition| definition.text.as_str())
+        .collect();
+    let system = System::build(&Needs {
+        linux: Release::named_in(&texts),
+        payloads: texts.contains("payload/"),
         ..Needs::default()
     })?;
     let archive = system.archive(&Contents {

@@ -10,7 +10,7 @@ use crate::flat;
 use crate::image::ImageTool;
 use crate::metal::Metal;
 use crate::paths;
-use crate::setup::guest::{self, LinuxGuest};
+use crate::setup::guest::{self, LinuxGuest, Release};
 
 /// Member names that begin with this are programs of `tests/guests`.
 const PAYLOAD: &str = "payload/";
@@ -22,16 +22,16 @@ pub struct System {
     loader: Vec<u8>,
     root: Vec<u8>,
     worker: Vec<u8>,
-    linux: Option<LinuxGuest>,
+    linux: Vec<LinuxGuest>,
     payloads: Option<PathBuf>,
     tool: ImageTool,
 }
 
 /// What goes into the build.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Needs {
-    /// The Linux guest.
-    pub linux: bool,
+    /// Linux guests.
+    pub linux: Vec<Release>,
     /// The payload guests and roots.
     pub payloads: bool,
     /// The hypervisor that measures how long interrupts are off, besides the usual one.
@@ -92,7 +92,7 @@ impl System {
     ///
     /// # Errors
     /// If a part does not compile or a package cannot be had.
-    pub fn build(needs: Needs) -> Result<Self> {
+    pub fn build(needs: &Needs) -> Result<Self> {
         let metal = Metal::new()?;
         let metered = needs
             .section_meter
@@ -107,7 +107,7 @@ impl System {
             loader,
             root: paths::read(&metal.program("root-kernel")?)?,
             worker: paths::read(&metal.program("worker")?)?,
-            linux: needs.linux.then(guest::linux).transpose()?,
+            linux: (needs.linux.iter().copied().map(guest::linux)).collect::<Result<_>>()?,
             payloads: needs.payloads.then(|| metal.payloads()).transpose()?,
             tool: ImageTool::build(&metal)?,
         })
@@ -194,10 +194,19 @@ impl System {
     /// The content of the member `name` that the definition in `beside` asks for.
     fn file(&self, name: &str, beside: &Path) -> Result<Vec<u8>> {
         let own = beside.parent().unwrap_or(Path::new("")).join(name);
-        match (name, &self.linux) {
-            _ if own.exists() => paths::read(&own),
-            ("guest/vmlinuz", Some(linux)) => paths::read(&linux.kernel),
-            ("guest/initrd", Some(linux)) => paths::read(&linux.initrd),
+        if own.exists() {
+            return paths::read(&own);
+        }
+        for linux in &self.linux {
+            let files = [
+                (linux.release.kernel(), &linux.kernel),
+                (linux.release.initrd(), &linux.initrd),
+            ];
+            if let Some((_, file)) = files.iter().find(|(known, _)| known == name) {
+                return paths::read(file);
+            }
+        }
+        match name {
             _ if name.starts_with(PAYLOAD) => self.payload(name),
             _ => Err(anyhow!("there is no file {}", own.display())),
         }

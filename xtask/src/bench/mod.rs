@@ -76,7 +76,7 @@ pub fn bench(options: &Bench) -> Result<bool> {
     let cases = Case::all(&scenarios, options.vendor);
     let runnable = cases.iter().filter(|case| case.obstacle().is_none());
     let emulators = Emulators::find(runnable.map(|case| case.processor))?;
-    let system = System::build(needs(&cases))?;
+    let system = System::build(&needs(&cases))?;
     let mut runs: BTreeMap<Vendor, Run> = BTreeMap::new();
     let mut skipped = 0;
     for case in &cases {

@@ -76,14 +76,21 @@ pub fn require(packages: &[Package]) -> Result<()> {
 /// # Errors
 /// If the package cannot be downloaded or unpacked.
 pub fn unpack(name: &str, folder: &Path) -> Result<()> {
+    unpack_by(apt_get(), name, folder)
+}
+
+/// As [`unpack`], by an `apt-get` that knows other lists.
+///
+/// # Errors
+/// As there.
+pub fn unpack_by(mut get: Command, name: &str, folder: &Path) -> Result<()> {
     let downloads = crate::paths::target_dir("downloads")?;
     let package = match downloaded(&downloads, name)? {
         Some(package) => package,
         None => {
-            let mut download = apt_get();
-            download.args(["download", name]).current_dir(&downloads);
+            get.args(["download", name]).current_dir(&downloads);
             Step::start(format!("Downloading {name}"))
-                .run(&mut download)
+                .run(&mut get)
                 .with_context(|| format!("the package {name} cannot be downloaded: check the network and `apt-get update`"))?;
             downloaded(&downloads, name)?
                 .with_context(|| format!("apt-get download left no file for {name}"))?
@@ -108,16 +115,8 @@ pub fn unpack(name: &str, folder: &Path) -> Result<()> {
 /// If the package lists know no such package.
 pub fn dependency(name: &str, prefix: &str) -> Result<String> {
     let find = || -> Result<Option<String>> {
-        let listing = output(
-            Command::new("apt-cache")
-                .args(["depends", "--important", name])
-                .env("LC_ALL", "C"),
-        )?;
-        Ok(listing
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("Depends: "))
-            .find(|depends| depends.starts_with(prefix))
-            .map(str::to_owned))
+        let found = dependencies(Command::new("apt-cache"), name, prefix)?;
+        Ok(found.into_iter().next())
     };
     if let Ok(Some(found)) = find() {
         return Ok(found);
@@ -126,6 +125,22 @@ pub fn dependency(name: &str, prefix: &str) -> Result<String> {
     find()?.with_context(|| {
         format!("this distribution has no package {name} that depends on {prefix}...")
     })
+}
+
+/// The dependencies of the package `name` whose names begin with `prefix`, as this `apt-cache` knows them.
+///
+/// # Errors
+/// If it knows no such package.
+pub fn dependencies(mut cache: Command, name: &str, prefix: &str) -> Result<Vec<String>> {
+    cache
+        .args(["depends", "--important", name])
+        .env("LC_ALL", "C");
+    let listing = output(&mut cache)?;
+    let depends = |line: &str| {
+        let name = line.trim().strip_prefix("Depends: ")?;
+        name.starts_with(prefix).then(|| name.to_owned())
+    };
+    Ok(listing.lines().filter_map(depends).collect())
 }
 
 /// Fetches this machine's package lists, because of `lack`.

@@ -12,6 +12,13 @@ for module in hv_vmbus hv_utils; do
     insmod /lib/$module.ko 2>/dev/null
 done
 
+cat > /bin/dmesg-warnings <<'WARNINGS'
+#!/bin/sh
+# What the kernel has warned of, without its times.
+dmesg -r | sed -n 's/^<[0-4]>\[ *[0-9.]*\] //p'
+WARNINGS
+chmod +x /bin/dmesg-warnings
+
 cat > /bin/partita-shell <<'SHELL'
 #!/bin/sh
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root TERM=vt100 PS1='guest# '

@@ -1,8 +1,9 @@
-//! The Linux guest that ships with nothing but its recipe: Debian's kernel for virtual machines and an initramfs
-//! with BusyBox and the kernel's modules for VMBus, all taken from the distribution's packages.
+//! Linux guests that ship with nothing but their recipe: Debian's kernels for virtual machines and an initramfs with BusyBox
+//! and the kernel's modules for VMBus, all taken from the distribution's packages.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use cpio::NewcBuilder;
@@ -10,12 +11,14 @@ use cpio::newc::trailer;
 use flate2::{Compression, GzBuilder};
 
 use super::apt;
+use super::suite::Suite;
 use crate::paths;
 
 const KERNEL: &str = "linux-image-cloud-amd64";
 const BUSYBOX: &str = "busybox-static";
 
-/// Modules of the kernel that the guest has, in the order in which they are to be loaded.
+/// Modules of the kernel that the guest has, in the order in which they are to be loaded. Later kernels have the first one in
+/// themselves.
 const MODULES: [&str; 2] = ["hv_vmbus", "hv_utils"];
 /// Where a kernel has them, below its folder of modules.
 const MODULE_FOLDER: &str = "kernel/drivers/hv";
@@ -23,9 +26,60 @@ const MODULE_FOLDER: &str = "kernel/drivers/hv";
 /// First process of the guest.
 const INIT: &str = include_str!("guest-init.sh");
 
+/// Whose kernel a guest has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// That of this machine's suite: of Debian 12, Linux 6.1.
+    Own,
+    /// Debian 13: Linux 6.12.
+    Trixie,
+    /// Debian's unstable suite: Linux 7.2, or later by now.
+    Sid,
+}
+
+impl Release {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Own, Self::Trixie, Self::Sid];
+
+    /// The suite, if it is not this machine's.
+    const fn suite(self) -> Option<&'static str> {
+        match self {
+            Self::Own => None,
+            Self::Trixie => Some("trixie"),
+            Self::Sid => Some("sid"),
+        }
+    }
+
+    /// Where its files are, in archives (`guest/vmlinuz`, `guest/trixie/vmlinuz`).
+    fn folder(self) -> String {
+        match self.suite() {
+            None => "guest/".to_owned(),
+            Some(suite) => format!("guest/{suite}/"),
+        }
+    }
+
+    /// The name of its kernel in definitions.
+    pub fn kernel(self) -> String {
+        self.folder() + "vmlinuz"
+    }
+
+    /// The name of its initramfs in definitions.
+    pub fn initrd(self) -> String {
+        self.folder() + "initrd"
+    }
+
+    /// Those that a definition or its text names.
+    pub fn named_in(text: &str) -> Vec<Self> {
+        let named = |release: &Self| text.contains(&release.kernel());
+        Self::ALL.into_iter().filter(named).collect()
+    }
+}
+
 /// A kernel and its initramfs.
 #[derive(Clone, Debug)]
 pub struct LinuxGuest {
+    /// Whose it is.
+    pub release: Release,
     /// The bzImage.
     pub kernel: PathBuf,
     /// The compressed initramfs.
@@ -36,29 +90,61 @@ pub struct LinuxGuest {
 ///
 /// # Errors
 /// If a package cannot be had or the initramfs cannot be written.
-pub fn linux() -> Result<LinuxGuest> {
-    let folder = paths::target_dir("guests")?;
+pub fn linux(release: Release) -> Result<LinuxGuest> {
+    let (folder, unpacked) = match release.suite() {
+        None => ("guests".to_owned(), "guests/linux".to_owned()),
+        Some(suite) => (format!("guests/{suite}"), format!("guests/{suite}/linux")),
+    };
+    let (folder, unpacked) = (paths::target_dir(&folder)?, paths::target_dir(&unpacked)?);
     let kernel = folder.join("vmlinuz");
-    let unpacked = paths::target_dir("guests/linux")?;
     if !kernel.exists() || modules(&unpacked).is_err() {
-        let package = apt::dependency(KERNEL, "linux-image-")?;
-        apt::unpack(&package, &unpacked)?;
+        fetch(release, &unpacked)?;
         paths::write(&kernel, &paths::read(&find_kernel(&unpacked)?)?)?;
     }
-    let busybox = folder.join("busybox/bin/busybox");
-    if !busybox.exists() {
-        apt::unpack(BUSYBOX, &paths::target_dir("guests/busybox")?)?;
+    let busybox = paths::target_dir("guests/busybox")?;
+    let program = busybox.join("bin/busybox");
+    if !program.exists() {
+        apt::unpack(BUSYBOX, &busybox)?;
     }
     let initrd = folder.join("initrd.gz");
-    let packed = initramfs(&paths::read(&busybox)?, &modules(&unpacked)?)
+    let packed = initramfs(&paths::read(&program)?, &modules(&unpacked)?)
         .context("the guest's initramfs cannot be packed")?;
     if !std::fs::read(&initrd).is_ok_and(|old| old == packed) {
         paths::write(&initrd, &packed)?;
     }
-    Ok(LinuxGuest { kernel, initrd })
+    Ok(LinuxGuest {
+        release,
+        kernel,
+        initrd,
+    })
 }
 
+/// Fetches a kernel with its modules.
+fn fetch(release: Release, folder: &Path) -> Result<()> {
+    const IMAGE: &str = "linux-image-";
+    let Some(name) = release.suite() else {
+        return apt::unpack(&apt::dependency(KERNEL, IMAGE)?, folder);
+    };
+    let suite = Suite::open(name)?;
+    let images = suite.dependencies(KERNEL, IMAGE)?;
+    let image = images
+        .first()
+        .with_context(|| format!("{name} has no package {KERNEL} that depends on {IMAGE}..."))?;
+    // Later packages of a kernel are made of two others.
+    let mut parts = suite.dependencies(image, "linux-binary-")?;
+    parts.extend(suite.dependencies(image, "linux-modules-")?);
+    if parts.is_empty() {
+        return suite.unpack(image, folder);
+    }
+    parts.iter().try_for_each(|part| suite.unpack(part, folder))
+}
+
+/// The kernel in what was unpacked: in `boot`, or beside its modules.
 fn find_kernel(unpacked: &Path) -> Result<PathBuf> {
+    let beside = modules_folder(unpacked)?.join("vmlinuz");
+    if beside.exists() {
+        return Ok(beside);
+    }
     let boot = unpacked.join("boot");
     for entry in
         std::fs::read_dir(&boot).with_context(|| format!("no folder {}", boot.display()))?
@@ -78,19 +164,55 @@ fn find_kernel(unpacked: &Path) -> Result<PathBuf> {
     )
 }
 
-/// The modules, each with its name and contents.
-fn modules(unpacked: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
-    let folder = unpacked.join("lib/modules");
-    let mut versions =
-        std::fs::read_dir(&folder).with_context(|| format!("no folder {}", folder.display()))?;
+/// The folder of the kernel's version, in which its modules are.
+fn modules_folder(unpacked: &Path) -> Result<PathBuf> {
+    let places = ["lib/modules", "usr/lib/modules"].map(|place| unpacked.join(place));
+    let folder = places.iter().find(|place| place.is_dir());
+    let folder = folder.with_context(|| format!("no modules in {}", unpacked.display()))?;
+    let mut versions = std::fs::read_dir(folder)?;
     let version = versions
         .next()
         .with_context(|| format!("{} is empty", folder.display()))??;
-    let read = |name| {
-        let path = version.path().join(MODULE_FOLDER).join(name);
-        Ok((name, paths::read(&path.with_extension("ko"))?))
-    };
-    MODULES.into_iter().map(read).collect()
+    Ok(version.path())
+}
+
+/// The modules that there are, each with its name and contents. The last one is always there.
+fn modules(unpacked: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let folder = modules_folder(unpacked)?.join(MODULE_FOLDER);
+    let mut found = Vec::new();
+    for name in MODULES {
+        let (plain, packed) = (
+            folder.join(format!("{name}.ko")),
+            folder.join(format!("{name}.ko.xz")),
+        );
+        if plain.exists() {
+            found.push((name, paths::read(&plain)?));
+        } else if packed.exists() {
+            found.push((name, decompress(&packed)?));
+        }
+    }
+    let last = found.last().map(|(name, _)| *name);
+    anyhow::ensure!(
+        last == MODULES.last().copied(),
+        "{} has no {}",
+        folder.display(),
+        MODULES.join(", ")
+    );
+    Ok(found)
+}
+
+fn decompress(file: &Path) -> Result<Vec<u8>> {
+    let run = Command::new("xz")
+        .args(["--decompress", "--stdout"])
+        .arg(file)
+        .output()
+        .context("xz cannot be run, which unpacks a kernel's modules: apt-get install xz-utils")?;
+    anyhow::ensure!(
+        run.status.success(),
+        "{} is damaged; delete it and run the command again",
+        file.display()
+    );
+    Ok(run.stdout)
 }
 
 /// A gzipped newc archive: the same bytes for the same input.

@@ -3,4 +3,5 @@
 pub mod apt;
 pub mod bochs;
 pub mod guest;
+pub mod suite;
 pub mod toolchain;

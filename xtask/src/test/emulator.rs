@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use super::case::Case;
 use super::inquest;
+use super::listed;
 use super::random::Random;
 use super::report::{Outcome, Status};
 use super::scenario::{Action, Damage, Step};
@@ -180,6 +181,9 @@ fn play_part(
     memory: &mut Memory,
 ) -> Result<()> {
     for (number, step) in steps.iter().enumerate() {
+        if step.only_long && !case.scenario.is_long {
+            continue;
+        }
         // How long something stays away is not how long something may take.
         let wait = step.wait * case.processor.patience();
         let result = match &step.action {
@@ -187,6 +191,13 @@ fn play_part(
             Action::Send(text) => line.send(text),
             Action::Absent(text) => line.absent(text, step.wait),
             Action::Same { send, until } => same(line, send, until, wait, &mut memory.answers),
+            Action::Listed { send, until, file } => {
+                let answer = answer_to(line, send, until, wait)?;
+                let printed = answer.strip_suffix(until.trim()).unwrap_or(&answer);
+                let beside = case.scenario.file.parent().unwrap_or(Path::new(""));
+                let vendor = case.processor.vendor().name();
+                listed::compare(printed, &beside.join(file.replace("VENDOR", vendor)))
+            }
             Action::Row {
                 first,
                 column,
@@ -224,6 +235,15 @@ fn play_all(line: &mut SerialLine, case: &Case) -> Result<()> {
     play_part(line, case, &scenario.after, &mut memory).context("after the cycles")
 }
 
+/// Types a text, and returns what comes behind its echo.
+fn answer_to(line: &mut SerialLine, send: &str, until: &str, wait: Duration) -> Result<String> {
+    line.send(send)?;
+    let answer = line.answer(until, wait)?;
+    // What stands before the echo of the text belongs to others.
+    let answer = answer.rsplit(send.trim()).next().unwrap_or(&answer);
+    Ok(answer.trim().to_owned())
+}
+
 /// Types a text; its answer has to be the first one again.
 fn same(
     line: &mut SerialLine,
@@ -232,11 +252,7 @@ fn same(
     wait: Duration,
     answers: &mut Answers,
 ) -> Result<()> {
-    line.send(send)?;
-    let answer = line.answer(until, wait)?;
-    // What stands before the echo of the text belongs to others.
-    let answer = answer.rsplit(send.trim()).next().unwrap_or(&answer);
-    let answer = answer.trim().to_owned();
+    let answer = answer_to(line, send, until, wait)?;
     match answers.entry(send.to_owned()) {
         Entry::Vacant(place) => {
             place.insert(answer);

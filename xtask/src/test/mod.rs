@@ -8,6 +8,7 @@ use clap::Args;
 use crate::fuzz;
 use crate::machine::{Emulators, Processor, Vendor};
 use crate::paths;
+use crate::setup::guest::Release;
 use crate::system::{Needs, System};
 
 pub mod case;
@@ -15,6 +16,7 @@ mod counters;
 pub mod emulator;
 mod host;
 mod inquest;
+mod listed;
 mod random;
 pub mod report;
 pub mod scenario;
@@ -165,7 +167,7 @@ fn scenario_tests(cases: &[Case]) -> Result<Vec<Outcome>> {
     }
     let runnable = cases.iter().filter(|case| case.obstacle().is_none());
     let emulators = Emulators::find(runnable.map(|case| case.processor))?;
-    let system = System::build(needs(cases))?;
+    let system = System::build(&needs(cases))?;
     Ok(emulator::run(&system, &emulators, cases))
 }
 
@@ -185,7 +187,7 @@ pub fn needs(cases: &[Case]) -> Needs {
         })
         .collect();
     Needs {
-        linux: names.iter().any(|name| name.starts_with("guest/")),
+        linux: Release::named_in(&names.join("\n")),
         payloads: names.iter().any(|name| name.starts_with("payload/")),
         section_meter: runnable().any(|scenario| scenario.section_meter),
     }

@@ -42,6 +42,11 @@
 //! same = "mem\r"               # typed; what comes up to `until` is the same as at the first step with this text
 //! until = "has one owner"
 //! [[step]]
+//! listed = "dmesg\r"           # typed; what comes up to `until` are the lines of the list in `file`, beside the scenario's
+//! until = "guest# "            # file, and no others: see `test::listed`
+//! file = "../dmesg/linux-6.1.VENDOR.txt" # VENDOR stands for amd or intel
+//! only_long = true             # optional, of any step: it is left out without `--long`
+//! [[step]]
 //! row = "debian"               # waits for a line whose first word this is, and whose word number `column` (the first is 0)
 //! column = 3                   # is a number, and fails if that is not within these
 //! between = [50, 100]
@@ -85,6 +90,9 @@ pub struct Scenario {
     /// The processors that it runs on, each by itself.
     #[serde(default = "usual")]
     pub on: Vec<Processor>,
+    /// Whether this is a long run.
+    #[serde(skip)]
+    pub is_long: bool,
     /// Whether `--fast` runs it.
     #[serde(default)]
     pub fast: bool,
@@ -183,6 +191,8 @@ pub struct Step {
     pub wait: Duration,
     /// The same in long runs, if it is another there.
     pub long_wait: Option<Duration>,
+    /// Left out of other runs.
+    pub only_long: bool,
 }
 
 /// What a step does.
@@ -200,6 +210,15 @@ pub enum Action {
         send: String,
         /// Where the answer ends.
         until: String,
+    },
+    /// Types something; its answer is what a list says.
+    Listed {
+        /// What is typed.
+        send: String,
+        /// Where the answer ends.
+        until: String,
+        /// The list, beside the scenario's file; VENDOR in it stands for the vendor.
+        file: String,
     },
     /// Waits for a line with a number within bounds.
     Row {
@@ -225,6 +244,8 @@ struct RawStep {
     send: Option<String>,
     absent: Option<String>,
     same: Option<String>,
+    listed: Option<String>,
+    file: Option<String>,
     until: Option<String>,
     row: Option<String>,
     column: Option<usize>,
@@ -232,6 +253,8 @@ struct RawStep {
     point: Option<u32>,
     counters: Option<String>,
     end: Option<End>,
+    #[serde(default)]
+    only_long: bool,
     seconds: Option<f64>,
     long_seconds: Option<f64>,
 }
@@ -240,7 +263,9 @@ impl TryFrom<RawStep> for Step {
     type Error = String;
 
     fn try_from(raw: RawStep) -> Result<Self, String> {
-        let same = raw.same.zip(raw.until);
+        let same = raw.same.zip(raw.until.clone());
+        let listed = raw.listed.zip(raw.until).zip(raw.file);
+        let listed = listed.map(|((send, until), file)| Action::Listed { send, until, file });
         let row = raw.row.zip(raw.column).zip(raw.between);
         let row = row.map(|((first, column), between)| Action::Row {
             first,
@@ -252,6 +277,7 @@ impl TryFrom<RawStep> for Step {
             raw.send.map(Action::Send),
             raw.absent.map(Action::Absent),
             same.map(|(send, until)| Action::Same { send, until }),
+            listed,
             row,
             raw.point.map(Action::Point),
             raw.counters.map(Action::Counters),
@@ -260,7 +286,7 @@ impl TryFrom<RawStep> for Step {
         let mut actions = actions.into_iter().flatten();
         let (Some(action), None) = (actions.next(), actions.next()) else {
             return Err(
-                "a step has exactly one of expect, send, absent, same (with until), row (with column and between), point, counters, end"
+                "a step has exactly one of expect, send, absent, same (with until), listed (with until and file), row (with column and between), point, counters, end"
                     .into(),
             );
         };
@@ -273,6 +299,7 @@ impl TryFrom<RawStep> for Step {
             action,
             wait: time(raw.seconds.unwrap_or(usual))?,
             long_wait: raw.long_seconds.map(time).transpose()?,
+            only_long: raw.only_long,
         })
     }
 }
@@ -315,6 +342,7 @@ impl Scenario {
 
     /// Does as much in Bochs as in QEMU, and takes the long texts of members and the long waits for them.
     pub fn lengthen(&mut self) {
+        self.is_long = true;
         self.cycles_in_bochs = None;
         self.cpus_in_bochs.clear();
         for member in &mut self.member {

@@ -13,17 +13,15 @@ mod idiv;
 mod longjmp;
 
 use super::apt;
+use super::suite::Suite;
 use crate::paths;
 use crate::step::{Step, output};
 
 /// The first release that starts UEFI firmware, and the one that this was made with.
 const FIRST: (u32, u32) = (3, 1);
 
-/// The package with the key that the suite is signed with.
-const KEYRING: apt::Package = apt::Package {
-    name: "debian-archive-keyring",
-    proof: "/usr/share/keyrings/debian-archive-keyring.gpg",
-};
+/// The suite that has it.
+const SUITE: &str = "sid";
 
 /// What is asked for. The display for terminals takes the least of libraries; it is never used.
 const ROOTS: [&str; 4] = ["bochs", "bochs-term", "vgabios", "bochs-wx-"];
@@ -130,10 +128,10 @@ impl Bochs {
 
     fn fetch(&self) -> Result<()> {
         let _ = std::fs::remove_dir_all(&self.root);
-        let apt = PrivateApt::new()?;
-        let packages = apt.closure()?;
+        let suite = Suite::open(SUITE)?;
+        let packages = closure(&suite)?;
         let folder = paths::target_dir("bochs/packages")?;
-        let mut download = apt.get();
+        let mut download = suite.get();
         download
             .arg("download")
             .args(&packages)
@@ -240,64 +238,20 @@ fn firmware() -> Result<PathBuf> {
     Ok(file)
 }
 
-/// An apt with lists of its own, of the unstable suite, that knows of no installed packages.
-struct PrivateApt {
-    config: PathBuf,
-}
-
-impl PrivateApt {
-    fn new() -> Result<Self> {
-        apt::require(&[KEYRING])?;
-        let folder = paths::target_dir("bochs/apt")?;
-        for name in ["lists/partial", "cache/archives/partial", "state"] {
-            paths::target_dir(&format!("bochs/apt/{name}"))?;
-        }
-        let sources = format!("deb [signed-by={}] {} sid main\n", KEYRING.proof, mirror()?);
-        paths::write(&folder.join("sources.list"), sources.as_bytes())?;
-        paths::write(&folder.join("status"), b"")?;
-        let config = folder.join("apt.conf");
-        let place = folder.display();
-        let text = format!(
-            "Dir::Etc::sourcelist \"{place}/sources.list\";\n\
-             Dir::Etc::sourceparts \"/dev/null\";\n\
-             Dir::State \"{place}/state\";\n\
-             Dir::State::lists \"{place}/lists\";\n\
-             Dir::State::status \"{place}/status\";\n\
-             Dir::Cache \"{place}/cache\";\n\
-             APT::Install-Recommends \"false\";\n\
-             APT::Architecture \"amd64\";\n\
-             Acquire::Languages \"none\";\n"
-        );
-        paths::write(&config, text.as_bytes())?;
-        let apt = Self { config };
-        Step::start("Fetching the package lists for Bochs")
-            .run(apt.get().arg("update"))
-            .context(
-                "the package lists of Debian's unstable suite cannot be fetched: check the network",
-            )?;
-        Ok(apt)
+/// The packages that Bochs needs, by name.
+fn closure(suite: &Suite) -> Result<Vec<String>> {
+    let listing = output(
+        suite
+            .get()
+            .args(["install", "--yes", "--print-uris"])
+            .args(ROOTS),
+    )
+    .context("Debian's unstable suite has no Bochs that can be installed at the moment")?;
+    let names: Vec<String> = listing.lines().filter_map(package_in).collect();
+    if names.is_empty() {
+        bail!("apt-get names no packages for Bochs:\n{listing}");
     }
-
-    fn get(&self) -> Command {
-        let mut command = apt::apt_get();
-        command.arg("--config-file").arg(&self.config);
-        command
-    }
-
-    /// The packages that Bochs needs, by name.
-    fn closure(&self) -> Result<Vec<String>> {
-        let listing = output(
-            self.get()
-                .args(["install", "--yes", "--print-uris"])
-                .args(ROOTS),
-        )
-        .context("Debian's unstable suite has no Bochs that can be installed at the moment")?;
-        let names: Vec<String> = listing.lines().filter_map(package_in).collect();
-        if names.is_empty() {
-            bail!("apt-get names no packages for Bochs:\n{listing}");
-        }
-        Ok(names)
-    }
+    Ok(names)
 }
 
 /// The package in a line `'URI' NAME_VERSION_ARCHITECTURE.deb SIZE HASH`, if Bochs needs it.
@@ -311,49 +265,15 @@ fn package_in(line: &str) -> Option<String> {
     (begins(&WANTED) && !begins(&UNWANTED)).then(|| name.to_owned())
 }
 
-/// Where this machine gets its Debian packages from.
-fn mirror() -> Result<String> {
-    let find = || -> Result<Option<String>> {
-        let listing = output(
-            Command::new("apt-get")
-                .args(["indextargets", "--format", "$(REPO_URI)"])
-                .env("LC_ALL", "C"),
-        )
-        .context("this machine has no apt, which fetches Bochs")?;
-        let debian = listing.lines().map(str::trim).find(|uri| is_debian(uri));
-        Ok(debian.map(str::to_owned))
-    };
-    if let Some(mirror) = find()? {
-        return Ok(mirror);
-    }
-    // apt tells its sources only after it has looked at them.
-    apt::update_lists("apt knows no Debian mirror yet, from which Bochs could be fetched")?;
-    find()?.context(
-        "apt's sources name no Debian mirror, from which Bochs 3.1 could be fetched; \
-         on another system give --vendor amd, which takes QEMU only",
-    )
-}
-
-fn is_debian(uri: &str) -> bool {
-    uri.trim().trim_end_matches('/').ends_with("/debian")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{FIRST, is_debian, models_in, numbers, package_in, version_in};
+    use super::{FIRST, models_in, numbers, package_in, version_in};
 
     #[test]
     fn models_are_the_list_between_empty_lines() {
         let help = "x\nSupported CPU models:\n\ni386\nryzen\n\n0000[SIM] quit\n";
         assert_eq!(models_in(help).collect::<Vec<_>>(), ["i386", "ryzen"]);
         assert_eq!(models_in("nothing").count(), 0);
-    }
-
-    #[test]
-    fn the_archive_itself_is_no_archive_of_updates() {
-        assert!(is_debian("http://mirror.test/debian/"));
-        assert!(is_debian("http://mirror.test/pub/debian"));
-        assert!(!is_debian("http://mirror.test/debian-security/"));
     }
 
     #[test]
