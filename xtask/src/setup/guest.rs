@@ -23,6 +23,12 @@ const MODULES: [&str; 2] = ["hv_vmbus", "hv_utils"];
 /// Where a kernel has them, below its folder of modules.
 const MODULE_FOLDER: &str = "kernel/drivers/hv";
 
+/// Later packages have their modules compressed.
+const XZ: apt::Package = apt::Package {
+    name: "xz-utils",
+    proof: "/usr/bin/xz",
+};
+
 /// First process of the guest.
 const INIT: &str = include_str!("guest-init.sh");
 
@@ -202,11 +208,12 @@ fn modules(unpacked: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
 }
 
 fn decompress(file: &Path) -> Result<Vec<u8>> {
-    let run = Command::new("xz")
+    apt::require(&[XZ])?;
+    let run = Command::new(XZ.proof)
         .args(["--decompress", "--stdout"])
         .arg(file)
         .output()
-        .context("xz cannot be run, which unpacks a kernel's modules: apt-get install xz-utils")?;
+        .context("xz cannot be run, which unpacks a kernel's modules")?;
     anyhow::ensure!(
         run.status.success(),
         "{} is damaged; delete it and run the command again",

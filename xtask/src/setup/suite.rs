@@ -1,7 +1,7 @@
 //! Packages of other suites of Debian than this machine's. Nothing is installed, it takes no root, and this machine's own
 //! package lists stay as they are.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -85,7 +85,7 @@ impl Suite {
     ///
     /// # Errors
     /// If it cannot be downloaded or unpacked.
-    pub fn unpack(&self, name: &str, folder: &std::path::Path) -> Result<()> {
+    pub fn unpack(&self, name: &str, folder: &Path) -> Result<()> {
         apt::unpack_by(self.get(), name, folder)
     }
 }
