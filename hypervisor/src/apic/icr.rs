@@ -109,14 +109,11 @@ pub struct InterruptMessage {
     pub lowest_priority: bool,
 }
 
-/// An xAPIC's destination for all APICs.
-const XAPIC_BROADCAST: u8 = 0xFF;
-
 /// A destination of an xAPIC as an x2APIC's.
 pub(super) const fn to_x2apic(destination: u8) -> u32 {
-    match destination {
-        XAPIC_BROADCAST => Destination::BROADCAST,
-        other => other as u32,
+    match destination as u32 {
+        Destination::XAPIC_BROADCAST => Destination::BROADCAST,
+        other => other,
     }
 }
 
