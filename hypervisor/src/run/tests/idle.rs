@@ -3,24 +3,34 @@
 use crate::apic::{Delivery, Trigger};
 use crate::arch::state::rflags;
 use crate::partition::Vp;
+use crate::run::Cpu;
 use crate::run::testing::Bench;
 
-/// Whether a VP that takes no interrupts runs on when one comes, after a HLT or after a read of GUEST_IDLE.
-fn wakes(mut bench: Bench, idle: bool) -> bool {
+/// A child's VP in hand that takes no interrupts.
+fn child(bench: &mut Bench) -> (&mut Cpu, &mut Vp) {
     let id = bench.child_with_vp();
     bench.switch_to(id, 0);
     let (cpu, vp) = bench.parts();
     vp.suspend.explicit = false;
     vp.hw.set_rflags(rflags::FIXED);
     vp.apic.switch_on();
+    (cpu, vp)
+}
+
+fn give(vp: &mut Vp, vector: u8) -> bool {
+    let trigger = Trigger::Edge;
+    vp.apic.accept(Delivery::Fixed { vector, trigger })
+}
+
+/// Whether a VP that takes no interrupts runs on when one comes, after a HLT or after a read of GUEST_IDLE.
+fn wakes(mut bench: Bench, idle: bool) -> bool {
+    let (cpu, vp) = child(&mut bench);
     (vp.halted, vp.idle) = (true, false);
     if idle {
         cpu.guest_idle(vp);
     }
     assert!(vp.halted && !vp.is_runnable());
-    let trigger = Trigger::Edge;
-    let vector = 0x41;
-    assert!(vp.apic.accept(Delivery::Fixed { vector, trigger }));
+    assert!(give(vp, 0x41));
     vp.is_runnable()
 }
 
@@ -35,14 +45,7 @@ fn an_idle_guest_wakes_for_an_interrupt_of_the_class_that_it_serves() {
     // vector of the same class.
     let (in_service, kick) = (0xF3, 0xF7);
     for mut bench in Bench::each() {
-        let id = bench.child_with_vp();
-        bench.switch_to(id, 0);
-        let (cpu, vp) = bench.parts();
-        vp.suspend.explicit = false;
-        vp.hw.set_rflags(rflags::FIXED);
-        vp.apic.switch_on();
-        let trigger = Trigger::Edge;
-        let give = |vp: &mut Vp, vector| vp.apic.accept(Delivery::Fixed { vector, trigger });
+        let (cpu, vp) = child(&mut bench);
         assert!(give(vp, in_service));
         vp.apic.begin(in_service);
         cpu.guest_idle(vp);
@@ -59,15 +62,8 @@ fn a_halted_guest_sleeps_on_while_it_takes_no_interrupts() {
 #[test]
 fn a_guest_with_an_interrupt_pending_does_not_begin_to_idle() {
     for mut bench in Bench::each() {
-        let id = bench.child_with_vp();
-        bench.switch_to(id, 0);
-        let (cpu, vp) = bench.parts();
-        vp.suspend.explicit = false;
-        vp.hw.set_rflags(rflags::FIXED);
-        vp.apic.switch_on();
-        let trigger = Trigger::Edge;
-        let vector = 0x41;
-        assert!(vp.apic.accept(Delivery::Fixed { vector, trigger }));
+        let (cpu, vp) = child(&mut bench);
+        assert!(give(vp, 0x41));
         cpu.guest_idle(vp);
         assert!(!vp.halted && !vp.idle);
     }
