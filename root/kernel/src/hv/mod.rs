@@ -80,6 +80,23 @@ where
     Ok(output)
 }
 
+/// A call with a list of `count` elements, which its block has behind the header; all of them are done, or it is an error.
+///
+/// # Errors
+/// The status.
+pub fn list(
+    calls: &mut dyn Hypercalls,
+    code: HvCallCode,
+    count: usize,
+    input: &[u8],
+    output: &mut [u8],
+) -> Result<(), HvError> {
+    let control = HvHypercallInput::new()
+        .with_call_code(code)
+        .with_rep_count(count);
+    check(code, calls.call(control, input, output))
+}
+
 fn check(call: HvCallCode, result: HvHypercallResult) -> Result<(), HvError> {
     result
         .call_status()

@@ -4,10 +4,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use manager::VmId;
-use root_kernel::hv::{Hypercalls, Partition};
+use root_kernel::hv::list;
 use tlfs::{
-    HvCallCode, HvHypercallInput, HvInputVpRegisters, HvPartitionId, HvRegisterName,
-    HvRegisterValue, HvVpIndex,
+    HvCallCode, HvInputVpRegisters, HvPartitionId, HvRegisterName, HvRegisterValue, HvVpIndex,
 };
 use zerocopy::IntoBytes;
 
@@ -29,10 +28,9 @@ pub fn show(vm: VmId, names: &[HvRegisterName], look: &mut dyn FnMut(u32, &[HvRe
 /// The partition of a VM, and its VPs.
 fn child(vm: VmId) -> Option<(HvPartitionId, Vec<u32>)> {
     TABLE.with(|table| {
-        let slot = table.of_vm(vm.0)?;
-        let partition = table.get(slot)?.partition.as_ref()?;
+        let partition = table.partition_of(vm.0)?;
         let vps = partition.vps().map(|(index, _)| index).collect();
-        Some((Partition::id(partition), vps))
+        Some((partition.id(), vps))
     })
 }
 
@@ -50,10 +48,7 @@ fn read(
     let mut input = Vec::from(header.as_bytes());
     input.extend_from_slice(names.as_bytes());
     let mut values = vec![HvRegisterValue::default(); names.len()];
-    let control = HvHypercallInput::new()
-        .with_call_code(HvCallCode::GET_VP_REGISTERS)
-        .with_rep_count(names.len());
-    let result = Metal.call(control, &input, values.as_mut_bytes());
-    result.call_status().into_result().ok()?;
+    let (code, count) = (HvCallCode::GET_VP_REGISTERS, names.len());
+    list(&mut Metal, code, count, &input, values.as_mut_bytes()).ok()?;
     Some(values)
 }

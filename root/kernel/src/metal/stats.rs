@@ -95,8 +95,7 @@ fn bring_up_to_date(partition: HvPartitionId, vp: u32) {
 /// The partition of a VM, and its pages.
 fn child(vm: VmId) -> Option<(HvPartitionId, Vec<Mapped>)> {
     TABLE.with(|table| {
-        let slot = table.of_vm(vm.0)?;
-        let partition = table.get(slot)?.partition.as_ref()?;
+        let partition = table.partition_of(vm.0)?;
         let own = partition.stats_page().map(|page| (Object::Partition, page));
         let vps = partition.vps();
         let vps = vps.map(|(index, pages)| (Object::VirtualProcessor(index), pages.stats));

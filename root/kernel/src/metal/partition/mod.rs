@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use root_abi::{CreatePartition, Error, VpPages};
 use root_kernel::addr::PAGE_SIZE;
 use root_kernel::frames::{Class, Owner};
-use root_kernel::hv::{Hv, HvError, Partition, VpFrames, simple};
+use root_kernel::hv::{Hv, HvError, Partition, VpFrames, list, simple};
 use root_kernel::paging::Rights;
 use tlfs::{
     HvCallCode, HvHypercallInput, HvInputVpRegisters, HvInterceptSuspendRegister, HvRegisterAssoc,
@@ -119,13 +119,13 @@ pub fn create_vp(index: u64) -> Result<VpPages, Error> {
         ..Default::default()
     };
     let clear = |name| HvRegisterAssoc::new(name, 0u64);
-    let list = [
+    let registers = [
         clear(HvRegisterName::INTERCEPT_SUSPEND),
         clear(HvRegisterName::EXPLICIT_SUSPEND),
     ];
     memory::zero(block, 1);
     memory::write_frame(block, 0, header.as_bytes());
-    memory::write_frame(block, header.as_bytes().len(), list.as_bytes());
+    memory::write_frame(block, header.as_bytes().len(), registers.as_bytes());
     TABLE.with(|table| table.current().set_resume_block(index, block));
     Ok(pages)
 }
@@ -192,13 +192,14 @@ pub fn stop_vp(index: u64) -> Result<u64, Error> {
         input.extend_from_slice(
             HvRegisterAssoc::new(HvRegisterName::EXPLICIT_SUSPEND, 1u64).as_bytes(),
         );
-        one(hv, HvCallCode::SET_VP_REGISTERS, &input, &mut [])?;
+        list(hv.calls, HvCallCode::SET_VP_REGISTERS, 1, &input, &mut [])?;
         let mut input = Vec::from(header.as_bytes());
         input.extend_from_slice(HvRegisterName::INTERCEPT_SUSPEND.as_bytes());
         let mut value = HvRegisterValue::default();
-        one(
-            hv,
+        list(
+            hv.calls,
             HvCallCode::GET_VP_REGISTERS,
+            1,
             &input,
             value.as_mut_bytes(),
         )?;
@@ -207,23 +208,6 @@ pub fn stop_vp(index: u64) -> Result<u64, Error> {
     Ok(TABLE
         .with(|table| table.current().stopped(index, suspended))
         .into())
-}
-
-/// A rep call with one element.
-fn one(
-    hv: &mut Hv<'_, '_>,
-    call: HvCallCode,
-    input: &[u8],
-    output: &mut [u8],
-) -> Result<(), HvError> {
-    let control = HvHypercallInput::new()
-        .with_call_code(call)
-        .with_rep_count(1);
-    let result = hv.calls.call(control, input, output);
-    result
-        .call_status()
-        .into_result()
-        .map_err(|status| HvError::Status { call, status })
 }
 
 /// Pages that the hypervisor holds for a process's partition: available and in use.

@@ -189,6 +189,16 @@ impl Table {
             .map(|(slot, _)| slot)
     }
 
+    /// The partition of a VM, if it has one.
+    pub fn partition_of(&self, vm: u16) -> Option<&Partition> {
+        let slot = self.of_vm(vm)?;
+        self.processes
+            .get(slot.index())?
+            .as_ref()?
+            .partition
+            .as_ref()
+    }
+
     /// Records the partition of the process that runs, for its intercepts.
     pub fn set_partition(&mut self, id: HvPartitionId) {
         if let Some(place) = block::current().and_then(|slot| self.partitions.get_mut(slot.index()))
