@@ -1,6 +1,7 @@
 //! Exceptions and interrupts: descriptor tables, probes that survive a fault, handlers.
 
 use core::arch::global_asm;
+use core::fmt::{Debug, Display};
 use core::mem::size_of;
 
 use x86_64::VirtAddr;
@@ -123,6 +124,19 @@ pub fn probed() -> Result<(), Fault> {
     match FAULT.replace(None) {
         Some(fault) => Err(fault),
         None => Ok(()),
+    }
+}
+
+/// Panics, naming `what`, unless a probe ended with #GP(0).
+#[track_caller]
+pub fn expect_protection<T: Debug>(what: impl Display, result: Result<T, Fault>) {
+    match result {
+        Err(fault) => assert_eq!(
+            (fault.vector, fault.error),
+            (vector::PROTECTION, 0),
+            "{what}"
+        ),
+        Ok(value) => panic!("{what} gave {value:x?} instead of #GP"),
     }
 }
 

@@ -103,14 +103,7 @@ fn expect_protection<T: core::fmt::Debug + Copy>(
     what: &str,
     register: u32,
 ) {
-    match result {
-        Err(fault) => assert_eq!(
-            (fault.vector, fault.error),
-            (vector::PROTECTION, 0),
-            "{what} {register:#x}"
-        ),
-        Ok(value) => panic!("{what} {register:#x} gave {value:x?} instead of #GP"),
-    }
+    guests::metal::trap::expect_protection(format_args!("{what} {register:#x}"), result);
 }
 
 fn illegal_registers() {

@@ -4,11 +4,9 @@
 #![no_std]
 #![no_main]
 
-use core::fmt::Debug;
-
 use guests::metal::cell::Pages;
 use guests::metal::cpu::{cpuid, rdmsr, tsc, wrmsr};
-use guests::metal::trap::{Fault, vector};
+use guests::metal::trap::{expect_protection, vector};
 use guests::metal::vendor::{Vendor, vendor};
 use guests::metal::window::{Registers, call};
 use guests::metal::{Boot, memory, test, time};
@@ -62,18 +60,6 @@ fn main(boot: &Boot) {
 fn privileges() -> Privileges {
     let leaf = cpuid(0x4000_0003, 0);
     Privileges::from_cpuid(leaf.eax, leaf.ebx)
-}
-
-#[track_caller]
-fn refused<T: Debug>(what: &str, result: Result<T, Fault>) {
-    match result {
-        Err(fault) => assert_eq!(
-            (fault.vector, fault.error),
-            (vector::PROTECTION, 0),
-            "{what}"
-        ),
-        Ok(value) => panic!("{what} gave {value:x?} instead of #GP"),
-    }
 }
 
 #[track_caller]
@@ -294,11 +280,11 @@ fn synthetic_by_privilege() {
 
 fn vp_index() {
     assert_eq!(rdmsr(HV_X64_MSR_VP_INDEX), Ok(0));
-    refused("writing VP_INDEX", wrmsr(HV_X64_MSR_VP_INDEX, 0));
+    expect_protection("writing VP_INDEX", wrmsr(HV_X64_MSR_VP_INDEX, 0));
 }
 
 fn reference_time() {
-    refused(
+    expect_protection(
         "writing TIME_REF_COUNT",
         wrmsr(HV_X64_MSR_TIME_REF_COUNT, 0),
     );
@@ -324,11 +310,11 @@ fn frequencies() {
     println!("TSC {tsc} Hz, APIC timer {apic} Hz");
     assert!((100_000_000..20_000_000_000).contains(&tsc));
     assert!((1_000_000..20_000_000_000).contains(&apic));
-    refused(
+    expect_protection(
         "writing TSC_FREQUENCY",
         wrmsr(HV_X64_MSR_TSC_FREQUENCY, tsc),
     );
-    refused(
+    expect_protection(
         "writing APIC_FREQUENCY",
         wrmsr(HV_X64_MSR_APIC_FREQUENCY, apic),
     );
@@ -382,9 +368,9 @@ fn hypercall_page() {
     assert_eq!((registers.rbx, registers.rsi, registers.rdi), (7, 8, 9));
 
     let write = probe!("mov byte ptr [{page}], 0x90", page = in(reg) page);
-    refused("writing the hypercall page", write);
+    expect_protection("writing the hypercall page", write);
     assert_eq!(first(), code);
-    refused(
+    expect_protection(
         "a page outside of memory",
         wrmsr(HV_X64_MSR_HYPERCALL, 1 << 60 | 1),
     );
@@ -414,10 +400,10 @@ fn efer() {
         wrmsr(EFER, value).expect("SCE");
         assert_eq!(rdmsr(EFER), Ok(value));
     }
-    refused("EFER.SVME without SVM", wrmsr(EFER, old | SVME));
-    refused("EFER.LME off with paging on", wrmsr(EFER, old & !LME));
+    expect_protection("EFER.SVME without SVM", wrmsr(EFER, old | SVME));
+    expect_protection("EFER.LME off with paging on", wrmsr(EFER, old & !LME));
     for bit in [1, 7, 9, 16, 19, 32, 63] {
-        refused("a reserved bit of EFER", wrmsr(EFER, old | 1 << bit));
+        expect_protection("a reserved bit of EFER", wrmsr(EFER, old | 1 << bit));
     }
     wrmsr(EFER, old).expect("as it was");
     assert_eq!(rdmsr(EFER), Ok(old));
@@ -432,7 +418,7 @@ fn pat() {
     for byte in 0..8 {
         for kind in [2, 3, 8, 0x46, 0xFF] {
             let value = new & !(0xFF << (byte * 8)) | kind << (byte * 8);
-            refused("a type that PAT does not have", wrmsr(PAT, value));
+            expect_protection("a type that PAT does not have", wrmsr(PAT, value));
         }
     }
     assert_eq!(rdmsr(PAT), Ok(new));
@@ -522,12 +508,12 @@ fn extended_state() {
     let set = |value: u64, index: u32| probe!("xsetbv", in("ecx") index, in("eax") value as u32, in("edx") (value >> 32) as u32);
     let supported = u64::from(cpuid(0xD, 0).eax) | u64::from(cpuid(0xD, 0).edx) << 32;
     assert_eq!(supported & 3, 3);
-    refused("XCR0 without x87", set(2, 0));
-    refused("XCR0 of zero", set(0, 0));
-    refused("XCR1", set(3, 1));
-    refused("a component that does not exist", set(3 | 1 << 62, 0));
+    expect_protection("XCR0 without x87", set(2, 0));
+    expect_protection("XCR0 of zero", set(0, 0));
+    expect_protection("XCR1", set(3, 1));
+    expect_protection("a component that does not exist", set(3 | 1 << 62, 0));
     if supported & 4 != 0 {
-        refused("AVX without SSE", set(5, 0));
+        expect_protection("AVX without SSE", set(5, 0));
     }
     for value in [1, 3, 7, 3] {
         if value & !supported != 0 {

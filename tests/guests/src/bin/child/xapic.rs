@@ -10,7 +10,7 @@ use guests::metal::cell::Pages;
 use guests::metal::cpu::{
     disable_interrupts, enable_interrupts, interrupt_window, rdmsr, wait_for_interrupt, wrmsr,
 };
-use guests::metal::trap::{self, Frame, Handler, set_handler, vector};
+use guests::metal::trap::{self, Frame, Handler, set_handler};
 use guests::metal::{Boot, apic, startup, test, time};
 use guests::{child, println};
 use tlfs::{HV_X64_MSR_EOI, HV_X64_MSR_ICR, HV_X64_MSR_TPR};
@@ -135,8 +135,7 @@ fn identity() {
 
 #[track_caller]
 fn expect_fault(result: Result<(), trap::Fault>) {
-    let fault = result.expect_err("#GP");
-    assert_eq!((fault.vector, fault.error), (vector::PROTECTION, 0));
+    trap::expect_protection("an access", result);
 }
 
 /// Each form writes another task priority, or reads it.

@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use guests::child;
 use guests::metal::cpu::{disable_interrupts, enable_interrupts, rdmsr, wrmsr};
-use guests::metal::trap::{Frame, Handler, set_handler, vector};
+use guests::metal::trap::{Frame, Handler, expect_protection, set_handler};
 use guests::metal::{Boot, apic, test, time};
 
 child!(main);
@@ -98,7 +98,9 @@ fn write(msr: u32, value: u64) {
 #[track_caller]
 fn refused(msr: u32, value: u64) {
     let before = read(msr);
-    let fault = wrmsr(msr, value).expect_err("#GP");
-    assert_eq!((fault.vector, fault.error), (vector::PROTECTION, 0));
+    expect_protection(
+        format_args!("{value:#x} in MSR {msr:#x}"),
+        wrmsr(msr, value),
+    );
     assert_eq!(read(msr), before, "MSR {msr:#x} after {value:#x}");
 }
