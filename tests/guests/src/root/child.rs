@@ -310,6 +310,25 @@ impl Child {
         self.poke(idt + 8 * vector, gate);
     }
 
+    /// As [`put_segments`](Self::put_segments), for 64-bit mode.
+    pub fn put_long_segments(&self, gdt: u64) {
+        self.poke(gdt + 8, 0x00AF_9B00_0000_FFFF);
+        self.poke(gdt + 16, 0x00CF_9300_0000_FFFF);
+    }
+
+    /// Writes a 64-bit interrupt gate into a table: `vector` leads to `address`, below 4 GiB.
+    pub fn put_long_gate(&self, idt: u64, vector: u8, address: u64) {
+        let gate = address & 0xFFFF | 0x08 << 16 | 0x8E00 << 32 | (address >> 16) << 48;
+        self.poke(idt + 16 * u64::from(vector), gate);
+    }
+
+    /// Writes page tables, of three pages, that map the first 2 MiB one to one.
+    pub fn put_page_tables(&self, tables: u64) {
+        self.poke(tables, (tables + PAGE) | 3);
+        self.poke(tables + PAGE, (tables + 2 * PAGE) | 3);
+        self.poke(tables + 2 * PAGE, 0x83);
+    }
+
     /// AssertVirtualInterrupt, to one VP.
     pub fn try_assert(
         &self,

@@ -31,3 +31,28 @@ macro_rules! child_code {
         }
     };
 }
+
+/// Declares a function that gives the bytes of an interrupt's handler in 64-bit form: these lines, which may change RAX, RCX
+/// and RDX, and the end of the interrupt at the x2APIC.
+#[macro_export]
+macro_rules! handler_code {
+    ($(#[$outer:meta])* $name:ident, $($line:expr),* $(,)?) => {
+        $crate::child_code!(
+            $(#[$outer])*
+            $name,
+            "64",
+            "push rax",
+            "push rcx",
+            "push rdx",
+            $($line,)*
+            "mov ecx, 0x80b",
+            "xor eax, eax",
+            "xor edx, edx",
+            "wrmsr",
+            "pop rdx",
+            "pop rcx",
+            "pop rax",
+            "iretq",
+        );
+    };
+}

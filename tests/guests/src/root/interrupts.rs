@@ -148,16 +148,23 @@ impl Messages {
         self.slot
     }
 
-    /// Takes the message in the slot, if there is one, as a Linux root does.
+    /// Takes the message in the slot of SINT0, if there is one, as a Linux root does.
     pub fn poll(&mut self) -> Option<HvMessage> {
-        if memory::read(self.slot) as u32 == HvMessageType::NONE.0 {
+        let message = self.take(0)?;
+        self.taken += 1;
+        Some(message)
+    }
+
+    /// Takes the message in the slot of a SINT, if there is one.
+    pub fn take(&self, sint: u32) -> Option<HvMessage> {
+        let at = self.slot + u64::from(sint) * size_of::<HvMessage>() as u64;
+        if memory::read(at) as u32 == HvMessageType::NONE.0 {
             return None;
         }
         let mut message = HvMessage::new_zeroed();
-        memory::copy_from(self.slot, message.as_mut_bytes());
-        self.taken += 1;
-        let slot = virtual_address(self.slot);
-        // SAFETY: the slot of SINT0 in the SIM page; the hypervisor writes to it only while its type is 0.
+        memory::copy_from(at, message.as_mut_bytes());
+        let slot = virtual_address(at);
+        // SAFETY: a slot in the SIM page; the hypervisor writes to it only while its type is 0.
         let flags = unsafe {
             ptr::write_volatile(slot as *mut u32, HvMessageType::NONE.0);
             // The hypervisor sets the flag before it looks at the type again, so it is read after freeing.

@@ -109,21 +109,9 @@ waiting_code!(
     "wrmsr",
 );
 
-child_code!(
+handler_code!(
     /// Ends the interrupt.
     trips_handler,
-    "64",
-    "push rax",
-    "push rcx",
-    "push rdx",
-    "mov ecx, 0x80b",
-    "xor eax, eax",
-    "xor edx, edx",
-    "wrmsr",
-    "pop rdx",
-    "pop rcx",
-    "pop rax",
-    "iretq",
 );
 
 child_code!(
@@ -173,14 +161,10 @@ impl Traveller {
             child.load(at, code);
         }
         child.load(HANDLER, trips_handler());
-        child.poke(GDT + 8, 0x00AF_9B00_0000_FFFF);
-        child.poke(GDT + 16, 0x00CF_9300_0000_FFFF);
-        let gate = HANDLER & 0xFFFF | 0x08 << 16 | 0x8E00 << 32 | (HANDLER >> 16) << 48;
-        child.poke(IDT + 16 * u64::from(VECTOR), gate);
+        child.put_long_segments(GDT);
+        child.put_long_gate(IDT, VECTOR, HANDLER);
         // Paging as a kernel has it: where instructions have to be read, the hypervisor keeps the walk to them.
-        child.poke(TABLES, (TABLES + 0x1000) | 3);
-        child.poke(TABLES + 0x1000, (TABLES + 0x2000) | 3);
-        child.poke(TABLES + 0x2000, 0x83);
+        child.put_page_tables(TABLES);
         Self { child, kind }
     }
 

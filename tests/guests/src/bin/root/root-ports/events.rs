@@ -3,10 +3,10 @@
 use guests::ok;
 use guests::root::Root;
 use guests::root::report::{same, status};
-use tlfs::{HvCallCode, HvPortInfo, HvStatus, HvVpIndex};
+use tlfs::{HvPortInfo, HvStatus, HvVpIndex};
 
 use crate::servant::{EVENTS, Servant};
-use crate::wire::{Way, event, signal};
+use crate::wire::{Way, signal};
 
 /// A port's flags are these, by the numbers of the page.
 const BASE: u16 = 60;
@@ -33,11 +33,7 @@ fn await_flags(root: &Root, servant: &Servant, wanted: u128) {
 }
 
 fn flags(root: &mut Root, one: &Servant) {
-    let way = Way {
-        from: root.id,
-        to: one.child.id,
-        id: 0x21,
-    };
+    let way = Way::new(root.id, one.child.id, 0x21);
     way.open(root, info());
     for flag in [0, 3, 4, COUNT - 1] {
         status(signal(root, &way, flag), HvStatus::SUCCESS, "SignalEvent");
@@ -54,13 +50,9 @@ fn flags(root: &mut Root, one: &Servant) {
 }
 
 fn between_children(root: &mut Root, one: &Servant, two: &Servant) {
-    let way = Way {
-        from: two.child.id,
-        to: one.child.id,
-        id: 0x22,
-    };
+    let way = Way::new(two.child.id, one.child.id, 0x22);
     way.open(root, info());
-    let sent = two.fast(root, HvCallCode::SIGNAL_EVENT, event(way.connection(), 1));
+    let sent = two.signal(root, &way, 1);
     status(sent, HvStatus::SUCCESS, "a child's SignalEvent");
     await_flags(root, one, 1 << (BASE + 1));
     way.close(root);
@@ -69,11 +61,7 @@ fn between_children(root: &mut Root, one: &Servant, two: &Servant) {
 
 /// Nobody listens, so nothing is set, and the sender hears of it.
 fn masked(root: &mut Root, one: &Servant) {
-    let way = Way {
-        from: root.id,
-        to: one.child.id,
-        id: 0x23,
-    };
+    let way = Way::new(root.id, one.child.id, 0x23);
     way.open(root, info());
     one.listen(root, 0, false);
     let refused = signal(root, &way, 2);

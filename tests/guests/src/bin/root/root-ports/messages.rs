@@ -1,19 +1,17 @@
 //! Messages through ports.
 
+use guests::metal::apic;
 use guests::metal::cpu::wrmsr;
 use guests::metal::trap::set_handler;
-use guests::metal::{apic, memory};
 use guests::ok;
 use guests::root::Root;
 use guests::root::report::{same, status};
 use tlfs::{
-    HV_X64_MSR_EOM, HV_X64_MSR_SINT0, HvCallCode, HvMessage, HvMessageType, HvPortInfo, HvStatus,
-    HvSynicSint, HvVpIndex,
+    HV_X64_MSR_SINT0, HvMessage, HvMessageType, HvPortInfo, HvStatus, HvSynicSint, HvVpIndex,
 };
-use zerocopy::{FromZeros, IntoBytes};
 
 use crate::servant::{MESSAGES, Servant};
-use crate::wire::{Way, message, post};
+use crate::wire::{Way, post};
 
 const KIND: u32 = 7;
 /// Messages that wait in a port (root sheet C.4).
@@ -61,11 +59,7 @@ fn send(root: &Root, way: &Way, payload: &[u8]) {
 }
 
 fn to_a_child(root: &mut Root, one: &Servant) {
-    let way = Way {
-        from: root.id,
-        to: one.child.id,
-        id: 0x11,
-    };
+    let way = Way::new(root.id, one.child.id, 0x11);
     way.open(root, port(HvVpIndex(0)));
     let longest: [u8; 240] = core::array::from_fn(|index| index as u8);
     send(root, &way, &[]);
@@ -79,20 +73,15 @@ fn to_a_child(root: &mut Root, one: &Servant) {
 }
 
 fn between_children(root: &mut Root, one: &Servant, two: &Servant) {
-    let way = Way {
-        from: two.child.id,
-        to: one.child.id,
-        id: 0x12,
-    };
+    let way = Way::new(two.child.id, one.child.id, 0x12);
     way.open(root, port(HvVpIndex(0)));
-    let input = message(way.connection(), KIND, b"from the other one");
-    let sent = two.order(root, HvCallCode::POST_MESSAGE, input.as_bytes());
+    let sent = two.post(root, &way, KIND, b"from the other one");
     status(sent, HvStatus::SUCCESS, "a child's PostMessage");
     one.await_messages(root, 0, 1);
     is(&one.message(0, 0), &way, b"from the other one");
     one.forget();
     // The receiver cannot send through it, and the sender does not receive.
-    let back = one.order(root, HvCallCode::POST_MESSAGE, input.as_bytes());
+    let back = one.post(root, &way, KIND, b"from the other one");
     status(
         back,
         HvStatus::INVALID_CONNECTION_ID,
@@ -110,37 +99,15 @@ fn set(msr: u32, value: u64) {
     }
 }
 
-/// A slot of the root's first VP.
-fn root_slot(root: &Root) -> u64 {
-    root.messages.page() + u64::from(ROOT_SINT) * 256
-}
-
-fn take_from_root_slot(root: &Root) -> Option<HvMessage> {
-    let slot = root_slot(root);
-    if memory::read::<u32>(slot) == HvMessageType::NONE.0 {
-        return None;
-    }
-    let mut message = HvMessage::new_zeroed();
-    guests::root::memory::copy_from(slot, message.as_mut_bytes());
-    memory::write(slot, HvMessageType::NONE.0);
-    set(HV_X64_MSR_EOM, 0);
-    Some(message)
-}
-
 fn to_the_root(root: &mut Root, one: &Servant) {
     set_handler(ROOT_VECTOR, Some(|_| apic::eoi()));
     let plain = HvSynicSint::new().with_vector(ROOT_VECTOR);
-    let way = Way {
-        from: one.child.id,
-        to: root.id,
-        id: 0x13,
-    };
+    let way = Way::new(one.child.id, root.id, 0x13);
     way.open(root, HvPortInfo::message(ROOT_SINT, HvVpIndex(0)));
     for sint in [plain, plain.with_as_intercept(true)] {
         set(HV_X64_MSR_SINT0 + ROOT_SINT, sint.into_bits());
         for number in 0..3_u8 {
-            let input = message(way.connection(), KIND, &[number]);
-            let sent = one.order(root, HvCallCode::POST_MESSAGE, input.as_bytes());
+            let sent = one.post(root, &way, KIND, &[number]);
             status(sent, HvStatus::SUCCESS, "a child's PostMessage");
         }
         if sint.as_intercept() {
@@ -161,7 +128,7 @@ fn to_the_root(root: &mut Root, one: &Servant) {
             );
         }
         for number in 0..3_u8 {
-            let Some(message) = take_from_root_slot(root) else {
+            let Some(message) = root.messages.take(ROOT_SINT) else {
                 guests::fail!("message {number} of a child does not come")
             };
             is(&message, &way, &[number]);
@@ -176,11 +143,7 @@ fn to_the_root(root: &mut Root, one: &Servant) {
 
 /// All that wait arrive, in their order, and one more than can wait is refused.
 fn full(root: &mut Root, one: &Servant) {
-    let way = Way {
-        from: root.id,
-        to: one.child.id,
-        id: 0x14,
-    };
+    let way = Way::new(root.id, one.child.id, 0x14);
     way.open(root, port(HvVpIndex(0)));
     one.listen(root, 0, false);
     for number in 0..BUFFERS {
@@ -205,11 +168,7 @@ fn full(root: &mut Root, one: &Servant) {
 }
 
 fn masked(root: &mut Root, one: &Servant) {
-    let way = Way {
-        from: root.id,
-        to: one.child.id,
-        id: 0x15,
-    };
+    let way = Way::new(root.id, one.child.id, 0x15);
     way.open(root, port(HvVpIndex(0)));
     one.listen(root, 0, false);
     send(root, &way, b"later");
@@ -228,11 +187,7 @@ fn masked(root: &mut Root, one: &Servant) {
 }
 
 fn for_any(root: &mut Root, one: &Servant) {
-    let way = Way {
-        from: root.id,
-        to: one.child.id,
-        id: 0x16,
-    };
+    let way = Way::new(root.id, one.child.id, 0x16);
     way.open(root, port(HvVpIndex::ANY));
     one.listen(root, 0, false);
     one.listen(root, 1, true);
@@ -268,8 +223,7 @@ fn of_two_ports(root: &mut Root, one: &Servant, two: &Servant) {
     one.listen(root, 0, false);
     for number in 0..8_u8 {
         send(root, &ways[0], &[number]);
-        let input = message(ways[1].connection(), KIND, &[number]);
-        let sent = two.order(root, HvCallCode::POST_MESSAGE, input.as_bytes());
+        let sent = two.post(root, &ways[1], KIND, &[number]);
         status(sent, HvStatus::SUCCESS, "a child's PostMessage");
     }
     one.listen(root, 0, true);

@@ -3,14 +3,17 @@
 use guests::ok;
 use guests::root::Root;
 use guests::root::report::{same, status};
-use tlfs::{HvCallCode, HvPortInfo, HvPortType, HvStatus, HvVpIndex};
+use tlfs::{HvCallCode, HvPartitionId, HvPortInfo, HvPortType, HvStatus, HvVpIndex};
 use zerocopy::IntoBytes;
 
 use crate::servant::{MESSAGES, Servant};
-use crate::wire::{Way, event, message, post};
+use crate::wire::{Way, post};
 
 /// Ports of a partition at most.
 const PORTS: u32 = 200;
+/// Of what ends with its partitions.
+const LEFT: u32 = 0x41;
+const BACK: u32 = 0x42;
 
 pub fn tests(root: &mut Root, one: &Servant, two: &Servant) {
     wrong(root, one, two);
@@ -18,30 +21,15 @@ pub fn tests(root: &mut Root, one: &Servant, two: &Servant) {
     ended(root, one);
     most(root, one);
     // These stay, and end with their partitions: see `after_the_end`.
-    left(one, two).open(root, HvPortInfo::message(MESSAGES, HvVpIndex(0)));
-    back(one, two).open(root, HvPortInfo::message(MESSAGES, HvVpIndex(0)));
-}
-
-fn left(one: &Servant, two: &Servant) -> Way {
-    Way {
-        from: two.child.id,
-        to: one.child.id,
-        id: 0x41,
-    }
-}
-
-fn back(one: &Servant, two: &Servant) -> Way {
-    Way {
-        from: one.child.id,
-        to: two.child.id,
-        id: 0x42,
-    }
+    let info = HvPortInfo::message(MESSAGES, HvVpIndex(0));
+    Way::new(two.child.id, one.child.id, LEFT).open(root, info);
+    Way::new(one.child.id, two.child.id, BACK).open(root, info);
 }
 
 /// What the connection of an ended partition leads to, and what its sender finds.
 pub fn after_the_end(root: &mut Root, two: &Servant) {
-    let input = message(tlfs::HvConnectionId::from_bits(0x41), 1, b"to nobody");
-    let sent = two.order(root, HvCallCode::POST_MESSAGE, input.as_bytes());
+    let way = Way::new(two.child.id, HvPartitionId::INVALID, LEFT);
+    let sent = two.post(root, &way, 1, b"to nobody");
     status(
         sent,
         HvStatus::INVALID_PORT_ID,
@@ -51,11 +39,7 @@ pub fn after_the_end(root: &mut Root, two: &Servant) {
 }
 
 fn wrong(root: &mut Root, one: &Servant, two: &Servant) {
-    let way = Way {
-        from: root.id,
-        to: one.child.id,
-        id: 0x31,
-    };
+    let way = Way::new(root.id, one.child.id, 0x31);
     let good = HvPortInfo::message(MESSAGES, HvVpIndex(0));
     for (info, wanted) in [
         (
@@ -173,11 +157,7 @@ fn by_a_child(root: &mut Root, one: &Servant, two: &Servant) {
         let refused = two.order(root, code, &input);
         guests::check!(!refused.is_success(), "{code:?} of a child: {refused}");
     }
-    let unknown = two.fast(
-        root,
-        HvCallCode::SIGNAL_EVENT,
-        event(tlfs::HvConnectionId::from_bits(0x99), 0),
-    );
+    let unknown = two.signal(root, &Way::new(two.child.id, one.child.id, 0x99), 0);
     status(
         unknown,
         HvStatus::INVALID_CONNECTION_ID,
@@ -187,11 +167,7 @@ fn by_a_child(root: &mut Root, one: &Servant, two: &Servant) {
 }
 
 fn ended(root: &mut Root, one: &Servant) {
-    let way = Way {
-        from: root.id,
-        to: one.child.id,
-        id: 0x32,
-    };
+    let way = Way::new(root.id, one.child.id, 0x32);
     let info = HvPortInfo::message(MESSAGES, HvVpIndex(0));
     way.open(root, info);
     status(

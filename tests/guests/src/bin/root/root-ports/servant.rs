@@ -2,12 +2,14 @@
 
 use guests::root::child::VMM_FLAGS;
 use guests::root::{Child, Root, Vp};
-use guests::{check, child_code, fail};
+use guests::{check, child_code, fail, handler_code};
 use tlfs::{
     HvCallCode, HvHypercallInput, HvHypercallResult, HvMessage, HvRegisterName, HvStatus,
     HvSynicSint,
 };
 use zerocopy::{FromZeros, IntoBytes};
+
+use crate::wire::{Way, event, message};
 
 /// SINTs that it takes messages and events at, with their vectors.
 pub const MESSAGES: u32 = 5;
@@ -68,13 +70,9 @@ child_code!(
     "jmp 2b",
 );
 
-child_code!(
+handler_code!(
     /// Takes the message out of its slot, and says so if others wait. R15 is the message page, R14 the record.
     on_message,
-    "64",
-    "push rax",
-    "push rcx",
-    "push rdx",
     "push rsi",
     "push rdi",
     "cmp dword ptr [r15 + 0x500], 0",
@@ -96,25 +94,13 @@ child_code!(
     "xor eax, eax",
     "xor edx, edx",
     "wrmsr",
-    "2: mov ecx, 0x80b",
-    "xor eax, eax",
-    "xor edx, edx",
-    "wrmsr",
-    "pop rdi",
+    "2: pop rdi",
     "pop rsi",
-    "pop rdx",
-    "pop rcx",
-    "pop rax",
-    "iretq",
 );
 
-child_code!(
+handler_code!(
     /// Takes the event flags, and adds them to those that came before.
     on_event,
-    "64",
-    "push rax",
-    "push rcx",
-    "push rdx",
     "push rsi",
     "push rdi",
     "lea rsi, [r15 + 0x1600]",
@@ -127,33 +113,13 @@ child_code!(
     "add rdi, 8",
     "dec ecx",
     "jnz 3b",
-    "mov ecx, 0x80b",
-    "xor eax, eax",
-    "xor edx, edx",
-    "wrmsr",
     "pop rdi",
     "pop rsi",
-    "pop rdx",
-    "pop rcx",
-    "pop rax",
-    "iretq",
 );
 
-child_code!(
+handler_code!(
     /// Ends the interrupt.
     on_order,
-    "64",
-    "push rax",
-    "push rcx",
-    "push rdx",
-    "mov ecx, 0x80b",
-    "xor eax, eax",
-    "xor edx, edx",
-    "wrmsr",
-    "pop rdx",
-    "pop rcx",
-    "pop rax",
-    "iretq",
 );
 
 /// A child with two VPs, which run; the SINTs of the first are open.
@@ -173,21 +139,15 @@ impl Servant {
         ] {
             child.load(at, code);
         }
-        child.poke(GDT + 8, 0x00AF_9B00_0000_FFFF);
-        child.poke(GDT + 16, 0x00CF_9300_0000_FFFF);
+        child.put_long_segments(GDT);
         for (vector, handler) in [
             (MESSAGE_VECTOR, ON_MESSAGE),
             (EVENT_VECTOR, ON_EVENT),
             (ORDER, ON_ORDER),
         ] {
-            child.poke(
-                IDT + 16 * u64::from(vector),
-                handler | 0x08 << 16 | 0x8E00 << 32,
-            );
+            child.put_long_gate(IDT, vector, handler);
         }
-        child.poke(TABLES, (TABLES + 0x1000) | 3);
-        child.poke(TABLES + 0x1000, (TABLES + 0x2000) | 3);
-        child.poke(TABLES + 0x2000, 0x83);
+        child.put_page_tables(TABLES);
         let vps = [0, 1].map(|index| Vp::create(root, &child, index));
         let servant = Self { child, vps };
         for index in 0..2 {
@@ -268,10 +228,24 @@ impl Servant {
         self.call(root, control, INPUT, 0).call_status()
     }
 
-    /// A fast call.
-    pub fn fast(&self, root: &Root, code: HvCallCode, rdx: u64) -> HvStatus {
+    fn fast(&self, root: &Root, code: HvCallCode, rdx: u64) -> HvStatus {
         let control = HvHypercallInput::simple(code).with_fast(true);
         self.call(root, control, rdx, 0).call_status()
+    }
+
+    /// Its PostMessage.
+    pub fn post(&self, root: &Root, way: &Way, kind: u32, payload: &[u8]) -> HvStatus {
+        let input = message(way.connection(), kind, payload);
+        self.order(root, HvCallCode::POST_MESSAGE, input.as_bytes())
+    }
+
+    /// Its SignalEvent.
+    pub fn signal(&self, root: &Root, way: &Way, flag: u16) -> HvStatus {
+        self.fast(
+            root,
+            HvCallCode::SIGNAL_EVENT,
+            event(way.connection(), flag),
+        )
     }
 
     /// Lets children run until something is so.

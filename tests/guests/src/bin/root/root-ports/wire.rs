@@ -20,6 +20,11 @@ pub struct Way {
 }
 
 impl Way {
+    /// A way that is not open.
+    pub const fn new(from: HvPartitionId, to: HvPartitionId, id: u32) -> Self {
+        Self { from, to, id }
+    }
+
     pub fn port(&self) -> HvPortId {
         HvPortId::from_bits(self.id)
     }
