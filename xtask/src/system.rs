@@ -197,19 +197,13 @@ impl System {
         if own.exists() {
             return paths::read(&own);
         }
-        for linux in &self.linux {
-            let files = [
-                (linux.release.kernel(), &linux.kernel),
-                (linux.release.initrd(), &linux.initrd),
-            ];
-            if let Some((_, file)) = files.iter().find(|(known, _)| known == name) {
-                return paths::read(file);
-            }
+        if let Some(file) = self.linux.iter().find_map(|linux| linux.file(name)) {
+            return paths::read(file);
         }
-        match name {
-            _ if name.starts_with(PAYLOAD) => self.payload(name),
-            _ => Err(anyhow!("there is no file {}", own.display())),
+        if name.starts_with(PAYLOAD) {
+            return self.payload(name);
         }
+        Err(anyhow!("there is no file {}", own.display()))
     }
 
     fn payload(&self, name: &str) -> Result<Vec<u8>> {

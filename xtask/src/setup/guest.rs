@@ -45,7 +45,7 @@ pub enum Release {
 
 impl Release {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Own, Self::Trixie, Self::Sid];
+    const ALL: [Self; 3] = [Self::Own, Self::Trixie, Self::Sid];
 
     /// The suite, if it is not this machine's.
     const fn suite(self) -> Option<&'static str> {
@@ -65,12 +65,12 @@ impl Release {
     }
 
     /// The name of its kernel in definitions.
-    pub fn kernel(self) -> String {
+    fn kernel(self) -> String {
         self.folder() + "vmlinuz"
     }
 
     /// The name of its initramfs in definitions.
-    pub fn initrd(self) -> String {
+    fn initrd(self) -> String {
         self.folder() + "initrd"
     }
 
@@ -92,28 +92,44 @@ pub struct LinuxGuest {
     pub initrd: PathBuf,
 }
 
+impl LinuxGuest {
+    /// The file that a definition calls `name`, if it is one of these.
+    pub fn file(&self, name: &str) -> Option<&Path> {
+        if name == self.release.kernel() {
+            Some(&self.kernel)
+        } else {
+            (name == self.release.initrd()).then_some(self.initrd.as_path())
+        }
+    }
+}
+
 /// Fetches the packages and packs the guest, each once.
 ///
 /// # Errors
 /// If a package cannot be had or the initramfs cannot be written.
 pub fn linux(release: Release) -> Result<LinuxGuest> {
-    let (folder, unpacked) = match release.suite() {
-        None => ("guests".to_owned(), "guests/linux".to_owned()),
-        Some(suite) => (format!("guests/{suite}"), format!("guests/{suite}/linux")),
+    let place = match release.suite() {
+        None => "guests".to_owned(),
+        Some(suite) => format!("guests/{suite}"),
     };
-    let (folder, unpacked) = (paths::target_dir(&folder)?, paths::target_dir(&unpacked)?);
+    let folder = paths::target_dir(&place)?;
+    let unpacked = paths::target_dir(&format!("{place}/linux"))?;
     let kernel = folder.join("vmlinuz");
-    if !kernel.exists() || modules(&unpacked).is_err() {
-        fetch(release, &unpacked)?;
-        paths::write(&kernel, &paths::read(&find_kernel(&unpacked)?)?)?;
-    }
+    let modules = match modules(&unpacked) {
+        Ok(modules) if kernel.exists() => modules,
+        _ => {
+            fetch(release, &unpacked)?;
+            paths::write(&kernel, &paths::read(&find_kernel(&unpacked)?)?)?;
+            modules(&unpacked)?
+        }
+    };
     let busybox = paths::target_dir("guests/busybox")?;
     let program = busybox.join("bin/busybox");
     if !program.exists() {
         apt::unpack(BUSYBOX, &busybox)?;
     }
     let initrd = folder.join("initrd.gz");
-    let packed = initramfs(&paths::read(&program)?, &modules(&unpacked)?)
+    let packed = initramfs(&paths::read(&program)?, &modules)
         .context("the guest's initramfs cannot be packed")?;
     if !std::fs::read(&initrd).is_ok_and(|old| old == packed) {
         paths::write(&initrd, &packed)?;
