@@ -107,6 +107,7 @@ impl Cpu {
         let moved = self.with_vp(hand, who, |vp| {
             Self::depart(vp);
             vp.account = Some(account);
+            vp.stats.count(counter::LOGICAL_PROCESSOR_MIGRATIONS);
             (vp.processor, vp.queue_slot) = (to, Slot::NONE);
             vp.turns()
         });
