@@ -51,6 +51,8 @@ pub struct Hypervisor {
     pub tsc_hz: u64,
     /// Whether the TSCs of all processors are one clock: only then guests may compute with what they read.
     pub tsc_agreement: TscAgreement,
+    /// Whether they run at one rate in all power states, as the processor says ("invariant TSC").
+    pub constant_tsc: bool,
     /// The machine's reference time. Partitions count from their creation.
     pub clock: ReferenceClock,
     /// Owners of all frames.
@@ -93,6 +95,11 @@ pub struct Hypervisor {
 pub const ROOT_ID: HvPartitionId = partition_id(1, PartitionSlot::ROOT);
 
 impl Hypervisor {
+    /// Whether a guest may take the TSC for a clock without asking anybody: one for all processors, of a constant rate.
+    pub fn tsc_is_invariant(&self) -> bool {
+        self.constant_tsc && self.tsc_agreement.is_common()
+    }
+
     /// The machine's time at a TSC value.
     pub fn time_at(&self, tsc: u64) -> RefTime {
         self.clock.at(tsc)

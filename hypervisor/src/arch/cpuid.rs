@@ -15,6 +15,8 @@ pub struct CpuidResult {
 
 /// CPUID.80000001:EDX: pages of 1 GiB.
 pub const GIB_PAGES: u32 = 1 << 26;
+/// Leaf 0x80000007, EDX: the TSC runs at one rate in all power states.
+pub const INVARIANT_TSC: u32 = 1 << 8;
 
 /// A source of CPUID leaves.
 pub trait CpuidSource {

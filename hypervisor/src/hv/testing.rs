@@ -125,10 +125,10 @@ impl Machine {
             ROOT_ID,
             PartitionSlot::ROOT,
             HvPartitionCreationFlags::empty(),
+            HvPartitionPrivilegeMask(u64::MAX),
             stats,
         );
         root.state = PartitionState::Active;
-        root.privileges = HvPartitionPrivilegeMask(u64::MAX);
         let mut frames = hv.frames.lock();
         let format = hv.capabilities.second_level(
             VcpuKind::Root,
@@ -194,7 +194,7 @@ impl Machine {
         let hv = &*self.hypervisor;
         let id = hv.new_id(slot);
         let stats = hv.place(slot, StatsPage::new()).expect("deposited");
-        let child = Partition::new(id, slot, flags, stats);
+        let child = Partition::new(id, slot, flags, hv.all_child_privileges(), stats);
         let child = hv.place(slot, child).expect("deposited");
         let place = hv.partitions.entry(slot).claim();
         place.expect("nobody is there").put(child, hv.now());
@@ -422,6 +422,7 @@ fn hypervisor(memory: &TestMemory, vendor: Vendor) -> Hypervisor {
         fpu_format: FpuFormat::probe(&WideProcessor),
         tsc_hz: TSC_HZ,
         tsc_agreement: TscAgreement::new(),
+        constant_tsc: true,
         clock: ReferenceClock::new(scale, crate::cpu::tsc(), RefTime::ZERO),
         frames: Mutex::new(frames),
         partitions: Box::leak(Box::new(PartitionTable::new())),

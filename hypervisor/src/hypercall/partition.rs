@@ -69,7 +69,7 @@ pub fn create(call: &mut Call<'_>) -> Result<(), HvStatus> {
         }
     };
     stats.set(tlfs::stats::partition::PARTITION_ID, id.0);
-    let partition = Partition::new(id, slot, flags, stats);
+    let partition = Partition::new(id, slot, flags, hv.all_child_privileges(), stats);
     place.put(in_page(hv, object, partition), hv.now());
     hv.stats.add(counter::PARTITIONS, 1);
     record(

@@ -11,7 +11,7 @@ use tlfs::{
 };
 
 use super::{MAX_VPS, Partition, Vp};
-use crate::arch::cpuid::{CpuidResult, CpuidSource, ThisProcessor};
+use crate::arch::cpuid::{CpuidResult, CpuidSource, INVARIANT_TSC, ThisProcessor};
 use crate::arch::state::cr4;
 use crate::hv::Hypervisor;
 use features::*;
@@ -41,6 +41,8 @@ pub struct CpuidContext {
     pub max_vps: u32,
     /// Number of processors of the machine.
     pub max_lps: u32,
+    /// The guest has asked to see that its TSC is invariant.
+    pub tsc_invariant: bool,
 }
 
 const HYPERVISOR_PRESENT: u32 = 1 << 31;
@@ -115,6 +117,7 @@ pub fn own(
         xcr0_allowed: hypervisor.fpu_format.components,
         max_vps: MAX_VPS as u32,
         max_lps: hypervisor.marks.len() as u32,
+        tsc_invariant: partition.msrs.tsc_invariant,
     };
     cpuid(&context, eax, ecx, |eax, ecx| ThisProcessor.cpuid(eax, ecx))
 }
@@ -299,8 +302,14 @@ fn extended_leaf(context: &CpuidContext, eax: u32, mut r: CpuidResult) -> CpuidR
                 r.edx &= EXT1_EDX_CHILD;
             }
         }
-        // Invariant TSC is hidden until asked for through MSR 0x40000118 (guest sheet 2.1); the rest is power management.
-        0x8000_0007 if !context.root => r = CpuidResult::default(),
+        // Invariant TSC is hidden until asked for by TSC_INVARIANT_CONTROL (guest sheet 2.1); the rest is power management.
+        0x8000_0007 if !context.root => {
+            let shown = u32::from(context.tsc_invariant) * INVARIANT_TSC;
+            r = CpuidResult {
+                edx: r.edx & shown,
+                ..CpuidResult::default()
+            }
+        }
         0x8000_0008 if !context.root => {
             // Address widths; CLZERO and XSAVE of error pointers; number of threads is in leaf 0xB.
             r.ebx &= 1 | 1 << 2;

@@ -58,6 +58,8 @@ pub struct SharedMsrs {
     pub hypercall: u64,
     /// REFERENCE_TSC.
     pub reference_tsc: u64,
+    /// Bit 0 of TSC_INVARIANT_CONTROL: CPUID shows that the TSC is invariant.
+    pub tsc_invariant: bool,
     /// CRASH_P0 to CRASH_P4: what the guest says about its end.
     pub crash: [u64; HV_CRASH_PARAMETER_COUNT],
     /// CRASH_CTL as it was written last. What it reads as says what is supported.
@@ -127,20 +129,20 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// A new child, uninitialized.
+    /// A new one, uninitialized.
     pub fn new(
         id: HvPartitionId,
         slot: PartitionSlot,
         flags: HvPartitionCreationFlags,
+        privileges: HvPartitionPrivilegeMask,
         stats: PageBox<StatsPage>,
     ) -> Self {
-        let features = HvPartitionSyntheticProcessorFeatures(u64::MAX);
         Self {
             id,
             slot,
             state: PartitionState::Uninitialized,
             flags,
-            privileges: properties::child_privileges(features),
+            privileges,
             features: HvPartitionSyntheticProcessorFeatures(0),
             memory: None,
             part_mapped: None,

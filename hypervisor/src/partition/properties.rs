@@ -38,9 +38,11 @@ pub enum PropertyEffect {
     Time,
 }
 
-/// What a child is given when its parent sets these features: what is offered to guests so far.
+/// What a child is given when its parent sets these features: what is offered to guests so far. `invariant` says whether the
+/// machine's TSCs are one clock of a constant rate ([`Hypervisor::tsc_is_invariant`]).
 pub fn child_privileges(
     features: HvPartitionSyntheticProcessorFeatures,
+    invariant: bool,
 ) -> HvPartitionPrivilegeMask {
     use HvPartitionPrivilegeMask as P;
     use HvPartitionSyntheticProcessorFeatures as F;
@@ -71,10 +73,19 @@ pub fn child_privileges(
     // Who has a SynIC may also send; there is no feature for messages.
     let sends = P::POST_MESSAGES | P::SIGNAL_EVENTS;
     privileges.set(sends, features.contains(F::ACCESS_SYNIC_REGS));
+    // Nor for this: who may compute with the TSC may rely on it, on a machine where that is true.
+    let computes = features.contains(F::ACCESS_PARTITION_REFERENCE_TSC);
+    privileges.set(P::ACCESS_TSC_INVARIANT_CONTROLS, computes && invariant);
     privileges
 }
 
 impl Hypervisor {
+    /// What a child has whose parent has not said what it is to have.
+    pub fn all_child_privileges(&self) -> HvPartitionPrivilegeMask {
+        let all = HvPartitionSyntheticProcessorFeatures(u64::MAX);
+        child_privileges(all, self.tsc_is_invariant())
+    }
+
     /// HvCallGetPartitionProperty.
     ///
     /// # Errors
@@ -147,7 +158,7 @@ impl Hypervisor {
         let flag = || in_range(value, 0..=1).map(|value| value != 0);
         match code {
             Code::PRIVILEGE_FLAGS => {
-                let all = child_privileges(HvPartitionSyntheticProcessorFeatures(u64::MAX));
+                let all = self.all_child_privileges();
                 let asked_for = HvPartitionPrivilegeMask::ACCESS_PARTITION_ID
                     | HvPartitionPrivilegeMask::CREATE_PARTITIONS
                     | HvPartitionPrivilegeMask::ACCESS_RESET_MSR;
@@ -158,7 +169,8 @@ impl Hypervisor {
             }
             Code::SYNTHETIC_PROC_FEATURES => {
                 partition.features = HvPartitionSyntheticProcessorFeatures(value);
-                partition.privileges = child_privileges(partition.features);
+                let invariant = self.tsc_is_invariant();
+                partition.privileges = child_privileges(partition.features, invariant);
             }
             Code::SUSPEND => {
                 partition.suspended = flag()?;

@@ -254,6 +254,9 @@ impl Cpu {
                 self.partition(vp, |_, it| it.msrs.crash(msr)).unwrap_or(0)
             }
             HV_X64_MSR_CRASH_CTL => CRASH_SUPPORT.into_bits(),
+            HV_X64_MSR_TSC_INVARIANT_CONTROL => {
+                self.partition(vp, |_, it| it.msrs.tsc_invariant).into()
+            }
             _ if is_synic_msr(msr) => {
                 let read = hv.with_synic(vp.who, |synic| synic.registers().read(msr));
                 return read.unwrap_or(Err(GeneralProtection));
@@ -300,6 +303,15 @@ impl Cpu {
             HV_X64_MSR_CRASH_P0..=HV_X64_MSR_CRASH_CTL => {
                 let mut partition = PartitionGuard::lock(vp.home.0).ok_or(GeneralProtection)?;
                 partition.msrs.set_crash(msr, value);
+            }
+            HV_X64_MSR_TSC_INVARIANT_CONTROL => {
+                let mut partition = PartitionGuard::lock(vp.home.0).ok_or(GeneralProtection)?;
+                // What was shown stays (guest sheet 4.13).
+                match value {
+                    0 if !partition.msrs.tsc_invariant => {}
+                    1 => partition.msrs.tsc_invariant = true,
+                    _ => return Err(GeneralProtection),
+                }
             }
             HV_X64_MSR_VP_ASSIST_PAGE => return self.write_synic(vp, msr, value).map(After::Synic),
             _ if is_synic_msr(msr) => return self.write_synic(vp, msr, value).map(After::Synic),
@@ -352,6 +364,7 @@ fn check_privilege(vp: &Vp, msr: u32) -> Result<(), GeneralProtection> {
         HV_X64_MSR_GUEST_IDLE => P::ACCESS_GUEST_IDLE_MSR,
         HV_X64_MSR_CRASH_P0..=HV_X64_MSR_CRASH_CTL if !vp.is_root() => P::empty(),
         HV_X64_MSR_STIMER0_CONFIG..=HV_X64_MSR_STIMER3_COUNT => P::ACCESS_SYNTHETIC_TIMER_MSRS,
+        HV_X64_MSR_TSC_INVARIANT_CONTROL if !vp.is_root() => P::ACCESS_TSC_INVARIANT_CONTROLS,
         _ if is_synic_msr(msr) => P::ACCESS_SYNIC_MSRS,
         _ => return Err(GeneralProtection),
     };

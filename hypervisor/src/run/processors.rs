@@ -7,7 +7,6 @@ use arrayvec::ArrayVec;
 use super::Cpu;
 use super::start::{boxed, zeroed};
 use crate::arch::Processor;
-use crate::arch::cpuid::{CpuidSource, ThisProcessor};
 use crate::arch::fpu::FpuUnit;
 use crate::arch::page::HwPages;
 use crate::boot::Machine;
@@ -24,9 +23,6 @@ use crate::mem::phys::PhysMap;
 use crate::partition::table::MAX_VPS;
 use crate::stats::StatsPage;
 use crate::synic::{EventFlagsPage, MessagePage};
-
-/// CPUID 0x80000007 EDX.
-const INVARIANT_TSC: u32 = 1 << 8;
 
 /// Most processors that are started: the root has a VP for each.
 pub(super) const MAX_PROCESSORS: usize = MAX_VPS;
@@ -157,8 +153,7 @@ fn compare_tsc(hv: &Hypervisor, other: u32) {
 
 /// Says what came of the comparisons, which decides about the reference TSC pages.
 fn report_tscs(hv: &Hypervisor) {
-    let invariant = ThisProcessor.cpuid_checked(0x8000_0007, 0).edx & INVARIANT_TSC != 0;
-    let kind = if invariant {
+    let kind = if hv.constant_tsc {
         "invariant"
     } else {
         "not invariant"

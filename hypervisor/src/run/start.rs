@@ -8,7 +8,7 @@ use tlfs::{HvPartitionCreationFlags, HvPartitionPrivilegeMask as P};
 
 use super::Cpu;
 use super::processors::{CpuParts, MAX_PROCESSORS, logical_processors, start_others};
-use crate::arch::cpuid::{CpuidSource, GIB_PAGES, ThisProcessor};
+use crate::arch::cpuid::{CpuidSource, GIB_PAGES, INVARIANT_TSC, ThisProcessor};
 use crate::arch::maps::PermissionMaps;
 use crate::arch::msr::ThisProcessorMsrs;
 use crate::arch::state::{Segment, SegmentName, cr0, rflags};
@@ -104,6 +104,7 @@ fn prepare(machine: &mut Machine) -> Option<&'static mut Cpu> {
         fpu_format: machine.fpu_format,
         tsc_hz: machine.tsc_hz,
         tsc_agreement: TscAgreement::new(),
+        constant_tsc: ThisProcessor.cpuid_checked(0x8000_0007, 0).edx & INVARIANT_TSC != 0,
         clock,
         frames: Mutex::new(FrameTable::new(entries, slots)),
         partitions: &PARTITIONS,
@@ -206,9 +207,8 @@ fn root_partition(hv: &'static Hypervisor, machine: &mut Machine, processors: u3
     let pool = &mut machine.pool;
     let stats = boxed(phys, pool, StatsPage::new())?;
     let flags = HvPartitionCreationFlags::LAPIC_ENABLED | HvPartitionCreationFlags::X2APIC_CAPABLE;
-    let mut root = Partition::new(ROOT_ID, PartitionSlot::ROOT, flags, stats);
+    let mut root = Partition::new(ROOT_ID, PartitionSlot::ROOT, flags, ROOT_PRIVILEGES, stats);
     root.state = PartitionState::Active;
-    root.privileges = ROOT_PRIVILEGES;
     root.vp_count = processors;
     root.msrs.hypercall = hv.root_pages.hypercall.spfn().address().0;
     root.msrs.reference_tsc = hv.root_pages.reference_tsc.spfn().address().0;

@@ -16,6 +16,7 @@ fn child() -> CpuidContext {
         xcr0_allowed: 7,
         max_vps: 16,
         max_lps: 1,
+        tsc_invariant: false,
     }
 }
 
@@ -42,11 +43,20 @@ fn a_child_never_sees_virtualization_or_features_without_state_behind_them() {
         cpuid(&child(), 0x8000_000A, 0, all_ones),
         CpuidResult::default()
     );
-    assert_eq!(
-        cpuid(&child(), 0x8000_0007, 0, all_ones).edx & 1 << 8,
-        0,
-        "invariant TSC"
-    );
+}
+
+#[test]
+fn a_child_sees_that_its_tsc_is_invariant_once_it_has_asked_for_it() {
+    let edx = |tsc_invariant, host: fn(u32, u32) -> CpuidResult| {
+        let context = CpuidContext {
+            tsc_invariant,
+            ..child()
+        };
+        cpuid(&context, 0x8000_0007, 0, host).edx
+    };
+    assert_eq!(edx(false, all_ones), 0);
+    assert_eq!(edx(true, all_ones), INVARIANT_TSC);
+    assert_eq!(edx(true, |_, _| CpuidResult::default()), 0);
 }
 
 #[test]

@@ -3,8 +3,11 @@
 use std::cell::Cell;
 
 use proptest::prelude::*;
+use tlfs::{HV_X64_MSR_TSC_INVARIANT_CONTROL, HvPartitionPrivilegeMask};
 
-use super::{Asked, Machines, Mode, Scene, enter, gprs, machines};
+use super::{After, Asked, Machines, Mode, Scene, enter, gprs, machines};
+use crate::arch::exit::Event;
+use crate::arch::state::vector;
 use crate::arch::testing::Cause;
 use crate::run::testing::Bench;
 
@@ -72,6 +75,65 @@ fn any_msr() -> impl Strategy<Value = u32> {
         0xC001_0000..0xC001_0200_u32,
         any::<u32>(),
     ]
+}
+
+/// An access, at which nothing of an earlier one is pending.
+pub fn write(bench: &mut Bench, msr: u32, value: u64) -> After {
+    bench.hand().hw.set_pending_event(None);
+    access(Asked::Nothing, msr, true, value).act(bench)
+}
+
+pub fn read(bench: &mut Bench, msr: u32) -> After {
+    bench.hand().hw.set_pending_event(None);
+    access(Asked::Nothing, msr, false, 0).act(bench)
+}
+
+pub fn faulted(after: &After) -> bool {
+    matches!(
+        after.event,
+        Some(Event::Exception {
+            vector: vector::GP,
+            ..
+        })
+    )
+}
+
+#[test]
+fn an_invariant_tsc_is_shown_for_good_once_the_guest_asks_for_it() {
+    for mut bench in Bench::each() {
+        enter(&mut bench, Asked::Nothing);
+        let value = |bench: &mut Bench| {
+            let after = read(bench, HV_X64_MSR_TSC_INVARIANT_CONTROL);
+            (!faulted(&after)).then_some(after.gprs[0])
+        };
+        let accepts = |bench: &mut Bench, value| {
+            !faulted(&write(bench, HV_X64_MSR_TSC_INVARIANT_CONTROL, value))
+        };
+        assert_eq!(value(&mut bench), Some(0));
+        assert!(!accepts(&mut bench, 2) && !accepts(&mut bench, 3));
+        assert!(accepts(&mut bench, 0));
+        assert_eq!(value(&mut bench), Some(0));
+        assert!(accepts(&mut bench, 1) && accepts(&mut bench, 1));
+        assert_eq!(value(&mut bench), Some(1));
+        assert!(!accepts(&mut bench, 0));
+        assert_eq!(value(&mut bench), Some(1));
+    }
+}
+
+#[test]
+fn without_the_privilege_there_is_no_control_of_an_invariant_tsc() {
+    for mut bench in Bench::each() {
+        enter(&mut bench, Asked::Nothing);
+        let offered = HvPartitionPrivilegeMask::ACCESS_TSC_INVARIANT_CONTROLS;
+        assert!(bench.hand().privileges.contains(offered));
+        bench.hand().privileges.set(offered, false);
+        assert!(faulted(&read(&mut bench, HV_X64_MSR_TSC_INVARIANT_CONTROL)));
+        assert!(faulted(&write(
+            &mut bench,
+            HV_X64_MSR_TSC_INVARIANT_CONTROL,
+            1
+        )));
+    }
 }
 
 proptest! {

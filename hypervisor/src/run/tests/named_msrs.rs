@@ -3,10 +3,8 @@
 use tlfs::*;
 use zerocopy::FromBytes;
 
-use super::msrs::access;
-use super::{After, Asked, enter};
-use crate::arch::exit::Event;
-use crate::arch::state::vector;
+use super::msrs::{faulted, read, write};
+use super::{Asked, enter};
 use crate::run::testing::{Bench, LINUX_FLAGS};
 
 const WRITE: HvInterceptAccessMask = HvInterceptAccessMask::WRITE;
@@ -26,27 +24,6 @@ fn watch(bench: &mut Bench, msr: u32, access_type: HvInterceptAccessMask) {
     let done = bench.simple(HvCallCode::INSTALL_INTERCEPT, &input);
     assert_eq!(done, HvStatus::SUCCESS);
     bench.switch_to_child(id, 0);
-}
-
-/// An access, at which nothing of an earlier one is pending.
-fn write(bench: &mut Bench, msr: u32, value: u64) -> After {
-    bench.hand().hw.set_pending_event(None);
-    access(Asked::Nothing, msr, true, value).act(bench)
-}
-
-fn read(bench: &mut Bench, msr: u32) -> After {
-    bench.hand().hw.set_pending_event(None);
-    access(Asked::Nothing, msr, false, 0).act(bench)
-}
-
-fn faulted(after: &After) -> bool {
-    matches!(
-        after.event,
-        Some(Event::Exception {
-            vector: vector::GP,
-            ..
-        })
-    )
 }
 
 #[test]

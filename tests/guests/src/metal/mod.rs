@@ -15,6 +15,7 @@ pub mod cpu;
 pub mod exit;
 pub mod hypercall;
 pub mod memory;
+pub mod reference;
 pub mod serial_input;
 pub mod startup;
 pub mod time;
