@@ -75,13 +75,15 @@ pub fn test(options: &Test) -> Result<bool> {
     if options.fast {
         scenarios.iter_mut().for_each(Scenario::only_usual);
     }
+    if options.long {
+        scenarios.iter_mut().for_each(Scenario::lengthen);
+    } else {
+        scenarios.iter_mut().for_each(Scenario::shorten);
+    }
     if let Some(name) = &options.on {
         for scenario in &mut scenarios {
             scenario.on = vec![Processor::from(name.clone())];
         }
-    }
-    if options.long {
-        scenarios.iter_mut().for_each(Scenario::lengthen);
     }
     let mut cases = Case::all(&scenarios, options.vendor);
     for case in &mut cases {

@@ -60,28 +60,37 @@
 //! end = "success"              # a payload root has found all in order; or "off": switched off, or "reset"
 //! ```
 //!
+//! `[[variant]]` tables make several scenarios of a file, each with its own `name` behind the file's and with its own values
+//! for what the file's texts write as `${KEY}`. Without `--long` a variant runs on the processors in `short_on` only, if it
+//! names some, and steps with `only_long_in = ["NAME"]` are left out of the variants of these names.
+//!
 //! `cycles = 10` and `[[cycle]]` tables, which are steps too, make a part that is played so often after the steps; in Bochs,
 //! which is slow, `cycles_in_bochs` times if that is given, unless `--long` is. `[[after]]` tables are steps behind the cycles.
 
+mod step;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::machine::{End, Machine, Processor, Vendor};
-
-/// Wait of a step that names none: generous, because the machine is emulated on a busy host.
-const DEFAULT_SECONDS: f64 = 60.0;
+use crate::machine::{Machine, Processor, Vendor};
+pub use step::{Action, Step};
 
 /// A scenario.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// Name of the file without its ending.
+    /// Name of the file without its ending, and of the variant.
     #[serde(skip)]
     pub name: String,
+    /// The variants of the file; of a variant nothing.
+    #[serde(default, rename = "variant")]
+    pub variants: Vec<Variant>,
+    /// The processors of runs that are not long, if they are fewer.
+    #[serde(skip)]
+    pub short_on: Option<Vec<Processor>>,
     /// The file.
     #[serde(skip)]
     pub file: PathBuf,
@@ -147,6 +156,28 @@ pub struct Scenario {
     pub after: Vec<Step>,
 }
 
+/// One of the scenarios that a file makes.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Variant {
+    /// Its name, behind the file's.
+    name: String,
+    /// The processors of runs that are not long, if they are fewer than the scenario's.
+    short_on: Option<Vec<Processor>>,
+    /// What stands for `${KEY}` in the file's texts.
+    #[serde(flatten)]
+    values: BTreeMap<String, String>,
+}
+
+impl Variant {
+    fn text(&self, file: &str) -> String {
+        let named = file.replace("${name}", &self.name);
+        let put = |text: String, (key, value): (&String, &String)| {
+            text.replace(&format!("${{{key}}}"), value)
+        };
+        self.values.iter().fold(named, put)
+    }
+}
+
 /// Which round trips a scenario of the bench lets the console count.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -179,129 +210,6 @@ pub struct Damage {
     pub member: Option<String>,
     /// Offset in it, in bytes.
     pub offset: usize,
-}
-
-/// One step on the serial line.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "RawStep")]
-pub struct Step {
-    /// What to do.
-    pub action: Action,
-    /// For how long at most.
-    pub wait: Duration,
-    /// The same in long runs, if it is another there.
-    pub long_wait: Option<Duration>,
-    /// Left out of other runs.
-    pub only_long: bool,
-}
-
-/// What a step does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Waits for a text.
-    Expect(String),
-    /// Types a text.
-    Send(String),
-    /// Makes sure that a text stays away.
-    Absent(String),
-    /// Types a text, and compares what it brings, up to another text, with what it brought the first time.
-    Same {
-        /// What is typed.
-        send: String,
-        /// Where the answer ends.
-        until: String,
-    },
-    /// Types something; its answer is what a list says.
-    Listed {
-        /// What is typed.
-        send: String,
-        /// Where the answer ends.
-        until: String,
-        /// The list, beside the scenario's file; VENDOR in it stands for the vendor.
-        file: String,
-    },
-    /// Waits for a line with a number within bounds.
-    Row {
-        /// Its first word.
-        first: String,
-        /// Which word is the number.
-        column: usize,
-        /// The least and the most.
-        between: [u32; 2],
-    },
-    /// Waits for a random point: so many bytes of output at most, and then at most as long as the step says.
-    Point(u32),
-    /// Waits for counters of a partition that has run.
-    Counters(String),
-    /// Waits for the machine's end.
-    End(End),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawStep {
-    expect: Option<String>,
-    send: Option<String>,
-    absent: Option<String>,
-    same: Option<String>,
-    listed: Option<String>,
-    file: Option<String>,
-    until: Option<String>,
-    row: Option<String>,
-    column: Option<usize>,
-    between: Option<[u32; 2]>,
-    point: Option<u32>,
-    counters: Option<String>,
-    end: Option<End>,
-    #[serde(default)]
-    only_long: bool,
-    seconds: Option<f64>,
-    long_seconds: Option<f64>,
-}
-
-impl TryFrom<RawStep> for Step {
-    type Error = String;
-
-    fn try_from(raw: RawStep) -> Result<Self, String> {
-        let same = raw.same.zip(raw.until.clone());
-        let listed = raw.listed.zip(raw.until).zip(raw.file);
-        let listed = listed.map(|((send, until), file)| Action::Listed { send, until, file });
-        let row = raw.row.zip(raw.column).zip(raw.between);
-        let row = row.map(|((first, column), between)| Action::Row {
-            first,
-            column,
-            between,
-        });
-        let actions = [
-            raw.expect.map(Action::Expect),
-            raw.send.map(Action::Send),
-            raw.absent.map(Action::Absent),
-            same.map(|(send, until)| Action::Same { send, until }),
-            listed,
-            row,
-            raw.point.map(Action::Point),
-            raw.counters.map(Action::Counters),
-            raw.end.map(Action::End),
-        ];
-        let mut actions = actions.into_iter().flatten();
-        let (Some(action), None) = (actions.next(), actions.next()) else {
-            return Err(
-                "a step has exactly one of expect, send, absent, same (with until), listed (with until and file), row (with column and between), point, counters, end"
-                    .into(),
-            );
-        };
-        let usual = match action {
-            Action::Point(_) => 0.0,
-            _ => DEFAULT_SECONDS,
-        };
-        let time = |seconds| Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string());
-        Ok(Self {
-            action,
-            wait: time(raw.seconds.unwrap_or(usual))?,
-            long_wait: raw.long_seconds.map(time).transpose()?,
-            only_long: raw.only_long,
-        })
-    }
 }
 
 /// The processors of a scenario that names none.
@@ -361,36 +269,73 @@ impl Scenario {
         }
     }
 
-    /// Reads the scenario in `file`.
+    /// Leaves out what is for long runs.
+    pub fn shorten(&mut self) {
+        if let Some(on) = self.short_on.take() {
+            self.on = on;
+        }
+    }
+
+    /// Reads the scenario in `file`, or all of its variants.
     ///
     /// # Errors
     /// If it cannot be read or is not a scenario.
-    pub fn read(file: &Path) -> Result<Self> {
+    pub fn read(file: &Path) -> Result<Vec<Self>> {
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("cannot read {}", file.display()))?;
-        let mut scenario: Self = toml::from_str(&text)
-            .with_context(|| format!("{} is not a scenario", file.display()))?;
-        scenario.name = file
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        scenario.file = file.to_path_buf();
-        let all = scenario.cpus.iter().chain(&scenario.cpus_in_bochs);
-        if all.clone().any(|cpus| *cpus == 0) || scenario.cpus.is_empty() && all.count() != 0 {
-            bail!("{}: cpus names no machine", file.display());
+        Self::parse(&text, file).with_context(|| format!("{} is not a scenario", file.display()))
+    }
+
+    fn parse(text: &str, file: &Path) -> Result<Vec<Self>> {
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        let mut scenario: Self = toml::from_str(text)?;
+        let variants = std::mem::take(&mut scenario.variants);
+        if variants.is_empty() {
+            scenario.settle(&stem, file)?;
+            return Ok(vec![scenario]);
         }
-        for member in &scenario.member {
+        let make = |variant: Variant| -> Result<Self> {
+            let text = variant.text(text);
+            if let Some((_, rest)) = text.split_once("${") {
+                let key = rest.split('}').next().unwrap_or_default();
+                bail!("the variant {} has no value for {key}", variant.name);
+            }
+            let mut scenario: Self = toml::from_str(&text)?;
+            scenario.variants.clear();
+            scenario.leave_out_for(&variant.name);
+            scenario.settle(&format!("{stem}-{}", variant.name), file)?;
+            scenario.short_on = variant.short_on;
+            Ok(scenario)
+        };
+        variants.into_iter().map(make).collect()
+    }
+
+    /// Steps that are for long runs of this variant are for those alone.
+    fn leave_out_for(&mut self, variant: &String) {
+        let parts = [&mut self.steps, &mut self.cycle, &mut self.after];
+        for step in parts.into_iter().flatten() {
+            step.only_long |= step.only_long_in.contains(variant);
+        }
+    }
+
+    /// Gives a scenario its name, and checks what its types do not.
+    fn settle(&mut self, name: &str, file: &Path) -> Result<()> {
+        self.name = name.to_owned();
+        self.file = file.to_path_buf();
+        let all = self.cpus.iter().chain(&self.cpus_in_bochs);
+        if all.clone().any(|cpus| *cpus == 0) || self.cpus.is_empty() && all.count() != 0 {
+            bail!("cpus names no machine");
+        }
+        for member in &self.member {
             let long_alone = member.long_text.is_some() && member.text.is_none();
             if member.text.is_some() == member.file.is_some() || long_alone {
                 bail!(
-                    "{}: the member {} needs either text, with or without a long_text, or file",
-                    file.display(),
+                    "the member {} needs either text, with or without a long_text, or file",
                     member.name
                 );
             }
         }
-        Ok(scenario)
+        Ok(())
     }
 
     /// All scenarios of a folder, by name.
@@ -408,58 +353,13 @@ impl Scenario {
             }
         }
         files.sort();
-        files.iter().map(|file| Self::read(file)).collect()
+        let mut all = Vec::new();
+        for file in &files {
+            all.extend(Self::read(file)?);
+        }
+        Ok(all)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Action, Scenario};
-
-    #[test]
-    fn a_step_does_exactly_one_thing() {
-        let both = "about = \"\"\n[[step]]\nexpect = \"a\"\nsend = \"b\"\n";
-        assert!(toml::from_str::<Scenario>(both).is_err());
-        let one = "about = \"\"\n[[step]]\nexpect = \"a\"\nseconds = 1.5\n";
-        let scenario: Scenario = toml::from_str(one).unwrap();
-        assert_eq!(scenario.steps[0].action, Action::Expect("a".into()));
-        assert_eq!(scenario.steps[0].wait.as_millis(), 1500);
-    }
-
-    #[test]
-    fn a_scenario_about_a_model_keeps_it() {
-        let usual = |on: &str| {
-            let text = format!("about = \"\"\nstep = []\non = {on}");
-            let mut scenario: Scenario = toml::from_str(&text).unwrap();
-            scenario.only_usual();
-            scenario.on.len()
-        };
-        assert_eq!(usual("[\"amd\", \"ryzen\", \"tigerlake\", \"intel\"]"), 2);
-        assert_eq!(usual("[\"core2_penryn_t9600\"]"), 1);
-    }
-
-    #[test]
-    fn a_long_run_takes_the_long_text_and_waits_longer_for_it() {
-        let text = "about = \"\"\n[[member]]\nname = \"a\"\ntext = \"5\"\nlong_text = \"600\"\n\
-                    [[member]]\nname = \"b\"\ntext = \"x\"\n\
-                    [[step]]\nexpect = \"c\"\nseconds = 10\nlong_seconds = 700\n\
-                    [[step]]\nexpect = \"d\"\nseconds = 20\n";
-        let mut scenario: Scenario = toml::from_str(text).unwrap();
-        let seen = |scenario: &Scenario| {
-            let texts = scenario.member.iter().filter_map(|m| m.text.clone());
-            let waits = scenario.steps.iter().map(|step| step.wait.as_secs());
-            (
-                texts.collect::<Vec<_>>().join(" "),
-                waits.collect::<Vec<_>>(),
-            )
-        };
-        assert_eq!(seen(&scenario), ("5 x".into(), vec![10, 20]));
-        scenario.lengthen();
-        assert_eq!(seen(&scenario), ("600 x".into(), vec![700, 20]));
-    }
-
-    #[test]
-    fn unknown_keys_are_errors() {
-        assert!(toml::from_str::<Scenario>("about = \"\"\nstep = []\nfsat = true\n").is_err());
-    }
-}
+mod tests;
