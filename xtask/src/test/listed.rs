@@ -1,7 +1,7 @@
 //! Lists of lines that a command is to print: each of them, and no others.
 //!
 //! A list is a file beside the scenario. Lines that begin with `#` say why the line below is there, without which it may not
-//! be; `*` stands for any text.
+//! be; `*` stands for any text. A line behind `? ` is not always printed.
 
 use std::path::Path;
 
@@ -24,9 +24,11 @@ pub fn compare(printed: &str, file: &Path) -> Result<()> {
         .filter(|line| !line.is_empty())
         .collect();
     let new: Vec<_> = (printed.iter())
-        .filter(|line| !known.iter().any(|pattern| fits(pattern, line)))
+        .filter(|line| !known.iter().any(|known| fits(known.pattern, line)))
         .collect();
     let missing: Vec<_> = (known.iter())
+        .filter(|known| known.always)
+        .map(|known| known.pattern)
         .filter(|pattern| !printed.iter().any(|line| fits(pattern, line)))
         .collect();
     if new.is_empty() && missing.is_empty() {
@@ -36,7 +38,15 @@ pub fn compare(printed: &str, file: &Path) -> Result<()> {
     bail!("not in {name}: {new:#?}\nnot printed: {missing:#?}")
 }
 
-fn parse(text: &str) -> Result<Vec<&str>> {
+/// A line of a list.
+#[derive(Debug, PartialEq, Eq)]
+struct Known<'a> {
+    pattern: &'a str,
+    /// It has to be printed.
+    always: bool,
+}
+
+fn parse(text: &str) -> Result<Vec<Known<'_>>> {
     let mut known = Vec::new();
     let mut reason = false;
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -44,7 +54,11 @@ fn parse(text: &str) -> Result<Vec<&str>> {
             reason = true;
         } else {
             ensure!(reason, "no line with # says why there is {line:?}");
-            known.push(line);
+            let rare = line.strip_prefix("? ");
+            known.push(Known {
+                pattern: rare.unwrap_or(line),
+                always: rare.is_none(),
+            });
             reason = false;
         }
     }
@@ -75,7 +89,7 @@ fn fits(pattern: &str, line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{fits, parse};
+    use super::{Known, fits, parse};
 
     #[test]
     fn stars_stand_for_any_text() {
@@ -87,9 +101,10 @@ mod tests {
 
     #[test]
     fn each_line_of_a_list_has_its_reason() {
+        let known = |pattern, always| Known { pattern, always };
         assert_eq!(
-            parse("# why\na\n\n# and why\n#   indeed\nb\n").unwrap(),
-            ["a", "b"]
+            parse("# why\na\n\n# and why\n#   indeed\n? b\n").unwrap(),
+            [known("a", true), known("b", false)]
         );
         assert!(parse("# why\na\nb\n").is_err());
         assert!(parse(&"# why\na\n".repeat(11)).is_err());

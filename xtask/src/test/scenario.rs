@@ -61,7 +61,7 @@
 //! ```
 //!
 //! `[[variant]]` tables make several scenarios of a file, each with its own `name` behind the file's and with its own values
-//! for what the file's texts write as `${KEY}`. Without `--long` a variant runs on the processors in `short_on` only, if it
+//! for what the file's texts write as `${KEY}`; a text that is nothing else becomes the value, of whatever type. Without `--long` a variant runs on the processors in `short_on` only, if it
 //! names some, and steps with `only_long_in = ["NAME"]` are left out of the variants of these names.
 //!
 //! `cycles = 10` and `[[cycle]]` tables, which are steps too, make a part that is played so often after the steps; in Bochs,
@@ -85,9 +85,9 @@ pub struct Scenario {
     /// Name of the file without its ending, and of the variant.
     #[serde(skip)]
     pub name: String,
-    /// The variants of the file; of a variant nothing.
-    #[serde(default, rename = "variant")]
-    pub variants: Vec<Variant>,
+    /// The file's [`Variants`], of which this is one.
+    #[serde(rename = "variant")]
+    _variants: Option<toml::Value>,
     /// The processors of runs that are not long, if they are fewer.
     #[serde(skip)]
     pub short_on: Option<Vec<Processor>>,
@@ -156,25 +156,38 @@ pub struct Scenario {
     pub after: Vec<Step>,
 }
 
-/// One of the scenarios that a file makes.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Variant {
+/// The scenarios that a file makes. (It is not a valid one itself while keys stand for values.)
+#[derive(Deserialize)]
+struct Variants {
+    #[serde(default, rename = "variant")]
+    variants: Vec<Variant>,
+}
+
+/// One of them.
+#[derive(Deserialize)]
+struct Variant {
     /// Its name, behind the file's.
     name: String,
     /// The processors of runs that are not long, if they are fewer than the scenario's.
     short_on: Option<Vec<Processor>>,
     /// What stands for `${KEY}` in the file's texts.
     #[serde(flatten)]
-    values: BTreeMap<String, String>,
+    values: BTreeMap<String, toml::Value>,
 }
 
 impl Variant {
+    /// The file's text with the values in it. A text that is nothing but a key becomes its value, of whatever type.
     fn text(&self, file: &str) -> String {
-        let named = file.replace("${name}", &self.name);
-        let put = |text: String, (key, value): (&String, &String)| {
-            text.replace(&format!("${{{key}}}"), value)
-        };
-        self.values.iter().fold(named, put)
+        let mut text = file.replace("${name}", &self.name);
+        for (key, value) in &self.values {
+            let key = format!("${{{key}}}");
+            let plain = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            text = text.replace(&format!("\"{key}\""), &value.to_string());
+            text = text.replace(&key, &plain);
+        }
+        text
     }
 }
 
@@ -288,9 +301,9 @@ impl Scenario {
 
     fn parse(text: &str, file: &Path) -> Result<Vec<Self>> {
         let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        let mut scenario: Self = toml::from_str(text)?;
-        let variants = std::mem::take(&mut scenario.variants);
+        let variants = toml::from_str::<Variants>(text)?.variants;
         if variants.is_empty() {
+            let mut scenario: Self = toml::from_str(text)?;
             scenario.settle(&stem, file)?;
             return Ok(vec![scenario]);
         }
@@ -301,7 +314,6 @@ impl Scenario {
                 bail!("the variant {} has no value for {key}", variant.name);
             }
             let mut scenario: Self = toml::from_str(&text)?;
-            scenario.variants.clear();
             scenario.leave_out_for(&variant.name);
             scenario.settle(&format!("{stem}-{}", variant.name), file)?;
             scenario.short_on = variant.short_on;

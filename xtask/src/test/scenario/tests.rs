@@ -49,15 +49,16 @@ fn a_long_run_takes_the_long_text_and_waits_longer_for_it() {
 #[test]
 fn a_file_makes_a_scenario_of_each_variant() {
     let text = "about = \"of ${name}\"\non = [\"amd\", \"intel\"]\n\
-                [[variant]]\nname = \"old\"\ncolour = \"blue\"\n\
-                [[variant]]\nname = \"new\"\ncolour = \"green\"\nshort_on = [\"amd\"]\n\
-                [[step]]\nexpect = \"$((1)) ${colour}\"\nonly_long_in = [\"old\"]\n";
+                [[variant]]\nname = \"old\"\ncolour = \"blue\"\nlayers = 3\n\
+                [[variant]]\nname = \"new\"\ncolour = \"green\"\nlayers = 4\nshort_on = [\"amd\"]\n\
+                [[step]]\nexpect = \"$((1)) ${colour}\"\nonly_long_in = [\"old\"]\n\
+                seconds = \"${layers}\"\n";
     let mut all = Scenario::parse(text, Path::new("tests/paint.toml")).unwrap();
     let expected = [
-        ("paint-old", "of old", "blue", true),
-        ("paint-new", "of new", "green", false),
+        ("paint-old", "of old", "blue", 3, true),
+        ("paint-new", "of new", "green", 4, false),
     ];
-    for (scenario, (name, about, colour, only_long)) in all.iter().zip(expected) {
+    for (scenario, (name, about, colour, layers, only_long)) in all.iter().zip(expected) {
         assert_eq!(
             (scenario.name.as_str(), scenario.about.as_str()),
             (name, about)
@@ -65,6 +66,7 @@ fn a_file_makes_a_scenario_of_each_variant() {
         let step = &scenario.steps[0];
         assert_eq!(step.action, Action::Expect(format!("$((1)) {colour}")));
         assert_eq!(step.only_long, only_long);
+        assert_eq!(step.wait.as_secs(), layers);
         assert_eq!(scenario.on.len(), 2);
     }
     all.iter_mut().for_each(Scenario::shorten);
