@@ -12,6 +12,7 @@ use manager::Definition;
 
 mod crash;
 mod exit;
+mod post;
 mod run;
 mod setup;
 mod system;

@@ -31,7 +31,7 @@ mod vmbus;
 /// The privileges of a new partition.
 const PRIVILEGES: u64 = 0x30_0000_0E7E;
 
-/// What every register but those of a crash reads as; a value for DR6.
+/// What a register reads as that no test has set; a value for DR6.
 const DR6: u64 = 0xFFFF_0FF1;
 
 /// Reference time of the root at which the fake's partition was made.
@@ -78,6 +78,8 @@ struct Shared {
     identity: u64,
     /// CRASH_P0 to CRASH_P4.
     crash: [u64; 5],
+    /// What other registers read as, by VP and name.
+    registers: BTreeMap<(u32, HvRegisterName), u64>,
     translation: HvOutputTranslateVirtualAddress,
 }
 
@@ -195,9 +197,16 @@ impl System for Fake {
         if code == HvCallCode::GET_VP_REGISTERS {
             let values = output.chunks_exact_mut(size_of::<HvRegisterValue>());
             for (name, value) in input[16..].chunks_exact(4).zip(values) {
-                let number = u32_at(name, 0).wrapping_sub(HvRegisterName::GUEST_CRASH_P0.0);
-                let crash = shared.crash.get(number as usize).copied();
-                value.copy_from_slice(HvRegisterValue::from(crash.unwrap_or(DR6)).as_bytes());
+                let name = HvRegisterName(u32_at(name, 0));
+                let number = name.0.wrapping_sub(HvRegisterName::GUEST_CRASH_P0.0);
+                let crash = shared.crash.get(number as usize);
+                let read = crash.or_else(|| shared.registers.get(&(u32_at(input, 8), name)));
+                let usual = match name {
+                    HvRegisterName::DELIVERABILITY_NOTIFICATIONS => 0,
+                    _ => DR6,
+                };
+                let read = HvRegisterValue::from(read.copied().unwrap_or(usual));
+                value.copy_from_slice(read.as_bytes());
             }
         }
         if code == HvCallCode::TRANSLATE_VIRTUAL_ADDRESS {

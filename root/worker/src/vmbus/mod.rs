@@ -17,14 +17,14 @@ mod guest;
 mod link;
 mod memory;
 mod news;
-mod post;
+mod pause;
 
 use alloc::format;
 use alloc::vec::Vec;
 
 use board::exit::PostedMessage;
 use board::layout::PAGE;
-use tlfs::{HvConnectionId, HvStatus};
+use tlfs::{HvConnectionId, HvMessage, HvMessageType, HvStatus};
 use utilities::shutdown::{ShutdownKind, ShutdownRequest};
 use utilities::{Heartbeat, Kvp, Service, Shutdown, TimeSync};
 use vmbus::protocol::{GpadlHandle, Guid, MESSAGE_CONNECTION, MESSAGE_CONNECTION_5, Relid, Status};
@@ -32,18 +32,21 @@ use vmbus::ring::RingError;
 use vmbus::server::{ChannelOpen, Effect, Offer, Received, Server};
 use zerocopy::FromBytes;
 
+use crate::post::{self, Posted};
 use crate::system::{CallError, SharedRam, System};
 use clocks::ClockPair;
 use guest::GuestView;
 use link::Link;
 use news::News;
-use post::{CHANNEL_MESSAGE, Pause, Posted};
+use pause::Pause;
 
 #[cfg(test)]
 pub use memory::RunMemory;
 
 /// Instance of the heartbeat, of which sheet 9 fixes none: it has to be the same at each start, and one VM has one.
 const HEARTBEAT_INSTANCE: Guid = Guid::new(0xfd149e91_82e0_4a7d_afa6_2a4166cbd7c0);
+/// Type of the messages of VMBus.
+const CHANNEL_MESSAGE: HvMessageType = HvMessageType(1);
 /// What the guest is told of the time it has for a shutdown. Linux does not look at it.
 const SHUTDOWN_SECONDS: u32 = 60;
 
@@ -339,7 +342,12 @@ impl<R: SharedRam> Vmbus<R> {
         self.full = None;
         while let Some(message) = self.server.message() {
             let (sequence, vp) = (message.sequence, message.vp.0);
-            match post::post(system, message)? {
+            // The server's messages have at most 240 bytes.
+            let content = HvMessage::new(CHANNEL_MESSAGE, 0, message.payload.as_slice());
+            let posted = content.map_or(Ok(Posted::Done), |content| {
+                post::post(system, message.vp, message.sint, &content)
+            });
+            match posted? {
                 Posted::Done => {
                     self.messages.end();
                     self.server.posted(sequence);
@@ -369,7 +377,7 @@ impl<R: SharedRam> Vmbus<R> {
                 link.owes_flag = false;
                 continue;
             };
-            link.owes_flag = !post::signal(system, flag)?;
+            link.owes_flag = !post::signal(system, flag.vp, flag.sint, flag.flag)?;
             refused |= link.owes_flag;
         }
         if refused {
