@@ -4,6 +4,7 @@ use tlfs::HvMessage;
 
 use crate::acpi::{self, AcpiError};
 use crate::device::ioapic::InterruptRequest;
+use crate::device::testdev::TestDevice;
 use crate::direct::DirectBoard;
 use crate::exit::{self, Guest, Outcome, Registers};
 use crate::layout::{RESET_PORT, RESET_VALUE, RESET_VECTOR};
@@ -27,6 +28,11 @@ pub struct Options {
     pub wall_clock: i64,
     /// Whether a write to port 0xF4 ends the run, as test payloads do it. Else there is nothing at that port.
     pub debug_exit: bool,
+    /// With the device of the Hyper-V guest tests ([`TestDevice`]), the number of VPs that it may name. Else there is nothing at
+    /// its port.
+    ///
+    /// [`TestDevice`]: crate::device::testdev::TestDevice
+    pub hyperv_testdev: Option<u32>,
 }
 
 /// What a VM is started with.
@@ -123,6 +129,14 @@ impl Board {
     pub fn take_interrupt(&mut self) -> Option<InterruptRequest> {
         match self {
             Self::Direct(board) => board.take_interrupt(),
+        }
+    }
+
+    /// The device of the Hyper-V guest tests, if there is one: it may have SINTs to raise.
+    #[inline]
+    pub fn testdev(&mut self) -> Option<&mut TestDevice> {
+        match self {
+            Self::Direct(board) => board.testdev(),
         }
     }
 

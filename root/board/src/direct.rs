@@ -3,10 +3,13 @@
 //! Everything else is absent, in the way that a kernel recognizes as absence (guest sheet 12.5): reads give all ones,
 //! writes go nowhere.
 
+use tlfs::HvConnectionId;
+
 use crate::board::Options;
 use crate::device::console::ConsoleOutput;
 use crate::device::ioapic::{InterruptRequest, IoApic};
 use crate::device::rtc::Rtc;
+use crate::device::testdev::{self, SintTarget, TestDevice};
 use crate::device::uart::Uart;
 use crate::exit::{Bus, Outcome, ResetReason};
 use crate::layout::{
@@ -40,6 +43,7 @@ pub struct DirectBoard {
     rtc: Rtc,
     ioapic: IoApic,
     debug_exit: bool,
+    testdev: Option<TestDevice>,
     end: Option<Outcome>,
 }
 
@@ -52,6 +56,7 @@ impl DirectBoard {
             rtc: Rtc::new(options.wall_clock, options.now),
             ioapic: IoApic::default(),
             debug_exit: options.debug_exit,
+            testdev: options.hyperv_testdev.map(TestDevice::new),
             end: None,
         }
     }
@@ -74,6 +79,12 @@ impl DirectBoard {
     #[inline]
     pub fn take_interrupt(&mut self) -> Option<InterruptRequest> {
         self.ioapic.take_request()
+    }
+
+    /// The device of the Hyper-V guest tests, if there is one.
+    #[inline]
+    pub fn testdev(&mut self) -> Option<&mut TestDevice> {
+        self.testdev.as_mut()
     }
 
     /// Typed input; returns how much of it was taken.
@@ -134,11 +145,14 @@ impl DirectBoard {
 }
 
 impl Bus for DirectBoard {
-    /// All devices are 8 bits wide: a wider access is one access to each port.
+    /// All devices but the test device are 8 bits wide: a wider access is one access to each port.
     #[inline]
     fn port_read(&mut self, port: u16, size: u8, now: u64) -> u32 {
         if size == 1 {
             return u32::from(self.read_byte(port, now));
+        }
+        if size == 4 && port == testdev::PORT && self.testdev.is_some() {
+            return 0;
         }
         (0..size).fold(0, |value, index| {
             let byte = match port.checked_add(u16::from(index)) {
@@ -153,6 +167,13 @@ impl Bus for DirectBoard {
     fn port_write(&mut self, port: u16, size: u8, value: u32, now: u64) {
         if port == DEBUG_EXIT && self.debug_exit {
             self.end = Some(Outcome::DebugExit(value));
+            return;
+        }
+        if size == 4
+            && port == testdev::PORT
+            && let Some(device) = &mut self.testdev
+        {
+            device.control(value);
             return;
         }
         for index in 0..size.min(4) {
@@ -179,6 +200,14 @@ impl Bus for DirectBoard {
 
     fn end_of_interrupt(&mut self, vector: u8) {
         self.ioapic.end_of_interrupt(vector);
+    }
+
+    fn message_connection(&self, to: HvConnectionId) -> Option<SintTarget> {
+        self.testdev.as_ref()?.message_connection(to)
+    }
+
+    fn event_connection(&self, to: HvConnectionId) -> Option<SintTarget> {
+        self.testdev.as_ref()?.event_connection(to)
     }
 
     #[inline]

@@ -16,6 +16,7 @@ mod post;
 mod run;
 mod setup;
 mod system;
+mod testdev;
 mod vmbus;
 
 pub use exit::Exit;

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use board::device::ioapic::InterruptRequest;
+use board::device::testdev::SintTarget;
 use board::exit::{Access, Completion, Guest, GuestCrash, PostedMessage, TranslateError};
 use board::layout::RamLayout;
 use board::ram::{GuestRam, OutOfRam};
@@ -22,6 +23,7 @@ use crate::crash::Crashes;
 use crate::exit::Exit;
 use crate::setup::{get_register, set_registers};
 use crate::system::{CallError, System, VpState};
+use crate::testdev::{self, Echoes};
 use crate::vmbus::Vmbus;
 
 /// Exceptions that push an error code: #DF, #TS, #NP, #SS, #GP, #PF, #AC, #CP, #VC, #SX.
@@ -38,6 +40,7 @@ pub struct Worker<S: System> {
     ram: S::Ram,
     board: Board,
     vmbus: Option<Vmbus<S::Ram>>,
+    echoes: Echoes,
     crashes: Crashes,
     vps: Vec<S::Vp>,
     /// VPs to let run on, one bit each. Normally at most one; all of them at the start.
@@ -62,6 +65,7 @@ impl<S: System> Worker<S> {
             ram,
             board,
             vmbus,
+            echoes: Echoes::default(),
             crashes: Crashes::default(),
             vps,
             resume,
@@ -110,6 +114,7 @@ impl<S: System> Worker<S> {
         if let Some(vmbus) = &mut self.vmbus {
             vmbus.run(&mut self.system, &self.ram, event.now)?;
         }
+        self.serve_testdev()?;
         while let Some(request) = self.board.take_interrupt() {
             assert_interrupt(&mut self.system, &request)?;
         }
@@ -156,6 +161,7 @@ impl<S: System> Worker<S> {
             ram: &mut self.ram,
             system: &mut self.system,
             vmbus: self.vmbus.as_mut(),
+            echoes: &mut self.echoes,
             crashes: &mut self.crashes,
             vp,
         };
@@ -185,6 +191,23 @@ impl<S: System> Worker<S> {
         }
     }
 
+    /// Does what the device of the Hyper-V guest tests wants, if there is one.
+    #[inline]
+    fn serve_testdev(&mut self) -> Result<(), CallError> {
+        let Some(device) = self.board.testdev() else {
+            return Ok(());
+        };
+        if let Some(word) = device.take_ignored() {
+            let text =
+                alloc::format!("hyperv-testdev: no meaning in the control word {word:#010x}");
+            self.system.log(&text);
+        }
+        while let Some(target) = device.take_raised() {
+            testdev::raise(&mut self.system, target)?;
+        }
+        Ok(())
+    }
+
     /// Takes all input there is. What the serial line has no room for is dropped: a guest that does not read has
     /// thousands of characters waiting already, and left unread they would be reported for ever.
     fn console_input(&mut self, now: u64) {
@@ -199,7 +222,11 @@ impl<S: System> Worker<S> {
     }
 }
 
-fn assert_interrupt<S: System>(
+/// Asserts an interrupt.
+///
+/// # Errors
+/// The system failed.
+pub(crate) fn assert_interrupt<S: System>(
     system: &mut S,
     request: &InterruptRequest,
 ) -> Result<(), CallError> {
@@ -264,6 +291,7 @@ struct VpMemory<'a, S: System> {
     ram: &'a mut S::Ram,
     system: &'a mut S,
     vmbus: Option<&'a mut Vmbus<S::Ram>>,
+    echoes: &'a mut Echoes,
     crashes: &'a mut Crashes,
     vp: u32,
 }
@@ -327,7 +355,20 @@ impl<S: System> Guest for VpMemory<'_, S> {
         vmbus.signal_event(to, flag)
     }
 
-    fn slots_free(&mut self, _sints: u16) {
+    fn echo_message(
+        &mut self,
+        to: SintTarget,
+        message: &PostedMessage<'_>,
+    ) -> Result<(), HvStatus> {
+        self.echoes.message(self.system, to, message)
+    }
+
+    fn echo_event(&mut self, to: SintTarget, flag: u16) -> Result<(), HvStatus> {
+        testdev::event(self.system, to, flag)
+    }
+
+    fn slots_free(&mut self, sints: u16) {
+        self.echoes.slots_free(self.system, self.vp, sints);
         if let Some(vmbus) = &mut self.vmbus {
             vmbus.slots_free(self.vp);
         }

@@ -78,6 +78,7 @@ pub fn set_up<S: System>(
         now: system.reference_time(),
         wall_clock: system.wall_clock(),
         debug_exit: vm.debug_exit,
+        hyperv_testdev: vm.hyperv_testdev.then_some(vm.processors),
     };
     let kind = match vm.board {
         manager::definition::Board::Direct => BoardKind::Direct,
@@ -107,7 +108,7 @@ pub fn set_up<S: System>(
     }
     install_intercepts(&mut system)?;
     let vmbus = vm.vmbus.then(|| Vmbus::new(&mut system, vm.processors));
-    if vmbus.is_some() {
+    if vmbus.is_some() || vm.hyperv_testdev {
         intercept_connections(&mut system)?;
     }
     system.log(&format!(
@@ -263,7 +264,8 @@ fn install_intercepts<S: System>(system: &mut S) -> Result<(), CallError> {
     Ok(())
 }
 
-/// Messages and events to connections that the hypervisor does not know: all of VMBus' are.
+/// Messages and events to connections that the hypervisor does not know: all of VMBus' are, and those of the device of the Hyper-V
+/// guest tests.
 fn intercept_connections<S: System>(system: &mut S) -> Result<(), CallError> {
     let mut input = HvInputInstallIntercept {
         access_type: HvInterceptAccessMask::EXECUTE,

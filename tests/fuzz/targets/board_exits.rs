@@ -3,6 +3,7 @@
 //! Input: the first part of a register page, guest code, then messages of a type byte, a time byte and a payload each.
 #![no_main]
 
+use board::device::testdev::SintTarget;
 use board::exit::{Access, Guest, GuestCrash, Outcome, PostedMessage, Registers, TranslateError};
 use board::layout::RamLayout;
 use board::ram::{GuestRam, OutOfRam, VecRam};
@@ -63,9 +64,24 @@ impl Guest for Ram {
         Err(HvStatus::INVALID_CONNECTION_ID)
     }
 
+    fn echo_message(&mut self, to: SintTarget, _: &PostedMessage<'_>) -> Result<(), HvStatus> {
+        exists(to);
+        Ok(())
+    }
+
+    fn echo_event(&mut self, to: SintTarget, flag: u16) -> Result<(), HvStatus> {
+        exists(to);
+        assert!(flag < 256);
+        Ok(())
+    }
+
     fn slots_free(&mut self, _: u16) {}
 
     fn crashed(&mut self, _: &GuestCrash) {}
+}
+
+fn exists(target: SintTarget) {
+    assert!(target.vp < 2 && target.sint < 16);
 }
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
@@ -83,6 +99,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         BoardKind::Direct,
         &Options {
             debug_exit: true,
+            hyperv_testdev: Some(2),
             ..Options::default()
         },
     );
@@ -105,6 +122,11 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         let _ = board.console_input(&record[..1], now);
         board.tick(now);
         board.due_output(now, |_| ());
+        if let Some(device) = board.testdev() {
+            while let Some(target) = device.take_raised() {
+                exists(target);
+            }
+        }
         // Each access raises a handful of interrupts at most.
         assert!(
             (0..100).any(|_| board.take_interrupt().is_none()),

@@ -5,6 +5,7 @@
 pub mod console;
 pub mod ioapic;
 pub mod rtc;
+pub mod testdev;
 pub mod uart;
 
 /// Reference time units in a second.

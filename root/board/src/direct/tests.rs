@@ -8,6 +8,7 @@ fn board() -> DirectBoard {
         now: 0,
         wall_clock: 1_700_000_000,
         debug_exit: true,
+        hyperv_testdev: None,
     })
 }
 
@@ -201,4 +202,24 @@ proptest! {
             prop_assert!(board.next_deadline().is_none_or(|deadline| deadline > now));
         }
     }
+}
+
+#[test]
+fn the_test_device_takes_words_of_four_bytes_and_only_if_it_is_there() {
+    let raised = |hyperv_testdev, size| {
+        let mut board = DirectBoard::new(&Options {
+            hyperv_testdev,
+            ..Options::default()
+        });
+        for word in [0x0001_0103, 0x0003_0103] {
+            board.port_write(0x3000, size, word, 0);
+        }
+        let value = board.port_read(0x3000, size, 0);
+        (board.testdev().and_then(TestDevice::take_raised), value)
+    };
+    let target = SintTarget { vp: 1, sint: 3 };
+    assert_eq!(raised(Some(2), 4), (Some(target), 0));
+    assert_eq!(raised(Some(2), 2), (None, 0xFFFF));
+    assert_eq!(raised(Some(2), 1), (None, 0xFF));
+    assert_eq!(raised(None, 4), (None, 0xFFFF_FFFF));
 }

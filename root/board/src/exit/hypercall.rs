@@ -1,5 +1,5 @@
 //! Hypercalls that the hypervisor leaves to the parent: messages and events to connections that it does not know (root
-//! sheet C.4, guest sheet 5 and 6).
+//! sheet C.4, guest sheet 5 and 6). A device of the board may have such a connection; the others are the worker's.
 //!
 //! The hypervisor has checked the call before it stopped the VP, but a parameter block in memory is read here again, and may
 //! have changed meanwhile: the copy that is acted on is the one that is checked.
@@ -108,7 +108,10 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
             kind: input.message_type,
             payload: payload.ok_or(HvStatus::INVALID_PARAMETER)?,
         };
-        self.guest.post_message(&message)
+        match self.bus.message_connection(message.connection) {
+            Some(target) => self.guest.echo_message(target, &message),
+            None => self.guest.post_message(&message),
+        }
     }
 
     fn signal_event(&mut self, parameters: &Parameters) -> Result<(), HvStatus> {
@@ -124,7 +127,15 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
             return Err(HvStatus::INVALID_PARAMETER);
         }
         let to = connection(input.connection_id)?;
-        self.guest.signal_event(to, input.flag_number)
+        let Some(target) = self.bus.event_connection(to) else {
+            return self.guest.signal_event(to, input.flag_number);
+        };
+        // The device's connections have one flag each, whose number in the page is the connection's id, below 256.
+        if input.flag_number != 0 {
+            return Err(HvStatus::INVALID_PORT_ID);
+        }
+        let flag = u16::try_from(to.0).map_err(|_| HvStatus::INVALID_CONNECTION_ID)?;
+        self.guest.echo_event(target, flag)
     }
 
     fn read_input(&mut self, parameters: &Parameters, into: &mut [u8]) -> Result<(), HvStatus> {

@@ -30,6 +30,7 @@ pub use hypercall::PostedMessage;
 pub use msr::GuestCrash;
 pub use registers::Registers;
 
+use crate::device::testdev::SintTarget;
 use crate::ram::GuestRam;
 
 /// The devices behind ports and device memory.
@@ -44,6 +45,10 @@ pub trait Bus {
     fn memory_write(&mut self, gpa: u64, size: u8, value: u64, now: u64);
     /// A processor has ended a level interrupt.
     fn end_of_interrupt(&mut self, vector: u8);
+    /// Where messages to a connection go, if it is a device's.
+    fn message_connection(&self, to: HvConnectionId) -> Option<SintTarget>;
+    /// Where events of a connection go, if it is a device's.
+    fn event_connection(&self, to: HvConnectionId) -> Option<SintTarget>;
     /// Whether the last accesses ended the machine's run. Asked once after each intercept.
     fn take_end(&mut self) -> Option<Outcome>;
 }
@@ -65,6 +70,19 @@ pub trait Guest: GuestRam {
     /// # Errors
     /// The status that the guest gets.
     fn signal_event(&mut self, to: HvConnectionId, flag: u16) -> Result<(), HvStatus>;
+
+    /// A message that the guest posts to a device's connection comes back to it, at a SINT.
+    ///
+    /// # Errors
+    /// The status that the guest gets.
+    fn echo_message(&mut self, to: SintTarget, message: &PostedMessage<'_>)
+    -> Result<(), HvStatus>;
+
+    /// An event that the guest signals to a device's connection comes back to it, as flag `flag` of a SINT.
+    ///
+    /// # Errors
+    /// The status that the guest gets.
+    fn echo_event(&mut self, to: SintTarget, flag: u16) -> Result<(), HvStatus>;
 
     /// Slots for messages to this VP, found full before, are free: bit n for SINTn.
     fn slots_free(&mut self, sints: u16);

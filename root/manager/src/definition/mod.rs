@@ -13,6 +13,7 @@
 //! apic = "x2apic"                # "xapic": local APICs start in xAPIC mode, as hardware's do, and are slower there
 //! vmbus = true                   # VMBus and the integration services on it: heartbeat, shutdown, time, key/value pairs
 //! debug_exit = false             # port 0xF4 ends the VM
+//! hyperv_testdev = false         # the device of the Hyper-V guest tests, as QEMU's hyperv-testdev, at port 0x3000
 //! autostart = true               # starts with the machine
 //! start_order = 10               # lower starts earlier; among equals the name decides
 //! restart = "on-failure"         # "never"; "on-failure"; "always": after a guest that switched itself off as well
@@ -84,6 +85,8 @@ pub struct Definition {
     pub vmbus: bool,
     /// Whether a write to port 0xF4 ends the VM (for test payloads).
     pub debug_exit: bool,
+    /// Whether there is the device of the field's Hyper-V guest tests (for test payloads).
+    pub hyperv_testdev: bool,
     /// Whether it starts with the machine.
     pub autostart: bool,
     /// Lower starts earlier; among equals the name decides.
@@ -208,6 +211,9 @@ impl Definition {
             debug_exit: fields
                 .optional("debug_exit", value::boolean)?
                 .unwrap_or(false),
+            hyperv_testdev: fields
+                .optional("hyperv_testdev", value::boolean)?
+                .unwrap_or(false),
             autostart: fields
                 .optional("autostart", value::boolean)?
                 .unwrap_or(false),
@@ -262,6 +268,10 @@ impl Definition {
             ("apic", self.apic != other.apic),
             ("vmbus", self.vmbus != other.vmbus),
             ("debug_exit", self.debug_exit != other.debug_exit),
+            (
+                "hyperv_testdev",
+                self.hyperv_testdev != other.hyperv_testdev,
+            ),
             ("autostart", self.autostart != other.autostart),
             ("start_order", self.start_order != other.start_order),
             ("restart", self.restart != other.restart),

@@ -38,6 +38,7 @@ fn full_definition_is_read() {
         apic = "xapic"
         vmbus = false
         debug_exit = true
+        hyperv_testdev = true
         autostart = true
         start_order = 3
         restart = "on-failure"
@@ -58,6 +59,7 @@ fn full_definition_is_read() {
         apic: ApicMode::XApic,
         vmbus: false,
         debug_exit: true,
+        hyperv_testdev: true,
         autostart: true,
         start_order: 3,
         restart: Restart::OnFailure,
@@ -86,6 +88,7 @@ fn least_definition_gets_defaults() {
         read.vmbus
             && !read.autostart
             && !read.debug_exit
+            && !read.hyperv_testdev
             && read.cmdline.is_empty()
             && read.initrd.is_none()
     );

@@ -26,6 +26,7 @@ use super::*;
 mod crashes;
 mod running;
 mod starting;
+mod testdev;
 mod vmbus;
 
 /// The privileges of a new partition.

@@ -222,7 +222,7 @@ fn a_single_stepping_vp_gets_its_trap_with_the_cause_added_to_dr6() {
 }
 
 /// A hypercall in 64-bit mode.
-fn hypercall(code: HvCallCode, input: u64) -> Step {
+pub fn hypercall(code: HvCallCode, input: u64) -> Step {
     let mut page = registers();
     page.segment[1].attributes = tlfs::HvX64SegmentAttributes::from_bits(0xA09B);
     let intercept = HvX64HypercallInterceptMessage {

@@ -158,3 +158,36 @@ fn a_vp_whose_slots_are_free_goes_on_where_it_was() {
     assert_eq!((outcome, vp.page.rip), (Outcome::Resume, RIP));
     assert_eq!(vp.guest.given, [Given::Free(4)]);
 }
+
+const TARGET: SintTarget = SintTarget { vp: 1, sint: 8 };
+
+#[test]
+fn what_is_for_a_devices_connection_comes_back_to_the_guest() {
+    let mut vp = Vp::new();
+    vp.bus.connection = Some((HvConnectionId(0x10), TARGET));
+    assert_eq!(vp.post(&parameters(0x10, 7, b"hello")), HvStatus::SUCCESS);
+    assert_eq!(vp.post(&parameters(0x11, 7, b"")), HvStatus::SUCCESS);
+    let signal = control(HvCallCode::SIGNAL_EVENT).with_fast(true);
+    assert_eq!(vp.call(signal, 0x10), Outcome::Resume);
+    assert_eq!(
+        vp.guest.given,
+        [
+            Given::EchoedMessage(TARGET, 7, b"hello".to_vec()),
+            Given::Message(0x11, 7, vec![]),
+            Given::EchoedEvent(TARGET, 0x10),
+        ]
+    );
+}
+
+#[test]
+fn a_devices_connection_has_one_flag() {
+    let mut vp = Vp::new();
+    vp.bus.connection = Some((HvConnectionId(0x10), TARGET));
+    let signal = control(HvCallCode::SIGNAL_EVENT).with_fast(true);
+    assert_eq!(vp.call(signal, 1 << 32 | 0x10), Outcome::Resume);
+    assert_eq!(
+        HvStatus(vp.page.gp_registers[RAX] as u16),
+        HvStatus::INVALID_PORT_ID
+    );
+    assert_eq!(vp.guest.given, []);
+}

@@ -9,6 +9,7 @@ use tlfs::{
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::*;
+use crate::device::testdev::SintTarget;
 use crate::direct::DirectBoard;
 use crate::layout::{PAGE, RamLayout};
 use crate::ram::{OutOfRam, VecRam};
@@ -45,6 +46,15 @@ enum Asked {
 struct Recorder {
     asked: Vec<Asked>,
     reads: u64,
+    /// Its one connection, for messages and events.
+    connection: Option<(HvConnectionId, SintTarget)>,
+}
+
+impl Recorder {
+    fn connection(&self, to: HvConnectionId) -> Option<SintTarget> {
+        let (id, target) = self.connection?;
+        (id == to).then_some(target)
+    }
 }
 
 impl Bus for Recorder {
@@ -68,6 +78,14 @@ impl Bus for Recorder {
 
     fn end_of_interrupt(&mut self, _vector: u8) {}
 
+    fn message_connection(&self, to: HvConnectionId) -> Option<SintTarget> {
+        self.connection(to)
+    }
+
+    fn event_connection(&self, to: HvConnectionId) -> Option<SintTarget> {
+        self.connection(to)
+    }
+
     fn take_end(&mut self) -> Option<Outcome> {
         None
     }
@@ -87,6 +105,8 @@ struct Paged {
 enum Given {
     Message(u32, u32, Vec<u8>),
     Event(u32, u16),
+    EchoedMessage(SintTarget, u32, Vec<u8>),
+    EchoedEvent(SintTarget, u16),
     Free(u16),
     Crash(u64, u64, u64),
 }
@@ -126,6 +146,22 @@ impl Guest for Paged {
 
     fn signal_event(&mut self, to: HvConnectionId, flag: u16) -> Result<(), HvStatus> {
         self.given.push(Given::Event(to.0, flag));
+        self.answer
+    }
+
+    fn echo_message(
+        &mut self,
+        to: SintTarget,
+        message: &PostedMessage<'_>,
+    ) -> Result<(), HvStatus> {
+        let payload = message.payload.to_vec();
+        self.given
+            .push(Given::EchoedMessage(to, message.kind.0, payload));
+        self.answer
+    }
+
+    fn echo_event(&mut self, to: SintTarget, flag: u16) -> Result<(), HvStatus> {
+        self.given.push(Given::EchoedEvent(to, flag));
         self.answer
     }
 
