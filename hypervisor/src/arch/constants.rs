@@ -25,9 +25,19 @@ const FAST_STRINGS: u64 = 1 << 0;
 const NO_DEBUG_STORE: u64 = 1 << 11 | 1 << 12;
 
 /// Of AMD's.
-pub static AMD: [ConstantMsr; 6] = [
+pub static AMD: [ConstantMsr; 14] = [
     MICROCODE_REVISION,
     msr(0x1A0, FAST_STRINGS),
+    // The four performance counters that each AMD processor has, whatever CPUID says, with their event selects: they count
+    // nothing. kvm-unit-tests write zero; a kernel that tries them sees that they do not keep what it writes.
+    msr(0xC001_0000, 0),
+    msr(0xC001_0001, 0),
+    msr(0xC001_0002, 0),
+    msr(0xC001_0003, 0),
+    msr(0xC001_0004, 0),
+    msr(0xC001_0005, 0),
+    msr(0xC001_0006, 0),
+    msr(0xC001_0007, 0),
     // SYSCFG.
     msr(0xC001_0010, 0),
     // HWCR: the TSC counts at the P0 frequency.
@@ -74,7 +84,7 @@ mod tests {
     #[test]
     fn msrs_of_one_vendor_are_not_the_others() {
         let amd = |entry: &ConstantMsr| entry.number >> 16 == 0xC001;
-        assert_eq!(AMD.iter().filter(|entry| amd(entry)).count(), 4);
+        assert_eq!(AMD.iter().filter(|entry| amd(entry)).count(), 12);
         assert!(!INTEL.iter().any(amd));
     }
 }

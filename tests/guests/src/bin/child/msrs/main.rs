@@ -175,8 +175,7 @@ fn msrs_of_hidden_features() {
     let ranges = (0x480..=0x491) // VMX
         .chain(0x200..=0x20F) // variable MTRRs
         .chain(0x268..=0x26F) // fixed MTRRs
-        .chain(0x400..=0x41F) // machine check banks
-        .chain(0xC001_0000..=0xC001_0007); // performance counters
+        .chain(0x400..=0x41F); // machine check banks
     for msr in fixed
         .into_iter()
         .chain(ranges)
@@ -197,10 +196,18 @@ fn constant_msrs() {
     const HWCR: u32 = 0xC001_0015;
     const INTERRUPT_PENDING: u32 = 0xC001_0055;
     const DE_CFG: u32 = 0xC001_1029;
-    const AMD: [u32; 3] = [HWCR, INTERRUPT_PENDING, DE_CFG];
+    // Event selects and counters, four of each.
+    const COUNTERS: u32 = 0xC001_0000;
+    let amd = |number: usize| match number {
+        0 => HWCR,
+        1 => INTERRUPT_PENDING,
+        2 => DE_CFG,
+        counter => COUNTERS + counter as u32 - 3,
+    };
+    let amd: [u32; 11] = core::array::from_fn(amd);
     let (own, others) = match vendor() {
-        Vendor::Amd => (AMD, [PLATFORM_ID; 3]),
-        Vendor::Intel => ([PLATFORM_ID; 3], AMD),
+        Vendor::Amd => (amd, [PLATFORM_ID; 11]),
+        Vendor::Intel => ([PLATFORM_ID; 11], amd),
     };
     for msr in [MICROCODE_REVISION, MISC_ENABLE].into_iter().chain(own) {
         let value = rdmsr(msr).unwrap_or_else(|fault| panic!("MSR {msr:#x}: {fault:x?}"));
