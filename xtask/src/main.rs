@@ -10,6 +10,7 @@ mod check;
 mod flat;
 mod fuzz;
 mod image;
+mod kut;
 mod machine;
 mod metal;
 mod paths;
@@ -42,6 +43,8 @@ enum Command {
     },
     /// Run the crates' tests on this machine and the scenarios in the emulators
     Test(test::Test),
+    /// Run the Hyper-V tests of kvm-unit-tests, which you have built, as VMs in the emulators
+    Kut(kut::Kut),
     /// Count instructions on the hot paths and compare them with their bounds
     Bench(bench::Bench),
     /// Run the fuzz targets
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options).map(done),
         Command::Image { output, vms } => image::image(&output, &vms).map(done),
         Command::Test(options) => test::test(&options),
+        Command::Kut(options) => kut::kut(&options),
         Command::Bench(options) => bench::bench(&options),
         Command::Fuzz(options) => fuzz::fuzz(&options),
         Command::Check => check::check().map(done),

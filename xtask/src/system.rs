@@ -158,7 +158,7 @@ impl System {
         );
         members.set("worker", self.worker.clone());
         for file in &contents.definitions {
-            self.add_definition(file, &mut members)?;
+            self.add_definition(file, contents, &mut members)?;
         }
         for (name, content) in &contents.members {
             members.set(name, content.clone());
@@ -173,15 +173,21 @@ impl System {
         Ok(archive)
     }
 
-    /// Adds a definition and the files that it names.
-    fn add_definition(&self, file: &DefinitionFile, members: &mut Members) -> Result<()> {
+    /// Adds a definition and the files that it names, but for those that are members by themselves.
+    fn add_definition(
+        &self,
+        file: &DefinitionFile,
+        contents: &Contents,
+        members: &mut Members,
+    ) -> Result<()> {
         let definition = file.parse()?;
         members.set(
             &format!("vm/{}.toml", definition.name),
             file.text.clone().into_bytes(),
         );
         for (key, name) in definition.files() {
-            if !members.has(name) {
+            let given = contents.members.iter().any(|(other, _)| other == name);
+            if !given && !members.has(name) {
                 let content = self
                     .file(name, &file.file)
                     .with_context(|| format!("{}: {key}", file.file.display()))?;

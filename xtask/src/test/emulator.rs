@@ -85,7 +85,7 @@ fn run_one(system: &System, emulators: &Emulators, case: &Case) -> (Outcome, Opt
 }
 
 /// Removes what is large: all of it after a success, of a failure what can be made again.
-fn drop_files(image: &Path, case: &Case, passed: bool) {
+pub fn drop_files(image: &Path, case: &Case, passed: bool) {
     let folder = case.file("");
     let _ = std::fs::remove_file(folder.join("disk.img"));
     if passed {

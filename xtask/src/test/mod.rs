@@ -20,7 +20,7 @@ mod listed;
 mod random;
 pub mod report;
 pub mod scenario;
-mod serial;
+pub mod serial;
 
 use case::{Case, USUAL_SEED};
 use report::Outcome;
