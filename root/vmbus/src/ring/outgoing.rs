@@ -31,8 +31,8 @@ pub struct OutgoingRing<M> {
     published: u32,
     /// The guest's index when last looked at, checked.
     read: u32,
-    /// Packets shorter than this fit for sure. 0 if there is something else to look at first: a dead ring, or a wish for
-    /// room that is in the header. So writing has one comparison for all of it.
+    /// Packets shorter than this fit for sure, and before the ring's end. 0 if there is something else to look at first: a
+    /// dead ring, or a wish for room that is in the header. So writing has one comparison for all of it.
     room: u32,
     /// The wish for room in the header.
     pending: u32,
@@ -127,14 +127,12 @@ impl<M: RingMemory> OutgoingRing<M> {
         completion_requested: bool,
         payload: &[&[u8]],
     ) -> Result<(), WriteError> {
-        let flags = flags(completion_requested);
-        self.write(
-            PacketType::DATA_IN_BAND,
-            flags,
+        let kind = Kind {
+            packet_type: PacketType::DATA_IN_BAND,
+            flags: flags(completion_requested),
             transaction_id,
-            &[],
-            payload,
-        )
+        };
+        self.write(kind, &[], payload)
     }
 
     /// Writes the completion of a packet that has requested one (trap 28). The id is the packet's.
@@ -147,7 +145,12 @@ impl<M: RingMemory> OutgoingRing<M> {
         transaction_id: u64,
         payload: &[&[u8]],
     ) -> Result<(), WriteError> {
-        self.write(PacketType::COMPLETION, 0, transaction_id, &[], payload)
+        let kind = Kind {
+            packet_type: PacketType::COMPLETION,
+            flags: 0,
+            transaction_id,
+        };
+        self.write(kind, &[], payload)
     }
 
     /// Writes a packet that tells of data in the guest's buffer `page_set_id`.
@@ -170,13 +173,12 @@ impl<M: RingMemory> OutgoingRing<M> {
             range_count: u32::try_from(ranges.len())
                 .map_err(|_| WriteError::TooLong(ranges.as_bytes().len()))?,
         };
-        self.write(
-            PacketType::DATA_USING_TRANSFER_PAGES,
-            flags(completion_requested),
+        let kind = Kind {
+            packet_type: PacketType::DATA_USING_TRANSFER_PAGES,
+            flags: flags(completion_requested),
             transaction_id,
-            &[header.as_bytes(), ranges.as_bytes()],
-            payload,
-        )
+        };
+        self.write(kind, &[header.as_bytes(), ranges.as_bytes()], payload)
     }
 
     /// Shows the guest all packets written so far. The signal is needed if the guest wants one and had read everything
@@ -186,8 +188,10 @@ impl<M: RingMemory> OutgoingRing<M> {
     /// If the guest's read index is invalid or the memory gone. The ring is dead then.
     #[inline]
     pub fn publish(&mut self) -> Result<Signal, RingError> {
-        let result = self.try_publish();
-        result.map_err(|error| self.die(error))
+        match self.try_publish() {
+            Ok(signal) => Ok(signal),
+            Err(error) => self.fail(error),
+        }
     }
 
     /// Publishes, and asks the guest to signal when more than `needed` bytes are free. The wish lasts until a packet of at
@@ -200,28 +204,23 @@ impl<M: RingMemory> OutgoingRing<M> {
         result.map_err(|error| self.die(error))
     }
 
-    #[inline]
-    fn alive(&self) -> Result<(), RingError> {
-        self.dead.map_or(Ok(()), Err)
-    }
-
     #[cold]
     fn die(&mut self, error: RingError) -> RingError {
         self.room = 0;
         *self.dead.get_or_insert(error)
     }
 
+    /// [`Self::die`] away from the data path, which it costs no registers. A dead ring repeats its first error.
+    #[cold]
+    #[inline(never)]
+    fn fail<T, E: From<RingError>>(&mut self, error: RingError) -> Result<T, E> {
+        Err(self.die(error).into())
+    }
+
     /// Writes a packet. The parts of `header` are multiples of 8 bytes. Always inlined: with parts whose number and
     /// lengths are known, most of it is computed by the compiler.
     #[inline(always)]
-    fn write(
-        &mut self,
-        packet_type: PacketType,
-        flags: u16,
-        transaction_id: u64,
-        header: &[&[u8]],
-        payload: &[&[u8]],
-    ) -> Result<(), WriteError> {
+    fn write(&mut self, kind: Kind, header: &[&[u8]], payload: &[&[u8]]) -> Result<(), WriteError> {
         let data = total(header).saturating_add(DESCRIPTOR_SIZE as usize);
         let unpadded = total(payload).saturating_add(data);
         if unpadded > self.max_packet as usize {
@@ -229,48 +228,55 @@ impl<M: RingMemory> OutgoingRing<M> {
         }
         let len = (unpadded as u32).next_multiple_of(PACKET_UNIT);
         let needed = len + TRAILER_SIZE;
-        if needed >= self.room {
-            self.make_room(needed)?;
+        if needed >= self.room && self.make_room(needed)? {
+            return self.write_around_end(kind, header, payload, needed);
         }
-        let descriptor = PacketDescriptor {
-            packet_type,
-            data_offset8: (data as u32 / PACKET_UNIT) as u16,
-            length8: (len / PACKET_UNIT) as u16,
-            flags,
-            transaction_id,
-        };
-        let padding = len as usize - unpadded;
-        let result = if needed <= self.size.0 - self.write {
-            self.store::<false>(&descriptor, header, payload, padding)
-        } else {
-            self.store_around_end(&descriptor, header, payload, padding)
-        };
-        if result.is_err() {
-            return Err(self.die(RingError::Gone).into());
+        if self.store::<false>(kind, header, payload).is_err() {
+            return self.fail(RingError::Gone);
         }
-        self.write = self.size.advance(self.write, needed);
+        self.write += needed;
         self.room -= needed;
         Ok(())
     }
 
-    /// Looks for more than `needed` bytes. Equal would make a full ring look empty (trap 22).
-    fn make_room(&mut self, needed: u32) -> Result<(), WriteError> {
-        self.alive()?;
+    /// [`Self::write`] once in a round, kept out of the way of all others: there is room, at the ring's end and its start.
+    #[cold]
+    fn write_around_end(
+        &mut self,
+        kind: Kind,
+        header: &[&[u8]],
+        payload: &[&[u8]],
+        needed: u32,
+    ) -> Result<(), WriteError> {
+        if self.store::<true>(kind, header, payload).is_err() {
+            return self.fail(RingError::Gone);
+        }
+        self.write = self.size.advance(self.write, needed);
+        self.room = (self.room - needed).min(self.size.0 - self.write);
+        Ok(())
+    }
+
+    /// Looks for more than `needed` bytes, and says whether these go around the ring's end. Equal would make a full ring
+    /// look empty (trap 22).
+    fn make_room(&mut self, needed: u32) -> Result<bool, WriteError> {
+        self.dead.map_or(Ok(()), Err)?;
         self.look().map_err(|error| self.die(error))?;
         let free = self.free();
         if free <= needed {
             return Err(WriteError::Full { needed });
         }
+        let to_end = self.size.0 - self.write;
         // A shorter packet that goes first does not fulfil the wish: another one still waits.
         if needed < self.pending {
             self.room = needed;
-            return Ok(());
+            return Ok(needed >= to_end);
         }
         if self.pending != 0 {
             self.forget_wish().map_err(|error| self.die(error))?;
         }
-        self.room = free;
-        Ok(())
+        let around = needed >= to_end;
+        self.room = if around { free } else { free.min(to_end) };
+        Ok(around)
     }
 
     #[inline]
@@ -284,27 +290,24 @@ impl<M: RingMemory> OutgoingRing<M> {
         Ok(self.memory.store_release(PENDING_SEND_SIZE, 0)?)
     }
 
-    /// [`Self::store`] once in a round, kept out of the way of all others.
-    #[cold]
-    fn store_around_end(
-        &self,
-        descriptor: &PacketDescriptor,
-        header: &[&[u8]],
-        payload: &[&[u8]],
-        padding: usize,
-    ) -> Result<(), Gone> {
-        self.store::<true>(descriptor, header, payload, padding)
-    }
-
     /// Copies a packet to where it belongs. `WRAPS`: it may cross the end of the ring, anywhere (trap 26).
     #[inline(always)]
     fn store<const WRAPS: bool>(
         &self,
-        descriptor: &PacketDescriptor,
+        kind: Kind,
         header: &[&[u8]],
         payload: &[&[u8]],
-        padding: usize,
     ) -> Result<(), Gone> {
+        let data = total(header) + DESCRIPTOR_SIZE as usize;
+        let unpadded = total(payload) + data;
+        let len = unpadded.next_multiple_of(PACKET_UNIT as usize);
+        let descriptor = PacketDescriptor {
+            packet_type: kind.packet_type,
+            data_offset8: (data as u32 / PACKET_UNIT) as u16,
+            length8: (len as u32 / PACKET_UNIT) as u16,
+            flags: kind.flags,
+            transaction_id: kind.transaction_id,
+        };
         let mut at = self.put::<WRAPS>(self.write, descriptor.as_bytes())?;
         for part in header {
             at = self.put::<WRAPS>(at, part)?;
@@ -312,6 +315,7 @@ impl<M: RingMemory> OutgoingRing<M> {
         for part in payload {
             at = self.put::<WRAPS>(at, part)?;
         }
+        let padding = len - unpadded;
         if let Some(zeros) = [0; PACKET_UNIT as usize].get(..padding)
             && padding != 0
         {
@@ -350,6 +354,11 @@ impl<M: RingMemory> OutgoingRing<M> {
     #[inline]
     fn look(&mut self) -> Result<(), RingError> {
         let value = self.memory.load_acquire(READ_INDEX)?;
+        self.take_read_index(value)
+    }
+
+    /// The guest's read index is `value`, if it can be.
+    fn take_read_index(&mut self, value: u32) -> Result<(), RingError> {
         if value == self.read {
             return Ok(());
         }
@@ -367,7 +376,9 @@ impl<M: RingMemory> OutgoingRing<M> {
 
     #[inline]
     fn try_publish(&mut self) -> Result<Signal, RingError> {
-        self.alive()?;
+        if self.dead.is_some() {
+            return self.fail(RingError::Gone);
+        }
         let before = self.published;
         if before == self.write {
             return Ok(Signal::NotNeeded);
@@ -378,8 +389,14 @@ impl<M: RingMemory> OutgoingRing<M> {
         if self.memory.load_acquire(INTERRUPT_MASK)? != 0 {
             return Ok(Signal::NotNeeded);
         }
-        self.look()?;
-        Ok(Signal::when(self.read == before))
+        // Most guests have read what there was before: no need to check where an index is that the host has put there.
+        let read = self.memory.load_acquire(READ_INDEX)?;
+        if read == before {
+            self.read = before;
+            return Ok(Signal::Needed);
+        }
+        self.take_read_index(read)?;
+        Ok(Signal::NotNeeded)
     }
 
     fn try_request_room(&mut self, needed: u32) -> Result<RoomRequest, RingError> {
@@ -397,6 +414,14 @@ impl<M: RingMemory> OutgoingRing<M> {
         }
         Ok(RoomRequest { signal, room })
     }
+}
+
+/// What a packet's descriptor says besides lengths.
+#[derive(Clone, Copy)]
+struct Kind {
+    packet_type: PacketType,
+    flags: u16,
+    transaction_id: u64,
 }
 
 #[inline]
