@@ -17,6 +17,7 @@ pub mod removal;
 pub mod stats;
 pub mod trips;
 pub mod vp;
+pub mod way;
 pub mod work;
 
 pub use call::Calls;

@@ -6,7 +6,7 @@ use guests::root::report::{same, status};
 use tlfs::{HvPortInfo, HvStatus, HvVpIndex};
 
 use crate::servant::{EVENTS, Servant};
-use crate::wire::{Way, signal};
+use guests::root::way::{Way, signal};
 
 /// A port's flags are these, by the numbers of the page.
 const BASE: u16 = 60;

@@ -7,7 +7,6 @@ mod events;
 mod messages;
 mod rules;
 mod servant;
-mod wire;
 
 use guests::metal::Boot;
 use guests::root;

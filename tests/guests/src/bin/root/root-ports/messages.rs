@@ -11,7 +11,7 @@ use tlfs::{
 };
 
 use crate::servant::{MESSAGES, Servant};
-use crate::wire::{Way, post};
+use guests::root::way::{Way, post};
 
 const KIND: u32 = 7;
 /// Messages that wait in a port (root sheet C.4).

@@ -7,7 +7,7 @@ use tlfs::{HvCallCode, HvPartitionId, HvPortInfo, HvPortType, HvStatus, HvVpInde
 use zerocopy::IntoBytes;
 
 use crate::servant::{MESSAGES, Servant};
-use crate::wire::{Way, post};
+use guests::root::way::{Way, post};
 
 /// Ports of a partition at most.
 const PORTS: u32 = 200;
@@ -123,7 +123,7 @@ fn wrong(root: &mut Root, one: &Servant, two: &Servant) {
             "PostMessage of such a type",
         );
     }
-    let crossed = crate::wire::signal(root, &way, 0);
+    let crossed = guests::root::way::signal(root, &way, 0);
     status(
         crossed,
         HvStatus::INVALID_PORT_ID,

@@ -9,7 +9,7 @@ use tlfs::{
 };
 use zerocopy::{FromZeros, IntoBytes};
 
-use crate::wire::{Way, event, message};
+use guests::root::way::{Way, event, message};
 
 /// SINTs that it takes messages and events at, with their vectors.
 pub const MESSAGES: u32 = 5;

@@ -1,12 +1,13 @@
-//! The calls, with what Linux and the VMM crates put into them.
+//! Ways through ports and connections: the calls, with what Linux and the VMM crates put into them.
 
-use guests::root::Root;
 use tlfs::{
     HvCallCode, HvConnectionId, HvConnectionInfo, HvInputConnectPort, HvInputCreatePort,
     HvInputDeletePort, HvInputDisconnectPort, HvInputPostMessage, HvInputSignalEvent,
     HvMessageType, HvPartitionId, HvPortId, HvPortInfo, HvPortType, HvStatus,
 };
 use zerocopy::{FromZeros, IntoBytes};
+
+use super::{Root, report};
 
 /// A port and the connection to it, both by the same number.
 #[derive(Clone, Copy, Debug)]
@@ -25,18 +26,17 @@ impl Way {
         Self { from, to, id }
     }
 
+    /// The port.
     pub fn port(&self) -> HvPortId {
         HvPortId::from_bits(self.id)
     }
 
+    /// The connection.
     pub fn connection(&self) -> HvConnectionId {
         HvConnectionId::from_bits(self.id)
     }
 
-    /// CreatePort.
-    ///
-    /// # Errors
-    /// Its status.
+    /// CreatePort, and its status.
     pub fn create(&self, root: &mut Root, info: HvPortInfo) -> HvStatus {
         let input = HvInputCreatePort {
             port_partition: self.to,
@@ -48,7 +48,7 @@ impl Way {
         paid(root, self.to, HvCallCode::CREATE_PORT, input.as_bytes())
     }
 
-    /// ConnectPort.
+    /// ConnectPort, and its status.
     pub fn connect(&self, root: &mut Root, kind: HvPortType) -> HvStatus {
         let input = HvInputConnectPort {
             connection_partition: self.from,
@@ -65,9 +65,9 @@ impl Way {
     #[track_caller]
     pub fn open(self, root: &mut Root, info: HvPortInfo) -> Self {
         let created = self.create(root, info);
-        guests::root::report::status(created, HvStatus::SUCCESS, "CreatePort");
+        report::status(created, HvStatus::SUCCESS, "CreatePort");
         let connected = self.connect(root, info.port_type);
-        guests::root::report::status(connected, HvStatus::SUCCESS, "ConnectPort");
+        report::status(connected, HvStatus::SUCCESS, "ConnectPort");
         self
     }
 
@@ -95,8 +95,8 @@ impl Way {
     /// Both, which must succeed.
     #[track_caller]
     pub fn close(&self, root: &Root) {
-        guests::root::report::status(self.disconnect(root), HvStatus::SUCCESS, "DisconnectPort");
-        guests::root::report::status(self.delete(root), HvStatus::SUCCESS, "DeletePort");
+        report::status(self.disconnect(root), HvStatus::SUCCESS, "DisconnectPort");
+        report::status(self.delete(root), HvStatus::SUCCESS, "DeletePort");
     }
 }
 
