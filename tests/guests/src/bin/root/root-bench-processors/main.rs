@@ -24,16 +24,22 @@ root!(main);
 
 static OUTPUT: Pages<4096> = Pages::new();
 
-/// The two VPs that interrupt each other.
-static PAIR: Mutex<Option<Traveller>> = Mutex::new(None);
+/// Pairs of VPs that interrupt each other, by their rows.
+const KEYS: [(&str, Kind); 2] = [
+    ("ipi_other_processor", Kind::Ipi),
+    ("synthetic_ipi_other_processor", Kind::SyntheticIpi),
+];
+static PAIRS: Mutex<[Option<Traveller>; 2]> = Mutex::new([None, None]);
 /// How many VPs of the root have made theirs.
 static READY: AtomicU64 = AtomicU64::new(0);
 
 fn main(boot: &Boot) {
     let mut root = Root::start(boot);
-    let pair = Traveller::new(&mut root, Kind::Ipi);
-    pair.vp(&mut root, 0).resume(&root);
-    *PAIR.lock() = Some(pair);
+    for (place, (_, kind)) in PAIRS.lock().iter_mut().zip(KEYS) {
+        let pair = Traveller::new(&mut root, kind);
+        pair.vp(&mut root, 0).resume(&root);
+        *place = Some(pair);
+    }
     shootdown::prepare(&mut root);
     processors::start(&mut root, PROCESSORS, work);
     let all = time::wait(60_000_000, || {
@@ -42,7 +48,9 @@ fn main(boot: &Boot) {
     check!(all, "not all VPs of the root are ready");
     // What is known from a machine with one processor shows that the clock counts right here.
     Meter::new().row("null_hypercall_beside_halted", null_hypercall);
-    ipi_other_processor(&mut root);
+    for (place, (key, _)) in KEYS.iter().enumerate() {
+        other_processor(&mut root, place, key);
+    }
     shootdown::rows(&mut root);
     println!("ok root-bench-processors");
     report::done()
@@ -56,8 +64,10 @@ fn null_hypercall() {
 
 /// What the root's other VPs do: a VP lives where it is made, or where there are fewest.
 fn work(number: u64, root: &mut Root) {
-    if let (1, Some(pair)) = (number, PAIR.lock().as_ref()) {
-        pair.vp(root, 1).resume(root);
+    if number == 1 {
+        for pair in PAIRS.lock().iter().flatten() {
+            pair.vp(root, 1).resume(root);
+        }
     }
     shootdown::make_vp(root, number);
     READY.fetch_add(1, Ordering::SeqCst);
@@ -67,10 +77,9 @@ fn work(number: u64, root: &mut Root) {
 }
 
 /// Both ends wait in HLT, and so do their processors.
-fn ipi_other_processor(root: &mut Root) {
-    const KEY: &str = "ipi_other_processor";
+fn other_processor(root: &mut Root, place: usize, key: &str) {
     let trips = MOST as u64;
-    let pair = PAIR.lock().take();
+    let pair = PAIRS.lock()[place].take();
     let Some(pair) = pair else {
         guests::fail!("there is no pair");
     };
@@ -88,7 +97,7 @@ fn ipi_other_processor(root: &mut Root) {
         wanted.contains(&ipis) && wanted.contains(&halts) && switches < trips / 5,
         "{trips} round trips: {ipis} interrupts between processors, {halts} halts, {switches} switches"
     );
-    bench::report(KEY, pair.took());
-    say!("counts {KEY}{}", counts.per(trips));
+    bench::report(key, pair.took());
+    say!("counts {key}{}", counts.per(trips));
     pair.child.end(root);
 }

@@ -1,5 +1,5 @@
 //! What several VPs and many VMs on one processor cost, in instructions: an exit with more and more VMs that exist, a switch
-//! between two VPs, an interrupt of one VP for another and back.
+//! between two VPs, an interrupt of one VP for another and back, a message and an event through a port.
 #![no_std]
 #![no_main]
 
@@ -20,18 +20,24 @@ root!(main);
 fn main(boot: &Boot) {
     let mut root = Root::start(boot);
     switches::rows(&mut root);
-    ipi_same_processor(&mut root);
+    same_processor(&mut root, "ipi_same_processor", Kind::Ipi);
+    same_processor(
+        &mut root,
+        "synthetic_ipi_same_processor",
+        Kind::SyntheticIpi,
+    );
+    to_itself(&mut root, "post_message", Kind::Post);
+    to_itself(&mut root, "signal_event", Kind::Signal);
     shootdown_of_nobody(&mut root);
     exits::rows(&mut root);
     println!("ok root-bench-vps");
     report::done()
 }
 
-/// Both ends wait in HLT: one processor, so there is a switch for each interrupt.
-fn ipi_same_processor(root: &mut Root) {
-    const KEY: &str = "ipi_same_processor";
+/// Interrupts between two VPs. Both ends wait in HLT: one processor, so there is a switch for each interrupt.
+fn same_processor(root: &mut Root, key: &str, kind: Kind) {
     let trips = MOST as u64;
-    let pair = Traveller::new(root, Kind::Ipi);
+    let pair = Traveller::new(root, kind);
     let vps = [0, 1].map(|index| pair.vp(root, index));
     vps.iter().for_each(|vp| vp.resume(root));
     // They run to their first HLT; then once for caches.
@@ -44,9 +50,22 @@ fn ipi_same_processor(root: &mut Root) {
         "{switches} switches for {trips} round trips: somebody did not wait, or somebody else ran"
     );
     check!(ipis == 0, "{ipis} interrupts for the only processor");
-    bench::report(KEY, pair.took());
-    say!("counts {KEY}{}", counts.per(trips));
+    bench::report(key, pair.took());
+    say!("counts {key}{}", counts.per(trips));
     pair.child.end(root);
+}
+
+/// What a VP sends to itself through a port. It looks for it instead of being interrupted, so this is the call.
+fn to_itself(root: &mut Root, key: &str, kind: Kind) {
+    let trips = MOST as u64;
+    let sender = Traveller::new(root, kind);
+    sender.vp(root, 0).resume(root);
+    root.messages.sleep(1000);
+    sender.make(root, trips);
+    let counts = Counts::during(root, |root| sender.make(root, trips));
+    bench::report(key, sender.took());
+    say!("counts {key}{}", counts.per(trips));
+    sender.child.end(root);
 }
 
 /// Taking a page away from a VM none of whose VPs runs: what the caller does for itself.
