@@ -4,6 +4,8 @@
 #![no_std]
 #![no_main]
 
+mod vmbus;
+
 use core::arch::asm;
 
 use guests::metal::Boot;
@@ -57,5 +59,6 @@ fn main(_: &Boot) {
         // SAFETY: the timer's LVT entry is masked.
         unsafe { asm!("wrmsr", in("ecx") 0x838, in("eax") 1, in("edx") 0) };
     });
+    vmbus::row(&meter);
     println!("ok bench-child");
 }
