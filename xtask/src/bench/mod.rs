@@ -13,8 +13,8 @@
 //! or type `counters` on the root console, which prints tables (`console`).
 //!
 //! `target/bench.json` has what the last run measured and nothing else, as its table, so that no figure in it is of an older
-//! tree: a run of one vendor, or of some scenarios, leaves the others out and says so. By key and by virtualization, `svm`
-//! or `vmx`, it has a [`Figure`]:
+//! tree: a run of one vendor, or of some scenarios, leaves the others out and says so. What needs no machine is measured on
+//! the host (`host`). By key and by virtualization, `svm` or `vmx`, or `host`, it has a [`Figure`]:
 //!
 //! ```json
 //! { "cpuid_exit": { "svm": { "value": 0, "unit": "instructions", "command": "cargo xtask bench ..." }, "vmx": {} } }
@@ -22,6 +22,7 @@
 
 mod console;
 mod figure;
+mod host;
 mod table;
 
 use std::collections::BTreeMap;
@@ -66,20 +67,55 @@ struct Run {
 /// If a scenario cannot be built or does not end as it should.
 pub fn bench(options: &Bench) -> Result<bool> {
     let filter = options.filter.as_deref();
+    let asked = |name: &str| filter.is_none_or(|part| name.contains(part));
     let mut scenarios = Scenario::all(&paths::root().join("tests/scenarios/bench"))?;
-    scenarios.retain(|scenario| filter.is_none_or(|part| scenario.name.contains(part)));
-    match filter {
-        _ if !scenarios.is_empty() => {}
-        Some(part) => bail!("no scenario in tests/scenarios/bench has {part:?} in its name"),
-        None => bail!("tests/scenarios/bench has no scenarios yet: nothing can be measured"),
+    scenarios.retain(|scenario| asked(&scenario.name));
+    let on_host = asked(host::NAME);
+    if scenarios.is_empty() && !on_host {
+        bail!(
+            "no scenario in tests/scenarios/bench has {:?} in its name",
+            filter.unwrap_or_default()
+        );
     }
+    let host = on_host.then(host::measure).transpose()?;
     let cases = Case::all(&scenarios, options.vendor);
+    let (measured, skipped) = in_machines(&cases)?;
+    let file = paths::target("bench.json");
+    paths::write(
+        &file,
+        &serde_json::to_vec_pretty(&by_key(&measured, host.as_ref()))?,
+    )?;
+    let mut good = true;
+    if !measured.is_empty() {
+        let table = table::Table::new(&measured, filter.is_none());
+        print!("{}", table.text);
+        good &= table.good;
+    }
+    if let Some(figures) = &host {
+        let table = table::Table::of_host(figures);
+        print!("{}", table.text);
+        good &= table.good;
+    }
+    if skipped != 0 {
+        println!("{skipped} skipped");
+    }
+    if filter.is_some() || options.vendor.is_some() {
+        println!("{} has these figures and no others", file.display());
+    }
+    Ok(good)
+}
+
+/// Boots what there is to boot; also says how many cases are skipped.
+fn in_machines(cases: &[Case]) -> Result<(Measured, usize)> {
+    if cases.is_empty() {
+        return Ok((Measured::new(), 0));
+    }
     let runnable = cases.iter().filter(|case| case.obstacle().is_none());
     let emulators = Emulators::find(runnable.map(|case| case.processor))?;
-    let system = System::build(&needs(&cases))?;
+    let system = System::build(&needs(cases))?;
     let mut runs: BTreeMap<Vendor, Run> = BTreeMap::new();
     let mut skipped = 0;
-    for case in &cases {
+    for case in cases {
         let vendor = case.processor.vendor();
         let run = runs.entry(vendor).or_default();
         let name = format!("{} with {}", case.scenario.name, vendor.extension());
@@ -96,27 +132,21 @@ pub fn bench(options: &Bench) -> Result<bool> {
     let image = flat::loaded_bytes(&paths::read(system.hypervisor())?)?;
     let image = Figure::new(image, "bytes", "cargo xtask bench");
     let finished = |(vendor, run): (Vendor, Run)| (vendor, run.finish(vendor, &image));
-    let measured: Measured = runs.into_iter().map(finished).collect();
-    let file = paths::target("bench.json");
-    paths::write(&file, &serde_json::to_vec_pretty(&by_key(&measured))?)?;
-    let table = table::Table::new(&measured, filter.is_none());
-    print!("{}", table.text);
-    if skipped != 0 {
-        println!("{skipped} skipped");
-    }
-    if filter.is_some() || options.vendor.is_some() {
-        println!("{} has these figures and no others", file.display());
-    }
-    Ok(table.good)
+    Ok((runs.into_iter().map(finished).collect(), skipped))
 }
 
 /// As the file has them: by key, then by virtualization.
-fn by_key(measured: &Measured) -> BTreeMap<&str, BTreeMap<String, &Figure>> {
+fn by_key<'a>(
+    measured: &'a Measured,
+    host: Option<&'a Figures>,
+) -> BTreeMap<&'a str, BTreeMap<String, &'a Figure>> {
     let mut keys: BTreeMap<&str, BTreeMap<String, &Figure>> = BTreeMap::new();
-    for (vendor, figures) in measured {
+    let machines = measured
+        .iter()
+        .map(|(vendor, figures)| (vendor.extension().to_lowercase(), figures));
+    for (place, figures) in machines.chain(host.map(|figures| ("host".to_owned(), figures))) {
         for (key, figure) in figures {
-            let name = vendor.extension().to_lowercase();
-            keys.entry(key).or_default().insert(name, figure);
+            keys.entry(key).or_default().insert(place.clone(), figure);
         }
     }
     keys
@@ -205,15 +235,18 @@ mod tests {
     #[test]
     fn the_file_has_both_vendors_under_each_key() {
         let both: Measured = [(Vendor::Amd, figures(1)), (Vendor::Intel, figures(2))].into();
-        let json = serde_json::to_value(by_key(&both)).unwrap();
+        let json = serde_json::to_value(by_key(&both, None)).unwrap();
         assert_eq!(json["cpuid_exit"]["svm"]["value"], 1);
         assert_eq!(json["cpuid_exit"]["vmx"]["value"], 2);
+        let host = figures(3);
+        let json = serde_json::to_value(by_key(&Measured::new(), Some(&host))).unwrap();
+        assert_eq!(json["cpuid_exit"]["host"]["value"], 3);
     }
 
     #[test]
     fn the_file_has_nothing_of_a_vendor_that_was_not_measured() {
         let one: Measured = [(Vendor::Intel, figures(2))].into();
-        let json = serde_json::to_value(by_key(&one)).unwrap();
+        let json = serde_json::to_value(by_key(&one, None)).unwrap();
         assert!(json["cpuid_exit"].get("svm").is_none());
     }
 

@@ -1,20 +1,40 @@
 //! The printed table, with the verdicts.
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, Write as _};
+use std::fmt::{self, Display, Formatter, Write as _};
 
 use super::figure::{Figure, Figures, Measured};
 use crate::machine::Vendor;
 
-/// The most that a figure may be, whoever's virtualization it is; figures without a bound are reported only.
-const BOUNDS: [(&str, u64); 7] = [
-    ("null_hypercall", 300),
-    ("cpuid_exit", 300),
-    ("msr_exit", 400),
-    ("io_intercept_round_trip", 3_000),
-    ("max_hypervisor_section", 100_000),
-    ("bytes_per_mapped_gib", 16_384),
-    ("exit_growth_with_64_vms", 2),
+/// What a figure has to keep.
+#[derive(Clone, Copy)]
+enum Bound {
+    /// It may be so much.
+    Most(u64),
+    /// It must be so much.
+    Least(u64),
+}
+
+/// Bounds by keys; figures without one are reported only.
+type Bounds = [(&'static str, Bound)];
+
+/// Bounds of what is measured in machines, whoever's virtualization it is.
+const IN_MACHINES: &Bounds = &[
+    ("null_hypercall", Bound::Most(300)),
+    ("cpuid_exit", Bound::Most(300)),
+    ("msr_exit", Bound::Most(400)),
+    ("io_intercept_round_trip", Bound::Most(3_000)),
+    ("max_hypervisor_section", Bound::Most(100_000)),
+    ("bytes_per_mapped_gib", Bound::Most(16_384)),
+    ("exit_growth_with_64_vms", Bound::Most(2)),
+    ("boot_exits_without_port_io", Bound::Most(3_500)),
+];
+
+/// Bounds of what is measured on the host.
+const ON_HOST: &Bounds = &[
+    ("ring_write_16", Bound::Most(60)),
+    ("ring_write_8k_copies", Bound::Most(2)),
+    ("ring_write_8k_ratio", Bound::Least(80)),
 ];
 
 /// Figures of round trips, for which is counted what the processor does.
@@ -49,7 +69,10 @@ pub struct Table {
     pub good: bool,
 }
 
-/// What there is to say of one figure of one vendor.
+/// The head of a column, and its figures.
+type Column<'a> = (&'static str, &'a Figures);
+
+/// What there is to say of one figure of one column.
 struct Cell {
     /// Value and verdict.
     shown: String,
@@ -57,32 +80,63 @@ struct Cell {
     faults: String,
 }
 
+impl Bound {
+    fn holds(self, value: u64) -> bool {
+        match self {
+            Self::Most(most) => value <= most,
+            Self::Least(least) => value >= least,
+        }
+    }
+}
+
+impl Display for Bound {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Most(most) => f.pad(&most.to_string()),
+            Self::Least(least) => f.pad(&format!(">={least}")),
+        }
+    }
+}
+
 impl Table {
-    /// Of what was measured. A `complete` one has to have every figure with a bound, of every vendor.
+    /// Of what was measured in machines. A `complete` one has to have every figure with a bound, of every vendor.
     pub fn new(measured: &Measured, complete: bool) -> Self {
+        let columns: Vec<Column> = measured
+            .iter()
+            .map(|(vendor, figures)| (vendor.extension(), figures))
+            .collect();
+        let mut table = Self::of(&columns, IN_MACHINES, complete);
+        for (vendor, how) in COUNTING {
+            if measured.contains_key(&vendor) {
+                let _ = writeln!(table.text, "{}: {how}", vendor.extension());
+            }
+        }
+        table
+    }
+
+    /// Of what was measured on the host, all of it.
+    pub fn of_host(figures: &Figures) -> Self {
+        Self::of(&[("host", figures)], ON_HOST, true)
+    }
+
+    fn of(columns: &[Column], bounds: &Bounds, complete: bool) -> Self {
         let mut table = Self {
             text: String::new(),
             good: true,
         };
-        let vendors: Vec<Vendor> = measured.keys().copied().collect();
-        let names = vendors.iter().map(|vendor| vendor.extension());
+        let names = columns.iter().map(|(name, _)| name);
         table.row("figure", "bound", "unit", names);
-        for (key, unit) in keys(measured, complete) {
-            let bound = bound_of(key);
-            let cell = |figures: &Figures| Cell::new(key, figures.get(key), bound, complete);
-            let cells: Vec<Cell> = measured.values().map(cell).collect();
+        for (key, unit) in keys(columns, bounds, complete) {
+            let bound = bounds.iter().find(|(name, _)| *name == key);
+            let bound = bound.map(|(_, bound)| *bound);
+            let cell = |(_, figures): &Column| Cell::new(key, figures.get(key), bound, complete);
+            let cells: Vec<Cell> = columns.iter().map(cell).collect();
             table.good &= cells.iter().all(Cell::is_good);
             let bound = bound.map_or_else(String::new, |bound| bound.to_string());
             table.row(key, &bound, unit, cells.iter().map(|cell| &cell.shown));
-            for ((vendor, figures), cell) in measured.iter().zip(&cells) {
-                table.details(*vendor, figures.get(key), &cell.faults);
+            for ((name, figures), cell) in columns.iter().zip(&cells) {
+                table.details(name, figures.get(key), &cell.faults);
             }
-        }
-        for (vendor, how) in COUNTING
-            .iter()
-            .filter(|(vendor, _)| vendors.contains(vendor))
-        {
-            let _ = writeln!(table.text, "{}: {how}", vendor.extension());
         }
         table
     }
@@ -102,9 +156,9 @@ impl Table {
     }
 
     /// What a figure counted, and what is wrong with that, on lines below its row.
-    fn details(&mut self, vendor: Vendor, figure: Option<&Figure>, faults: &str) {
+    fn details(&mut self, column: &str, figure: Option<&Figure>, faults: &str) {
         const WIDTH: usize = 110;
-        let begin = || format!("     {}:", vendor.extension());
+        let begin = || format!("     {column}:");
         let mut line = begin();
         let counters = figure.iter().flat_map(|figure| &figure.counters);
         let words = counters.map(|(name, value)| format!("  {name}={value}"));
@@ -122,7 +176,7 @@ impl Table {
 }
 
 impl Cell {
-    fn new(key: &str, figure: Option<&Figure>, bound: Option<u64>, complete: bool) -> Self {
+    fn new(key: &str, figure: Option<&Figure>, bound: Option<Bound>, complete: bool) -> Self {
         let Some(figure) = figure else {
             let missing = complete && bound.is_some();
             return Self {
@@ -132,7 +186,7 @@ impl Cell {
         };
         let verdict = match bound {
             None => "",
-            Some(bound) if figure.value <= bound => " pass",
+            Some(bound) if bound.holds(figure.value) => " pass",
             Some(_) => " MISS",
         };
         Self {
@@ -147,18 +201,17 @@ impl Cell {
 }
 
 /// The keys of all rows with their units: what was measured, and what should have been.
-fn keys(measured: &Measured, complete: bool) -> BTreeMap<&str, &str> {
-    let bounded = BOUNDS.iter().filter(|_| complete);
+fn keys<'a>(
+    columns: &[Column<'a>],
+    bounds: &'a Bounds,
+    complete: bool,
+) -> BTreeMap<&'a str, &'a str> {
+    let bounded = bounds.iter().filter(|_| complete);
     let mut keys: BTreeMap<&str, &str> = bounded.map(|(key, _)| (*key, "")).collect();
-    for (key, figure) in measured.values().flatten() {
+    for (key, figure) in columns.iter().flat_map(|(_, figures)| *figures) {
         keys.insert(key, &figure.unit);
     }
     keys
-}
-
-fn bound_of(key: &str) -> Option<u64> {
-    let (_, bound) = BOUNDS.iter().find(|(name, _)| *name == key)?;
-    Some(*bound)
 }
 
 /// What was not counted for a round trip, or what it does that it must not.
@@ -177,7 +230,9 @@ fn faults(key: &str, figure: &Figure, complete: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{BOUNDS, Figure, Figures, Measured, ROUND_TRIPS, Table, Vendor};
+    use super::{
+        Bound, Figure, Figures, IN_MACHINES, Measured, ON_HOST, ROUND_TRIPS, Table, Vendor,
+    };
 
     fn msr_exit(value: u64, xsave: f64) -> Figures {
         let mut figure = Figure::new(value, "instructions", "x");
@@ -187,16 +242,21 @@ mod tests {
         [("msr_exit".to_owned(), figure)].into()
     }
 
-    /// Every figure with a bound, at its bound.
+    fn at_bound(bound: Bound) -> Figure {
+        let (Bound::Most(value) | Bound::Least(value)) = bound;
+        Figure::new(value, "", "x")
+    }
+
+    /// Every figure with a bound in machines, at its bound.
     fn all_bounded() -> Figures {
-        let figure = |(key, bound): &(&str, u64)| {
-            let mut figure = Figure::new(*bound, "", "x");
+        let figure = |(key, bound): &(&str, Bound)| {
+            let mut figure = at_bound(*bound);
             if ROUND_TRIPS.contains(key) {
                 figure.counters.insert("msr_write".into(), 1.0);
             }
             ((*key).to_owned(), figure)
         };
-        BOUNDS.iter().map(figure).collect()
+        IN_MACHINES.iter().map(figure).collect()
     }
 
     fn table(measured: impl IntoIterator<Item = (Vendor, Figures)>, complete: bool) -> Table {
@@ -258,15 +318,15 @@ mod tests {
             )
             .good
         );
-        for (key, _) in BOUNDS {
+        for (key, _) in IN_MACHINES {
             let mut fewer = all_bounded();
-            fewer.remove(key);
+            fewer.remove(*key);
             let pair = [(Vendor::Amd, all_bounded()), (Vendor::Intel, fewer.clone())];
             assert!(!table(pair.clone(), true).good, "{key}");
             assert!(table(pair, false).good, "{key}");
             // Nobody has it: there is a row nevertheless.
             let none = table([(Vendor::Amd, fewer)], true);
-            assert!(!none.good && none.text.contains(key));
+            assert!(!none.good && none.text.contains(*key));
         }
     }
 
@@ -276,6 +336,27 @@ mod tests {
             let mut figures = all_bounded();
             figures.get_mut(key).unwrap().counters.clear();
             assert!(!table([(Vendor::Intel, figures)], true).good, "{key}");
+        }
+    }
+
+    #[test]
+    fn what_the_host_measures_keeps_both_kinds_of_bounds() {
+        let good: Figures = ON_HOST
+            .iter()
+            .map(|(key, bound)| ((*key).to_owned(), at_bound(*bound)))
+            .collect();
+        let table = Table::of_host(&good);
+        assert!(table.good && table.text.contains(">=80"));
+        for (key, bound) in ON_HOST {
+            let mut worse = good.clone();
+            let value = &mut worse.get_mut(*key).unwrap().value;
+            match bound {
+                Bound::Most(_) => *value += 1,
+                Bound::Least(_) => *value -= 1,
+            }
+            assert!(!Table::of_host(&worse).good, "{key}");
+            worse.remove(*key);
+            assert!(!Table::of_host(&worse).good, "{key}");
         }
     }
 }

@@ -28,6 +28,12 @@ pub const EMULATOR: [Package; 2] = [
     },
 ];
 
+/// Counts the instructions of a program on this machine.
+pub const COUNTER: [Package; 1] = [Package {
+    name: "valgrind",
+    proof: "/usr/bin/valgrind",
+}];
+
 /// Makes sure that `packages` are installed: installs the missing ones as root.
 ///
 /// # Errors

@@ -1,0 +1,160 @@
+//! Figures of the rings of VMBus, on the host: `root/vmbus/benches/ring.rs`, as it is and under valgrind's callgrind.
+//!
+//! Callgrind executes one instruction after the other and counts those between entering and leaving a function, with all that
+//! it calls. The same program counts the same each time, so a bound can be as near as one likes.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::figure::{Figure, Figures, parse};
+use crate::paths;
+use crate::setup::apt;
+use crate::step::{Step, output};
+
+/// What `cargo xtask bench FILTER` looks for.
+pub const NAME: &str = "host-rings";
+const COMMAND: &str = "cargo xtask bench host-rings";
+
+/// Packets of 16 bytes: those that go around the ring's end, some dozens, count in the average.
+const PACKETS: u64 = 10_000;
+
+/// What callgrind counted in a function.
+#[derive(Debug, PartialEq, Eq)]
+struct Counted {
+    instructions: u64,
+    /// Calls of `memcpy`, and of `memmove`, which is the same function.
+    copies: u64,
+}
+
+/// Builds the program and takes its figures.
+///
+/// # Errors
+/// If valgrind cannot be had, or the program not be built or run.
+pub fn measure() -> Result<Figures> {
+    apt::require(&apt::COUNTER)?;
+    let program = build()?;
+    let step = Step::start("Measuring the rings on the host");
+    let mut figures = Figures::new();
+
+    let count = PACKETS.to_string();
+    let small = count_in(&program, "write_16", &["write_16", &count])?;
+    let value = small.instructions.div_ceil(PACKETS);
+    let mut figure = Figure::new(value, "instructions", COMMAND);
+    let average = small.instructions as f64 / PACKETS as f64;
+    figure.counters.insert("average".into(), average);
+    figures.insert("ring_write_16".into(), figure);
+
+    let mut copies = Figure::new(0, "memcpy calls", COMMAND);
+    for place in ["inside", "across"] {
+        let large = count_in(&program, "write_8k", &["write_8k", place])?;
+        copies.value = copies.value.max(large.copies);
+        copies.counters.insert(place.into(), large.copies as f64);
+    }
+    figures.insert("ring_write_8k_copies".into(), copies);
+
+    let text = output(Command::new(&program).arg("ratio"))?;
+    let ratio = text.lines().find_map(|line| parse(line, COMMAND));
+    let (key, figure) = ratio.with_context(|| format!("no figure in {text:?}"))?;
+    figures.insert(key, figure);
+    step.done();
+    Ok(figures)
+}
+
+/// Compiles the program, and says where it is.
+fn build() -> Result<PathBuf> {
+    let step = Step::start("Building the bench of the rings");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(paths::root()).args([
+        "bench",
+        "--package=vmbus",
+        "--bench=ring",
+        "--no-run",
+        "--message-format=json",
+    ]);
+    let messages = output(&mut cargo)?;
+    step.done();
+    let program = messages.lines().find_map(executable);
+    program.context("cargo names no program that it made")
+}
+
+/// The program that a message of cargo's names.
+fn executable(message: &str) -> Option<PathBuf> {
+    let message: Value = serde_json::from_str(message).ok()?;
+    let path = message.get("executable")?.as_str()?;
+    Some(path.into())
+}
+
+/// Runs the program with these words, and counts in its function.
+fn count_in(program: &Path, function: &str, words: &[&str]) -> Result<Counted> {
+    let file = paths::target("callgrind.out");
+    let mut valgrind = Command::new("valgrind");
+    valgrind
+        .args(["--tool=callgrind", "--compress-strings=no"])
+        .args(["--collect-atstart=no"])
+        .arg(format!("--toggle-collect=*::{function}*"))
+        .arg(format!("--callgrind-out-file={}", file.display()))
+        .arg(program)
+        .args(words);
+    output(&mut valgrind)?;
+    let text = paths::read(&file)?;
+    let counted = read(&String::from_utf8_lossy(&text))?;
+    if counted.instructions == 0 {
+        bail!("callgrind saw no {function} in {}", program.display());
+    }
+    Ok(counted)
+}
+
+/// Reads callgrind's file.
+fn read(text: &str) -> Result<Counted> {
+    let mut counted = Counted {
+        instructions: 0,
+        copies: 0,
+    };
+    let mut callee = "";
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("cfn=") {
+            callee = name;
+        } else if let Some(sum) = line.strip_prefix("summary: ") {
+            counted.instructions = sum.trim().parse().context("callgrind's sum")?;
+        } else if let Some(calls) = line.strip_prefix("calls=")
+            && ["memcpy", "memmove"]
+                .iter()
+                .any(|name| callee.contains(name))
+        {
+            let number = calls.split_whitespace().next().unwrap_or_default();
+            counted.copies += number.parse::<u64>().context("callgrind's calls")?;
+        }
+    }
+    Ok(counted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Counted, executable, read};
+
+    #[test]
+    fn copies_are_counted_by_whoever_made_them() {
+        let text = "events: Ir\nsummary: 1028\nfn=__memcpy_avx_unaligned_erms\n270 4\n\n\
+                    fn=a::write_8k\ncfn=a::store\ncalls=1 43\n7 90\n\
+                    fn=a::store\ncfn=__memcpy_avx_unaligned_erms\ncalls=1 264\n9 8\n\
+                    cfn=__memmove_sse2\ncalls=2 +2\n9 8\ntotals: 1028\n";
+        let wanted = Counted {
+            instructions: 1028,
+            copies: 3,
+        };
+        assert_eq!(read(text).unwrap(), wanted);
+        assert!(read("cfn=memcpy\ncalls=many 1\n").is_err());
+    }
+
+    #[test]
+    fn the_program_is_the_one_that_cargo_names() {
+        let library = r#"{"reason":"compiler-artifact","executable":null}"#;
+        assert_eq!(executable(library), None);
+        let bench = r#"{"reason":"compiler-artifact","executable":"/t/ring-1"}"#;
+        assert_eq!(executable(bench), Some("/t/ring-1".into()));
+        assert_eq!(executable("warning"), None);
+    }
+}
