@@ -12,6 +12,9 @@ for module in hv_vmbus hv_utils; do
     insmod /lib/$module.ko 2>/dev/null
 done
 
+# The key/value service has its other half in a daemon, which some guests have.
+[ -x /usr/sbin/hv_kvp_daemon ] && hv_kvp_daemon
+
 cat > /bin/dmesg-warnings <<'WARNINGS'
 #!/bin/sh
 # What the kernel has warned of, without its times.

@@ -1,17 +1,14 @@
 //! Linux guests that ship with nothing but their recipe: Debian's kernels for virtual machines and an initramfs with BusyBox
 //! and the kernel's modules for VMBus, all taken from the distribution's packages.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use cpio::NewcBuilder;
-use cpio::newc::trailer;
-use flate2::{Compression, GzBuilder};
 
-use super::apt;
+use super::initramfs::Initramfs;
 use super::suite::Suite;
+use super::{apt, daemons};
 use crate::paths;
 
 const KERNEL: &str = "linux-image-cloud-amd64";
@@ -69,11 +66,6 @@ impl Release {
         self.folder() + "vmlinuz"
     }
 
-    /// The name of its initramfs in definitions.
-    fn initrd(self) -> String {
-        self.folder() + "initrd"
-    }
-
     /// Those that a definition or its text names.
     pub fn named_in(text: &str) -> Vec<Self> {
         let named = |release: &Self| text.contains(&release.kernel());
@@ -90,16 +82,21 @@ pub struct LinuxGuest {
     pub kernel: PathBuf,
     /// The compressed initramfs.
     pub initrd: PathBuf,
+    /// The same with the daemons of Hyper-V's services.
+    pub with_daemons: PathBuf,
 }
 
 impl LinuxGuest {
     /// The file that a definition calls `name`, if it is one of these.
     pub fn file(&self, name: &str) -> Option<&Path> {
-        if name == self.release.kernel() {
-            Some(&self.kernel)
-        } else {
-            (name == self.release.initrd()).then_some(self.initrd.as_path())
-        }
+        let files = [
+            ("vmlinuz", &self.kernel),
+            ("initrd", &self.initrd),
+            ("initrd-daemons", &self.with_daemons),
+        ];
+        let name = name.strip_prefix(&self.release.folder())?;
+        let file = files.into_iter().find(|(own, _)| *own == name);
+        file.map(|(_, file)| file.as_path())
     }
 }
 
@@ -129,16 +126,26 @@ pub fn linux(release: Release) -> Result<LinuxGuest> {
         apt::unpack(BUSYBOX, &busybox)?;
     }
     let initrd = folder.join("initrd.gz");
-    let packed = initramfs(&paths::read(&program)?, &modules)
+    let mut packed = initramfs(&paths::read(&program)?, &modules)
         .context("the guest's initramfs cannot be packed")?;
-    if !std::fs::read(&initrd).is_ok_and(|old| old == packed) {
-        paths::write(&initrd, &packed)?;
-    }
+    update(&initrd, &packed)?;
+    let with_daemons = folder.join("initrd-daemons.gz");
+    packed.extend(daemons::initramfs()?);
+    update(&with_daemons, &packed)?;
     Ok(LinuxGuest {
         release,
         kernel,
         initrd,
+        with_daemons,
     })
+}
+
+/// Writes a file, if it has another content so far.
+fn update(file: &Path, content: &[u8]) -> Result<()> {
+    match std::fs::read(file) {
+        Ok(old) if old == content => Ok(()),
+        _ => paths::write(file, content),
+    }
 }
 
 /// Fetches a kernel with its modules.
@@ -238,32 +245,17 @@ fn decompress(file: &Path) -> Result<Vec<u8>> {
     Ok(run.stdout)
 }
 
-/// A gzipped newc archive: the same bytes for the same input.
+/// The guest's initramfs.
 fn initramfs(busybox: &[u8], modules: &[(&str, Vec<u8>)]) -> Result<Vec<u8>> {
-    let mut archive = Vec::new();
-    let mut inode = 0;
-    let mut add = |archive: &mut Vec<u8>, name: &str, mode: u32, content: &[u8]| -> Result<()> {
-        inode += 1;
-        let mut file = NewcBuilder::new(name)
-            .ino(inode)
-            .mode(mode)
-            .write(archive, u32::try_from(content.len())?);
-        file.write_all(content)?;
-        file.finish()?;
-        Ok(())
-    };
+    let mut initramfs = Initramfs::default();
     for folder in ["bin", "dev", "etc", "lib", "proc", "root", "sys", "tmp"] {
-        add(&mut archive, folder, 0o040_755, &[])?;
+        initramfs.folder(folder)?;
     }
-    add(&mut archive, "bin/busybox", 0o100_755, busybox)?;
-    add(&mut archive, "bin/sh", 0o120_777, b"busybox")?;
+    initramfs.program("bin/busybox", busybox)?;
+    initramfs.link("bin/sh", "busybox")?;
     for (name, content) in modules {
-        let path = format!("lib/{name}.ko");
-        add(&mut archive, &path, 0o100_644, content)?;
+        initramfs.file(&format!("lib/{name}.ko"), content)?;
     }
-    add(&mut archive, "init", 0o100_755, INIT.as_bytes())?;
-    trailer(&mut archive)?;
-    let mut gzip = GzBuilder::new().write(Vec::new(), Compression::fast());
-    gzip.write_all(&archive)?;
-    Ok(gzip.finish()?)
+    initramfs.program("init", INIT.as_bytes())?;
+    initramfs.pack()
 }

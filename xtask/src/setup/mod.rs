@@ -2,6 +2,8 @@
 
 pub mod apt;
 pub mod bochs;
+mod daemons;
 pub mod guest;
+mod initramfs;
 pub mod suite;
 pub mod toolchain;
