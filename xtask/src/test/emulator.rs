@@ -15,7 +15,7 @@ use super::inquest;
 use super::listed;
 use super::random::Random;
 use super::report::{Outcome, Status};
-use super::scenario::{Action, Damage, Step};
+use super::scenario::{Action, Damage, SEED, Step};
 use super::serial::SerialLine;
 use crate::machine::{Emulators, Processor};
 use crate::paths;
@@ -161,6 +161,8 @@ struct Memory {
     answers: Answers,
     /// Where the random points are.
     random: Random,
+    /// What SEED stands for.
+    seed: u32,
 }
 
 type Answers = BTreeMap<String, String>;
@@ -170,8 +172,14 @@ impl Memory {
         Self {
             answers: Answers::new(),
             random: Random::new(case.seed),
+            seed: seed_of(case, 0),
         }
     }
+}
+
+/// What SEED stands for in a cycle; before and behind the cycles it is what cycle 0 would have.
+fn seed_of(case: &Case, cycle: usize) -> u32 {
+    case.seed.wrapping_mul(1000).wrapping_add(cycle as u32)
 }
 
 fn play_part(
@@ -188,7 +196,7 @@ fn play_part(
         let wait = step.wait * case.processor.patience();
         let result = match &step.action {
             Action::Expect(text) => line.expect(text, wait),
-            Action::Send(text) => line.send(text),
+            Action::Send(text) => line.send(&text.replace(SEED, &memory.seed.to_string())),
             Action::Absent(text) => line.absent(text, step.wait),
             Action::Same { send, until } => same(line, send, until, wait, &mut memory.answers),
             Action::Listed { send, until, file } => {
@@ -229,9 +237,11 @@ fn play_all(line: &mut SerialLine, case: &Case) -> Result<()> {
     let mut memory = Memory::of(case);
     play_part(line, case, &scenario.steps, &mut memory)?;
     for cycle in 1..=case.cycles() {
+        memory.seed = seed_of(case, cycle);
         play_part(line, case, &scenario.cycle, &mut memory)
             .with_context(|| format!("cycle {cycle}"))?;
     }
+    memory.seed = seed_of(case, 0);
     play_part(line, case, &scenario.after, &mut memory).context("after the cycles")
 }
 

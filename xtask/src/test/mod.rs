@@ -50,7 +50,7 @@ pub struct Test {
     /// Do in Bochs, which is slow, all that is done in QEMU, and for ten minutes what is done for some seconds
     #[arg(long, conflicts_with = "fast")]
     long: bool,
-    /// Other random points in the scenarios that have some
+    /// Other random points, and other programs, in the scenarios that have some
     #[arg(long, value_name = "NUMBER", default_value_t = USUAL_SEED)]
     seed: u32,
 }

@@ -34,7 +34,7 @@
 //! seconds = 60
 //! long_seconds = 600           # optional: instead of `seconds`, with `--long`
 //! [[step]]
-//! send = "vm list\r"
+//! send = "vm list\r"            # SEED in it is a number: that of `--seed` times 1000, and the number of the cycle
 //! [[step]]
 //! absent = "error"             # must not appear for that long
 //! seconds = 2
@@ -77,6 +77,9 @@ use serde::Deserialize;
 
 use crate::machine::{Machine, Processor, Vendor};
 pub use step::{Action, Step};
+
+/// What stands for a seed in what is typed.
+pub const SEED: &str = "SEED";
 
 /// A scenario.
 #[derive(Clone, Debug, Deserialize)]
@@ -245,11 +248,15 @@ fn last_words() -> Vec<String> {
 }
 
 impl Scenario {
-    /// Whether it has random points.
+    /// Whether it has random points, or programs that come from a seed.
     pub fn is_random(&self) -> bool {
         let parts = [&self.steps, &self.cycle, &self.after];
         let mut steps = parts.into_iter().flatten();
-        steps.any(|step| matches!(step.action, Action::Point(_)))
+        steps.any(|step| match &step.action {
+            Action::Point(_) => true,
+            Action::Send(text) => text.contains(SEED),
+            _ => false,
+        })
     }
 
     /// How many processors the machines have that have this one.

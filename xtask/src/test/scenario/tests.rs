@@ -15,6 +15,18 @@ fn a_step_does_exactly_one_thing() {
 }
 
 #[test]
+fn what_is_typed_can_have_a_seed() {
+    let random = |step: &str| {
+        let text = format!("about = \"\"\nstep = []\n[[cycle]]\n{step}");
+        toml::from_str::<Scenario>(&text).unwrap().is_random()
+    };
+    assert!(random("send = \"cmdline = \\\"seed=SEED\\\"\\r\""));
+    assert!(random("point = 3"));
+    assert!(!random("send = \"seed\\r\""));
+    assert!(!random("expect = \"SEED\""));
+}
+
+#[test]
 fn a_scenario_about_a_model_keeps_it() {
     let usual = |on: &str| {
         let text = format!("about = \"\"\nstep = []\non = {on}");
