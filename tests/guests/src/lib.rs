@@ -14,6 +14,7 @@
 
 #[cfg(feature = "metal")]
 pub mod metal;
+pub mod program;
 pub mod rng;
 #[cfg(feature = "metal")]
 #[macro_use]
