@@ -14,10 +14,3 @@ pub struct GpaRun {
     /// Bytes.
     pub len: u64,
 }
-
-impl GpaRun {
-    /// First address behind the run. Addresses have 52 bits and lengths 32, so there is one.
-    pub(crate) fn end(&self) -> u64 {
-        self.gpa + self.len
-    }
-}

@@ -7,7 +7,8 @@
 //! * [`protocol`]: what lies on the wire: channel messages, packets, GUIDs, versions;
 //! * [`server`]: connection, offers, channels; one [`server::Server`] for each guest;
 //! * [`gpadl`]: lists of guest pages that the guest describes in messages and names by a handle;
-//! * [`ring`]: the two rings of an open channel.
+//! * [`ring`]: the two rings of an open channel;
+//! * [`bulk`]: data that a packet names instead of carrying it.
 //!
 //! Sections and traps named in comments are those of the specification sheet `vmbus.md`.
 #![cfg_attr(not(test), no_std)]
@@ -17,6 +18,7 @@ extern crate alloc;
 
 mod gpa;
 
+pub mod bulk;
 pub mod gpadl;
 pub mod protocol;
 pub mod ring;

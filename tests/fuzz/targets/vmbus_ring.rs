@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use input::Input;
+use vmbus::bulk::Piece;
 use vmbus::protocol::{PacketDescriptor, PacketType, TransferPageRange};
 use vmbus::ring::*;
 use zerocopy::IntoBytes;
@@ -355,13 +356,14 @@ impl Channel {
     }
 
     fn check_list(&self) {
-        let runs = self.list.runs();
-        assert!(runs.len() <= MAX_GPA_PAGES);
-        let sum: u64 = runs.iter().map(|run| run.len).sum();
-        assert_eq!(sum, self.list.len());
-        assert!(sum <= MAX_GPA_PAGES as u64 * 4096);
-        let fits = |run: &vmbus::GpaRun| run.len > 0 && run.gpa + run.len <= 1 << 52;
-        assert!(runs.iter().all(fits));
+        let buffer = self.list.buffer();
+        assert!(buffer.pieces().count() <= MAX_GPA_PAGES);
+        assert!(buffer.len() <= MAX_GPA_PAGES as u64 * 4096);
+        let end = buffer.pieces().fold(0, |at, Piece { offset, run }| {
+            assert!(offset == at && run.len > 0 && run.gpa + run.len <= 1 << 52);
+            at + run.len
+        });
+        assert_eq!(end, buffer.len());
     }
 
     /// The host writes a packet of any length.

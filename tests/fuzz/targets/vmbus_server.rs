@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use counting::Held;
 use input::Input;
 use tlfs::HvConnectionId;
-use vmbus::gpadl::{GpadlView, MAX_GPADL_MEMORY};
+use vmbus::bulk::{GuestBuffer, Piece};
+use vmbus::gpadl::MAX_GPADL_MEMORY;
 use vmbus::protocol::*;
 use vmbus::server::*;
 use zerocopy::FromBytes;
@@ -398,9 +399,9 @@ fn bytes(message: &impl ChannelMessage) -> &[u8] {
     message.as_bytes()
 }
 
-fn pages(view: &GpadlView<'_>) -> Vec<u64> {
-    let pages = |run: vmbus::GpaRun| run.gpa >> 12..(run.gpa + run.len) >> 12;
-    view.runs().flat_map(pages).collect()
+fn pages(buffer: &GuestBuffer<'_>) -> Vec<u64> {
+    let pages = |Piece { run, .. }| run.gpa >> 12..(run.gpa + run.len) >> 12;
+    buffer.pieces().flat_map(pages).collect()
 }
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

@@ -2,9 +2,11 @@
 
 use alloc::vec::Vec;
 
-use super::{Gpadl, PageRange, PageRun};
+use super::{Gpadl, PageRange};
+use crate::bulk::{Span, append};
 use crate::gpa::PFN_LIMIT;
 use crate::protocol::PageRangeHeader;
+use tlfs::{HV_PAGE_SHIFT, HV_PAGE_SIZE};
 use zerocopy::FromBytes;
 
 /// Bytes of what a range buffer is made of: a range's header, or a page number.
@@ -75,7 +77,7 @@ pub(super) fn decode(
             return Err(GpadlError::NotRam(*pfn));
         }
     }
-    let runs = merge(&pfns);
+    let spans = merge(&pfns);
     pfns.sort_unstable();
     for pair in pfns.windows(2) {
         if let [first, second] = pair
@@ -86,7 +88,7 @@ pub(super) fn decode(
     }
     Ok(Gpadl {
         ranges: ranges.into_boxed_slice(),
-        runs: runs.into_boxed_slice(),
+        spans: spans.into_boxed_slice(),
     })
 }
 
@@ -126,19 +128,13 @@ fn split(buffer: &[u8], range_count: u16) -> Result<(Vec<PageRange>, Vec<u64>), 
 }
 
 /// Contiguous runs of the pages, in a vector of exactly their number.
-fn merge(pfns: &[u64]) -> Vec<PageRun> {
+fn merge(pfns: &[u64]) -> Vec<Span> {
     let follows =
         |pair: &[u64]| matches!(pair, [first, second] if first.checked_add(1) == Some(*second));
     let breaks = pfns.windows(2).filter(|pair| !follows(pair)).count();
-    let mut runs: Vec<PageRun> = Vec::with_capacity(breaks.saturating_add(1));
+    let mut spans = Vec::with_capacity(breaks.saturating_add(1));
     for pfn in pfns {
-        match runs.last_mut() {
-            Some(last) if last.pfn + last.pages == *pfn => last.pages += 1,
-            _ => runs.push(PageRun {
-                pfn: *pfn,
-                pages: 1,
-            }),
-        }
+        append(&mut spans, *pfn << HV_PAGE_SHIFT, HV_PAGE_SIZE as u64);
     }
-    runs
+    spans
 }

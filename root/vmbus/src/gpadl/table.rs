@@ -3,7 +3,8 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::{GPADL_UNIT, Gpadl, GpadlError, GuestMemoryMap, PageRange, PageRun, decode};
+use super::{GPADL_UNIT, Gpadl, GpadlError, GuestMemoryMap, PageRange, decode};
+use crate::bulk::Span;
 use crate::protocol::{GpadlHandle, MAX_MESSAGE_SIZE, Relid};
 
 /// Most GPADLs of a guest, complete or not. A channel of Linux has one to three.
@@ -23,8 +24,8 @@ pub const MAX_GPADL_MEMORY: usize =
     MAX_UNITS * LARGEST_PIECE + MAX_GPADLS * ENTRY_COST + DECODE_UNITS * (2 * 8 + LARGEST_PIECE);
 
 /// Bytes that a unit becomes.
-const LARGEST_PIECE: usize = if size_of::<PageRun>() > size_of::<PageRange>() {
-    size_of::<PageRun>()
+const LARGEST_PIECE: usize = if size_of::<Span>() > size_of::<PageRange>() {
+    size_of::<Span>()
 } else {
     size_of::<PageRange>()
 };

@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use tlfs::{HV_PAGE_SHIFT, HV_PAGE_SIZE};
 
 use super::RingError;
-use crate::gpa::{GpaRun, PFN_LIMIT};
+use crate::bulk::{GuestBuffer, Span, append};
+use crate::gpa::PFN_LIMIT;
 
 /// Most ranges of a packet. Linux's netvsc sends up to 32, storvsc one.
 pub const MAX_GPA_RANGES: u32 = 64;
@@ -15,11 +16,10 @@ pub const MAX_GPA_PAGES: usize = 1024;
 /// The memory that a packet names, as contiguous runs in order; the boundaries of its ranges are gone. Made once and used
 /// again for each packet, so that the data path does not allocate.
 ///
-/// The addresses are the guest's claim. Whoever accesses them checks that they are RAM.
+/// The addresses are the guest's claim: not RAM, perhaps, or a page twice.
 #[derive(Clone, Debug)]
 pub struct GpaList {
-    runs: Vec<GpaRun>,
-    len: u64,
+    spans: Vec<Span>,
     pages: usize,
 }
 
@@ -33,35 +33,21 @@ impl GpaList {
     /// An empty list with room for the largest packet.
     pub fn new() -> Self {
         Self {
-            runs: Vec::with_capacity(MAX_GPA_PAGES),
-            len: 0,
+            spans: Vec::with_capacity(MAX_GPA_PAGES),
             pages: 0,
         }
     }
 
-    /// The runs.
+    /// The bytes.
     #[inline]
-    pub fn runs(&self) -> &[GpaRun] {
-        &self.runs
-    }
-
-    /// Bytes of all runs.
-    #[inline]
-    pub fn len(&self) -> u64 {
-        self.len
-    }
-
-    /// No bytes.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
+    pub fn buffer(&self) -> GuestBuffer<'_> {
+        GuestBuffer::of(&self.spans)
     }
 
     /// Forgets all.
     #[inline]
     pub fn clear(&mut self) {
-        self.runs.clear();
-        self.len = 0;
+        self.spans.clear();
         self.pages = 0;
     }
 
@@ -88,14 +74,7 @@ impl GpaList {
             return Ok(0);
         }
         let gpa = (pfn << HV_PAGE_SHIFT) + u64::from(offset);
-        match self.runs.last_mut() {
-            Some(last) if last.end() == gpa => last.len += u64::from(len),
-            _ => self.runs.push(GpaRun {
-                gpa,
-                len: u64::from(len),
-            }),
-        }
-        self.len += u64::from(len);
+        append(&mut self.spans, gpa, len.into());
         Ok(len)
     }
 }

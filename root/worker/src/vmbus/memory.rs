@@ -6,7 +6,7 @@ use core::sync::atomic::{Ordering, fence};
 
 use board::ram::OutOfRam;
 use vmbus::GpaRun;
-use vmbus::gpadl::GpadlView;
+use vmbus::bulk::{GuestBuffer, Piece};
 use vmbus::ring::{Gone, RingMemory};
 
 use crate::system::SharedRam;
@@ -31,27 +31,25 @@ pub struct RunMemory<R> {
 }
 
 impl<R: SharedRam> RunMemory<R> {
-    /// The ring in the memory that `view` describes.
+    /// The ring in the memory of `buffer`.
     ///
     /// # Errors
     /// If it is too large, or not all of it is RAM.
-    pub fn new(ram: &R, view: &GpadlView<'_>) -> Result<Self, Gone> {
-        if view.len() > MAX_RING {
+    pub fn new(ram: &R, buffer: &GuestBuffer<'_>) -> Result<Self, Gone> {
+        if buffer.len() > MAX_RING {
             return Err(Gone);
         }
         let layout = ram.layout();
-        let mut size = 0;
-        let part = |run: GpaRun| {
+        let part = |Piece { offset, run }| {
             layout.offset(run.gpa, run.len).ok_or(Gone)?;
-            let at = size;
-            size += run.len as u32;
+            let at = offset as u32;
             Ok(Part { at, run })
         };
-        let parts = view.runs().map(part).collect::<Result<_, _>>()?;
+        let parts = buffer.pieces().map(part).collect::<Result<_, _>>()?;
         Ok(Self {
             ram: ram.clone(),
             parts,
-            size,
+            size: buffer.len() as u32,
         })
     }
 

@@ -222,7 +222,7 @@ fn a_packet_may_wrap_at_every_unit() {
         let mut list = GpaList::new();
         packet.read_gpa_direct(&mut list).unwrap();
         assert_eq!(
-            list.runs(),
+            runs(&list),
             [GpaRun {
                 gpa: 5 << 12,
                 len: 8192
@@ -243,6 +243,10 @@ fn range(byte_count: u32, byte_offset: u32) -> u64 {
         byte_offset,
     };
     zerocopy::transmute!(header)
+}
+
+fn runs(list: &GpaList) -> Vec<GpaRun> {
+    list.buffer().pieces().map(|piece| piece.run).collect()
 }
 
 /// Decodes GPA direct ranges: their number, and what follows.
@@ -266,7 +270,7 @@ fn gpa_direct(count: u32, words: &[u64]) -> Result<(u64, Vec<GpaRun>), RingError
         .unwrap()
         .read_gpa_direct(&mut list);
     assert_eq!(ring.error(), result.err());
-    result.map(|()| (list.len(), list.runs().to_vec()))
+    result.map(|()| (list.buffer().len(), runs(&list)))
 }
 
 #[test]
@@ -337,7 +341,7 @@ fn another_type_of_packet_has_no_ranges() {
         .unwrap()
         .read_gpa_direct(&mut list)
         .unwrap();
-    assert!(list.is_empty());
+    assert!(list.buffer().is_empty());
 }
 
 #[test]

@@ -108,7 +108,7 @@ proptest! {
             if let Ok(Some(mut packet)) = incoming.read_packet() {
                 let _ = packet.read_payload(&mut [0; 100]);
                 let _ = packet.read_gpa_direct(&mut list);
-                prop_assert!(list.runs().len() <= MAX_GPA_PAGES);
+                prop_assert!(list.buffer().pieces().count() <= MAX_GPA_PAGES);
             }
             let _ = outgoing.write_transfer_pages(1, true, 2, &ranges, &[&[0; 33]]);
             let _ = outgoing.publish();

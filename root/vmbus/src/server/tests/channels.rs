@@ -44,7 +44,7 @@ fn the_device_gets_what_the_guest_said_and_the_two_rings() {
         user_data: [7; 120],
     }));
     let rings = guest.server.open_rings(RELID).unwrap();
-    let first = |view: crate::gpadl::GpadlView<'_>| view.runs().next().unwrap();
+    let first = |ring: crate::bulk::GuestBuffer<'_>| ring.pieces().next().unwrap().run;
     assert_eq!(
         (first(rings.incoming).gpa, rings.incoming.len()),
         (0x20_0000, 0x3000)
