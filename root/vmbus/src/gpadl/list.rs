@@ -16,7 +16,7 @@ pub(super) struct PageRange {
 
 /// A complete GPADL. All its pages were RAM when it was made, and no page is in it twice.
 ///
-/// A page may be taken from the guest later; whoever accesses it has to expect that.
+/// A page may be taken from the guest later; whoever accesses it has to expect that ([`crate::bulk::Transfer`] does).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpadl {
     pub(super) ranges: Box<[PageRange]>,

@@ -16,7 +16,8 @@ pub const MAX_GPA_PAGES: usize = 1024;
 /// The memory that a packet names, as contiguous runs in order; the boundaries of its ranges are gone. Made once and used
 /// again for each packet, so that the data path does not allocate.
 ///
-/// The addresses are the guest's claim: not RAM, perhaps, or a page twice.
+/// The addresses are the guest's claim: not RAM, perhaps, or a page twice. A [`crate::bulk::Transfer`] checks them at each
+/// access.
 #[derive(Clone, Debug)]
 pub struct GpaList {
     spans: Vec<Span>,
