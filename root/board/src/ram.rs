@@ -2,8 +2,9 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 
-use crate::layout::RamLayout;
+use crate::layout::{FOUR_GIB, PAGE, RamLayout};
 
 /// A range of guest physical addresses that is not, or not wholly, RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,8 +21,13 @@ pub struct OutOfRam {
 /// An access lies wholly in RAM or fails as a whole: a partial access never happens. Guest code runs on other VPs at
 /// the same time, so two reads of the same bytes may differ: read once, check what was read.
 pub trait GuestRam {
-    /// Where RAM is.
+    /// Where RAM is, whether all of it is there or not.
     fn layout(&self) -> RamLayout;
+
+    /// Whether all of that is RAM of the guest now.
+    fn is_ram(&self, gpa: u64, len: u64) -> bool {
+        self.layout().offset(gpa, len).is_some()
+    }
 
     /// Copies guest memory at `gpa` into `buf`.
     fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), OutOfRam>;
@@ -30,10 +36,91 @@ pub trait GuestRam {
     fn write(&mut self, gpa: u64, data: &[u8]) -> Result<(), OutOfRam>;
 }
 
+/// The guest's memory map: which addresses are RAM, now. Pages leave it when they are taken from the guest, and may come back.
+#[derive(Clone, Debug)]
+pub struct RamMap {
+    layout: RamLayout,
+    /// A bit for each page of the linear backing that is away. Empty until the first one is.
+    away: Vec<u64>,
+    /// Pages that are away.
+    count: u64,
+}
+
+impl RamMap {
+    /// The map in which all RAM of a layout is there.
+    pub const fn new(layout: RamLayout) -> Self {
+        Self {
+            layout,
+            away: Vec::new(),
+            count: 0,
+        }
+    }
+
+    /// The layout.
+    pub fn layout(&self) -> RamLayout {
+        self.layout
+    }
+
+    /// Where `len` bytes at `gpa` are within a linear backing; `None` unless all of them are RAM that is there.
+    #[inline]
+    pub fn offset(&self, gpa: u64, len: u64) -> Option<u64> {
+        let offset = self.layout.offset(gpa, len)?;
+        (self.count == 0 || self.is_there(offset, len)).then_some(offset)
+    }
+
+    /// Pages of the guest leave the map, or come back. Those that are no RAM at all, or are so already, stay as they are.
+    pub fn set_present(&mut self, pages: Range<u64>, present: bool) {
+        let layout = self.layout;
+        let low = 0..layout.low_end() / PAGE;
+        let above = FOUR_GIB / PAGE;
+        let high = above..above + layout.high_len() / PAGE;
+        for region in [low, high] {
+            for pfn in pages.start.max(region.start)..pages.end.min(region.end) {
+                if let Some(offset) = layout.offset(pfn * PAGE, PAGE) {
+                    self.set_page(offset / PAGE, present);
+                }
+            }
+        }
+    }
+
+    /// `page` counts in the linear backing, and is in it.
+    fn set_page(&mut self, page: u64, present: bool) {
+        if self.away.is_empty() {
+            let words = self.layout.size().div_ceil(PAGE).div_ceil(BITS);
+            self.away = vec![0; words as usize];
+        }
+        let Some(word) = self.away.get_mut((page / BITS) as usize) else {
+            return;
+        };
+        let bit = 1 << (page % BITS);
+        if (*word & bit == 0) == present {
+            return;
+        }
+        *word ^= bit;
+        if present {
+            self.count -= 1;
+        } else {
+            self.count += 1;
+        }
+    }
+
+    #[cold]
+    fn is_there(&self, offset: u64, len: u64) -> bool {
+        let is_away = |page: u64| {
+            let word = self.away.get((page / BITS) as usize);
+            word.is_some_and(|word| word & 1 << (page % BITS) != 0)
+        };
+        !(offset / PAGE..(offset + len).div_ceil(PAGE)).any(is_away)
+    }
+}
+
+/// Bits of a word of the map.
+const BITS: u64 = u64::BITS as u64;
+
 /// Guest RAM in a vector: for tests and fuzzing.
 #[derive(Clone, Debug)]
 pub struct VecRam {
-    layout: RamLayout,
+    map: RamMap,
     bytes: Vec<u8>,
 }
 
@@ -41,24 +128,33 @@ impl VecRam {
     /// Zeroed RAM of `size` bytes.
     pub fn new(size: usize) -> Self {
         Self {
-            layout: RamLayout::new(size as u64),
+            map: RamMap::new(RamLayout::new(size as u64)),
             bytes: vec![0; size],
         }
     }
 
-    fn range(&self, gpa: u64, len: usize) -> Result<core::ops::Range<usize>, OutOfRam> {
+    /// [`RamMap::set_present`]. The bytes stay.
+    pub fn set_present(&mut self, pages: Range<u64>, present: bool) {
+        self.map.set_present(pages, present);
+    }
+
+    fn range(&self, gpa: u64, len: usize) -> Result<Range<usize>, OutOfRam> {
         let error = OutOfRam {
             gpa,
             len: len as u64,
         };
-        let start = self.layout.offset(gpa, len as u64).ok_or(error)? as usize;
+        let start = self.map.offset(gpa, len as u64).ok_or(error)? as usize;
         Ok(start..start + len)
     }
 }
 
 impl GuestRam for VecRam {
     fn layout(&self) -> RamLayout {
-        self.layout
+        self.map.layout()
+    }
+
+    fn is_ram(&self, gpa: u64, len: u64) -> bool {
+        self.map.offset(gpa, len).is_some()
     }
 
     fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), OutOfRam> {
@@ -86,5 +182,41 @@ mod tests {
         ram.read(0xFFE, &mut end).unwrap();
         assert_eq!(end, [0, 0]);
         assert!(ram.read(u64::MAX, &mut end).is_err());
+    }
+
+    #[test]
+    fn pages_that_are_away_fail_every_access_that_touches_them() {
+        let mut ram = VecRam::new(0x5000);
+        ram.write(0x1FFE, &[1, 2, 3, 4]).unwrap();
+        ram.set_present(1..2, false);
+        ram.set_present(1..2, false);
+        let mut bytes = [9; 4];
+        assert!(ram.read(0x1FFE, &mut bytes).is_err());
+        assert!(ram.write(0xFFE, &[7; 4]).is_err());
+        assert_eq!(bytes, [9; 4]);
+        assert!(ram.is_ram(0x2000, 0x3000) && ram.is_ram(0, 0x1000));
+        assert!(!ram.is_ram(0, 0x5000) && !ram.is_ram(0x1FFF, 1));
+        ram.set_present(0..u64::MAX, true);
+        ram.read(0x1FFE, &mut bytes).unwrap();
+        assert_eq!(bytes, [1, 2, 3, 4]);
+        ram.read(0xFFE, &mut bytes).unwrap();
+        assert_eq!(bytes, [0; 4]);
+    }
+
+    #[test]
+    fn pages_above_4_gib_are_pages_of_their_own() {
+        let high = FOUR_GIB / PAGE;
+        let mut map = RamMap::new(RamLayout::new(crate::layout::MMIO_START + 0x4000));
+        map.set_present(high + 1..high + 2, false);
+        assert_eq!(map.offset(FOUR_GIB + 0x1000, 1), None);
+        assert!(map.offset(FOUR_GIB, 0x1000).is_some());
+        assert!(map.offset(FOUR_GIB + 0x2000, 0x2000).is_some());
+        assert!(map.offset(0, crate::layout::MMIO_START).is_some());
+        // What is no RAM is nothing to take away or to give.
+        map.set_present(high - 1..high, false);
+        map.set_present(high + 4..u64::MAX, true);
+        assert_eq!(map.count, 1);
+        map.set_present(0..u64::MAX, false);
+        assert_eq!(map.count, (crate::layout::MMIO_START + 0x4000) / PAGE);
     }
 }

@@ -301,6 +301,10 @@ impl<S: System> GuestRam for VpMemory<'_, S> {
         self.ram.layout()
     }
 
+    fn is_ram(&self, gpa: u64, len: u64) -> bool {
+        self.ram.is_ram(gpa, len)
+    }
+
     fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), OutOfRam> {
         self.ram.read(gpa, buf)
     }

@@ -1,5 +1,7 @@
 //! What a worker needs from the system it is a process of.
 
+use core::ops::Range;
+
 use board::ram::{GuestRam, OutOfRam};
 use manager::WorkerNews;
 use root_abi::Event;
@@ -57,6 +59,11 @@ pub trait SharedRam: GuestRam + Clone {
     /// # Errors
     /// If it is not RAM.
     fn store_release(&self, gpa: u64, value: u32) -> Result<(), OutOfRam>;
+
+    /// Pages (their numbers) leave the guest's memory map, or come back. From now on every access to them fails, or works
+    /// again; nothing else remembers that they were RAM. To be called before the hypervisor unmaps them, and after it has
+    /// mapped them.
+    fn set_present(&self, pages: Range<u64>, present: bool);
 }
 
 /// The system. The calls are those of root-abi; see there for their meaning.

@@ -1,15 +1,18 @@
 //! Guest memory in the process.
 
+use alloc::rc::Rc;
+use core::cell::RefCell;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use board::layout::RamLayout;
-use board::ram::{GuestRam, OutOfRam};
+use board::ram::{GuestRam, OutOfRam, RamMap};
 use worker::SharedRam;
 
 /// The mapping that backs the guest's RAM. It is never unmapped.
 #[derive(Clone)]
 pub struct MappedRam {
-    layout: RamLayout,
+    map: Rc<RefCell<RamMap>>,
     start: *mut u8,
 }
 
@@ -20,12 +23,14 @@ impl MappedRam {
     /// `layout.size()` bytes at `start` are mapped for reading and writing for the rest of the process's life, and no
     /// Rust reference points into them.
     pub unsafe fn new(layout: RamLayout, start: *mut u8) -> Self {
-        Self { layout, start }
+        let map = Rc::new(RefCell::new(RamMap::new(layout)));
+        Self { map, start }
     }
 
     fn pointer(&self, gpa: u64, len: usize) -> Result<*mut u8, OutOfRam> {
         let len = len as u64;
-        let offset = self.layout.offset(gpa, len).ok_or(OutOfRam { gpa, len })?;
+        let offset = self.map.borrow().offset(gpa, len);
+        let offset = offset.ok_or(OutOfRam { gpa, len })?;
         // SAFETY: `offset + len` is within the size of the layout, which `new`'s caller vouched is mapped.
         Ok(unsafe { self.start.add(offset as usize) })
     }
@@ -49,7 +54,11 @@ impl MappedRam {
 
 impl GuestRam for MappedRam {
     fn layout(&self) -> RamLayout {
-        self.layout
+        self.map.borrow().layout()
+    }
+
+    fn is_ram(&self, gpa: u64, len: u64) -> bool {
+        self.map.borrow().offset(gpa, len).is_some()
     }
 
     fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), OutOfRam> {
@@ -81,5 +90,9 @@ impl SharedRam for MappedRam {
     fn store_release(&self, gpa: u64, value: u32) -> Result<(), OutOfRam> {
         self.word(gpa)?.store(value, Ordering::Release);
         Ok(())
+    }
+
+    fn set_present(&self, pages: Range<u64>, present: bool) {
+        self.map.borrow_mut().set_present(pages, present);
     }
 }

@@ -117,6 +117,10 @@ impl GuestRam for TestRam {
         self.0.borrow().layout()
     }
 
+    fn is_ram(&self, gpa: u64, len: u64) -> bool {
+        self.0.borrow().is_ram(gpa, len)
+    }
+
     fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), OutOfRam> {
         self.0.borrow().read(gpa, buf)
     }
@@ -141,6 +145,10 @@ impl SharedRam for TestRam {
     fn store_release(&self, gpa: u64, value: u32) -> Result<(), OutOfRam> {
         assert!(gpa.is_multiple_of(4));
         self.write_shared(gpa, &value.to_le_bytes())
+    }
+
+    fn set_present(&self, pages: std::ops::Range<u64>, present: bool) {
+        self.0.borrow_mut().set_present(pages, present);
     }
 }
 

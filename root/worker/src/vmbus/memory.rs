@@ -39,11 +39,10 @@ impl<R: SharedRam> RunMemory<R> {
         if buffer.len() > MAX_RING {
             return Err(Gone);
         }
-        let layout = ram.layout();
         let part = |Piece { offset, run }| {
-            layout.offset(run.gpa, run.len).ok_or(Gone)?;
             let at = offset as u32;
-            Ok(Part { at, run })
+            let is_ram = ram.is_ram(run.gpa, run.len);
+            is_ram.then_some(Part { at, run }).ok_or(Gone)
         };
         let parts = buffer.pieces().map(part).collect::<Result<_, _>>()?;
         Ok(Self {

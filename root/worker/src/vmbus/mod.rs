@@ -136,10 +136,9 @@ impl<R: SharedRam> Vmbus<R> {
         if message.kind != CHANNEL_MESSAGE {
             return Err(HvStatus::INVALID_PARAMETER);
         }
-        let layout = ram.layout();
         let is_ram = |pfn: u64| {
             let gpa = pfn.checked_mul(PAGE);
-            gpa.and_then(|gpa| layout.offset(gpa, PAGE)).is_some()
+            gpa.is_some_and(|gpa| ram.is_ram(gpa, PAGE))
         };
         self.is_due = true;
         // A guest that posts may have switched its SynIC on by now.
