@@ -12,6 +12,7 @@
 //! * The SynIC is off: the message, or the flag, is kept and tried again, at the guest's next post and after pauses
 //!   of 10 ms that double up to a second. A guest that connects anew makes all earlier messages void.
 
+mod bulk;
 mod clocks;
 mod guest;
 mod link;
@@ -40,6 +41,7 @@ use link::Link;
 use news::News;
 use pause::Pause;
 
+pub use bulk::BulkMemory;
 #[cfg(test)]
 pub use memory::RunMemory;
 

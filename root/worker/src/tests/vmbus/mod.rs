@@ -1,5 +1,6 @@
 //! VMBus against a guest like Linux, and against one that does what it likes.
 
+mod bulk;
 mod guest;
 mod hostile;
 mod memory;
