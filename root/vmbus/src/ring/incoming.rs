@@ -342,7 +342,8 @@ impl<M: RingMemory> IncomingPacket<'_, M> {
         Ok(len)
     }
 
-    /// Decodes the GPA direct ranges into `list`; empty if the packet is of another type.
+    /// Decodes the GPA direct ranges into `list`; empty if the packet is of another type. What lies between the last range
+    /// and the payload is ignored: a driver may send a header of a fixed size.
     ///
     /// # Errors
     /// If the ranges lie. The ring is dead then, and the list not to be used.

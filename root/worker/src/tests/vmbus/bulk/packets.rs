@@ -104,7 +104,7 @@ fn a_header_that_ends_before_its_ranges_ends_the_ring() {
 
 #[test]
 fn more_header_than_ranges_is_no_lie() {
-    // Linux' storvsc sends room for 32 page numbers, however many there are.
+    // A driver may send a header of a fixed size, with room for the most pages that it ever needs.
     let mut guest = Guest::new(8);
     let mut units = vec![ranges(1), range(4, 0), 0x200];
     units.resize(40, u64::MAX);
