@@ -6,7 +6,7 @@ use tlfs::{HV_X64_MSR_REFERENCE_TSC, HvReferenceTscPage};
 
 use super::cell::Pages;
 use super::cpu::{tsc, wrmsr};
-use super::memory;
+use super::{memory, time};
 
 /// The page, laid over one of the payload's. All processors may read it.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +44,19 @@ impl ReferencePage {
                 return Some(time);
             }
         }
+    }
+
+    /// Panics unless the page and the reference counter say the same time, within the resolution of both.
+    #[track_caller]
+    pub fn expect_counter(self) {
+        const SAYS: &str = "the TSCs of the machine are one clock";
+        let before = self.time().expect(SAYS);
+        let counter = time::reference();
+        let after = self.time().expect(SAYS);
+        assert!(
+            before <= counter + 1 && counter <= after + 1,
+            "{before}, {counter}, {after}"
+        );
     }
 
     fn sequence(self) -> u32 {
