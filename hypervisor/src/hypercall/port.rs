@@ -37,8 +37,12 @@ pub fn create(call: &mut Call<'_>) -> Result<(), HvStatus> {
     if ports.find(owner.id, input.port_id).is_some() {
         return Err(HvStatus::INVALID_PORT_ID);
     }
-    make_room(hv, slot, &mut ports.all)?;
+    // Its room comes last: a page without a port in it would be released by nobody.
     let kind = kind(hv, slot, &input.port_info)?;
+    if let Err(status) = make_room(hv, slot, &mut ports.all) {
+        release(hv, slot, kind);
+        return Err(status);
+    }
     let port = Port::new(owner.id, input.port_id, sender, target, kind);
     ports.all.insert(port).map_err(|_| HvStatus::NO_RESOURCES)
 }
@@ -172,6 +176,13 @@ fn kind(hv: &Hypervisor, slot: PartitionSlot, info: &HvPortInfo) -> Result<Kind,
     }
 }
 
+/// Gives back what a port's kind has from its partition's pool.
+fn release(hv: &Hypervisor, slot: PartitionSlot, kind: Kind) {
+    if let Kind::Message(queue) = kind {
+        hv.release(slot, queue.into_frame());
+    }
+}
+
 /// Room for one more, in a page from a pool if need be.
 ///
 /// # Errors
@@ -200,9 +211,7 @@ fn remove_port(hv: &Hypervisor, slot: PartitionSlot, wanted: impl Fn(&Port) -> b
     let Some((port, page)) = ports.all.remove(wanted) else {
         return false;
     };
-    if let Kind::Message(queue) = port.kind {
-        hv.release(slot, queue.into_frame());
-    }
+    release(hv, slot, port.kind);
     if let Some(page) = page {
         hv.release(slot, page);
     }

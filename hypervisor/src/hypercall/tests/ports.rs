@@ -450,6 +450,37 @@ fn children_make_no_ports() {
 }
 
 #[test]
+fn a_port_that_is_refused_leaves_nothing_behind() {
+    for (mut bench, owner) in scenes() {
+        let sender = bench.child_with_vp();
+        let wrong = HvPortInfo {
+            padding: 1,
+            ..MESSAGES
+        };
+        let monitor = HvPortInfo::monitor(0x1000);
+        assert_eq!(bench.pool(owner).available, 0);
+        // A page for what the port keeps, and none for the port itself; then one for each.
+        for (pages, refused) in [(1, HvStatus::INSUFFICIENT_MEMORY), (2, HvStatus::SUCCESS)] {
+            bench.deposit(owner, 1);
+            let before = bench.pool(owner);
+            assert_eq!(before.available, pages);
+            for info in [wrong, monitor] {
+                let input = create(owner, sender, info);
+                let made = bench.simple(C::CREATE_PORT, &input);
+                assert_eq!(made, HvStatus::INVALID_PARAMETER, "{info:?}");
+                assert_eq!(bench.pool(owner), before, "{info:?}");
+            }
+            let input = create(owner, sender, MESSAGES);
+            assert_eq!(bench.simple(C::CREATE_PORT, &input), refused);
+            if refused != HvStatus::SUCCESS {
+                assert_eq!(bench.pool(owner), before);
+            }
+        }
+        bench.tear_down();
+    }
+}
+
+#[test]
 fn there_is_an_end_to_ports_and_their_pages_come_back() {
     for (mut bench, owner) in scenes() {
         let sender = bench.child_with_vp();
