@@ -356,6 +356,77 @@ pub const ROWS: &[Row] = &[
             Status::OPERATION_DENIED,
         ],
     ),
+    (
+        Code::CREATE_PORT,
+        &[
+            Status::SUCCESS,
+            Status::INVALID_PORT_ID,
+            Status::INVALID_PARAMETER,
+            Status::INSUFFICIENT_MEMORY,
+            Status::INVALID_VP_INDEX,
+            Status::INVALID_PARTITION_ID,
+        ],
+    ),
+    (
+        Code::CONNECT_PORT,
+        &[
+            Status::SUCCESS,
+            Status::INVALID_CONNECTION_ID,
+            Status::INVALID_PORT_ID,
+            Status::INVALID_PARAMETER,
+            Status::INVALID_PARTITION_ID,
+        ],
+    ),
+    (
+        Code::DELETE_PORT,
+        &[
+            Status::SUCCESS,
+            Status::INVALID_PORT_ID,
+            Status::INVALID_PARTITION_ID,
+        ],
+    ),
+    (
+        Code::DISCONNECT_PORT,
+        &[
+            Status::SUCCESS,
+            Status::INVALID_CONNECTION_ID,
+            Status::INVALID_PARTITION_ID,
+        ],
+    ),
+    (
+        Code::POST_MESSAGE,
+        &[
+            Status::SUCCESS,
+            Status::INSUFFICIENT_BUFFERS,
+            Status::INVALID_PARAMETER,
+            Status::INVALID_CONNECTION_ID,
+        ],
+    ),
+    (
+        Code::SIGNAL_EVENT,
+        &[Status::SUCCESS, Status::INVALID_CONNECTION_ID],
+    ),
+    (
+        Code::SIGNAL_EVENT_DIRECT,
+        &[
+            Status::SUCCESS,
+            Status::INVALID_SYNIC_STATE,
+            Status::INVALID_PARAMETER,
+            Status::INVALID_VP_INDEX,
+            Status::INVALID_PARTITION_ID,
+        ],
+    ),
+    (
+        Code::POST_MESSAGE_DIRECT,
+        &[
+            Status::SUCCESS,
+            Status::OBJECT_IN_USE,
+            Status::INVALID_SYNIC_STATE,
+            Status::INVALID_PARAMETER,
+            Status::INVALID_VP_INDEX,
+            Status::INVALID_PARTITION_ID,
+        ],
+    ),
     (Code(0x01FF), &[Status::INVALID_HYPERCALL_CODE]),
 ];
 
@@ -415,6 +486,11 @@ pub const UNREACHABLE: &[(Code, Status, &str)] = &[
         Code::GET_VP_STATE,
         Status::INSUFFICIENT_MEMORY,
         "state is copied, which needs no memory",
+    ),
+    (
+        Code::CONNECT_PORT,
+        Status::INVALID_ALIGNMENT,
+        "there are no monitor ports",
     ),
     (
         Code::MAP_EVENT_LOG_BUFFER,

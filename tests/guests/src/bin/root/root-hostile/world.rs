@@ -14,6 +14,8 @@ use tlfs::{
 };
 use zerocopy::{Immutable, IntoBytes};
 
+use crate::random::ports::Own;
+
 /// Frames that the calls play with.
 const FRAMES: usize = 4096;
 /// Large pages that they play with.
@@ -38,9 +40,12 @@ pub struct World {
     pub calls: u32,
     deposited: u64,
     withdrawn: u64,
+    /// Ports and connections of the root's.
+    pub own: Own,
 }
 
 /// An input block under construction.
+#[derive(Clone)]
 pub struct Block {
     bytes: [u8; PAGE as usize],
     len: usize,
@@ -101,6 +106,7 @@ impl World {
             calls: 0,
             deposited: 0,
             withdrawn: 0,
+            own: Own::new(),
         }
     }
 
@@ -218,13 +224,19 @@ impl World {
         let result = root.calls.raw(control, input, output);
         self.calls += 1;
         self.output = output;
-        self.note(control, block, &result);
+        self.note(root, control, block, &result);
         while root.messages.poll().is_some() {}
         result
     }
 
     /// Keeps count of pages and partitions.
-    fn note(&mut self, control: HvHypercallInput, block: &Block, result: &HvHypercallResult) {
+    fn note(
+        &mut self,
+        root: &Root,
+        control: HvHypercallInput,
+        block: &Block,
+        result: &HvHypercallResult,
+    ) {
         let done = result.reps_completed().saturating_sub(control.rep_start()) as u64;
         match control.call_code() {
             HvCallCode::DEPOSIT_MEMORY => self.deposited += done,
@@ -233,6 +245,9 @@ impl World {
                 if let Some(id) = block.bytes().first_chunk::<8>() {
                     self.remove(HvPartitionId(u64::from_le_bytes(*id)));
                 }
+            }
+            code if result.call_status().is_success() => {
+                self.own.note(root.id, code, block.bytes());
             }
             _ => {}
         }

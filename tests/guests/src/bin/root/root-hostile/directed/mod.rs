@@ -3,6 +3,7 @@
 mod log;
 mod memory;
 mod partition;
+mod ports;
 mod vp;
 
 use guests::root::Root;
@@ -23,4 +24,5 @@ pub fn all(root: &mut Root) {
     vp::pages(root);
     log::all(root);
     vp::state(root);
+    ports::all(root);
 }

@@ -289,20 +289,24 @@ pub fn interrupts(root: &mut Root) {
         HvStatus::NOT_ACKNOWLEDGED,
         "a pending ExtINT",
     );
-    is(
-        assert(root, child.id, external, 0x40),
-        HvStatus::SUCCESS,
-        "ExtINT",
-    );
-    vp.resume(root);
-    root.messages.sleep(20_000);
-    let waits = vp.stop(root);
-    report::same(waits, false, "an intercept of the loop");
-    is(
-        clear(root, child.id),
-        HvStatus::ACKNOWLEDGED,
-        "a taken ExtINT",
-    );
+    // An emulator may stand still for as long as the child has.
+    let mut taken = HvStatus::NOT_ACKNOWLEDGED;
+    for _ in 0..50 {
+        is(
+            assert(root, child.id, external, 0x40),
+            HvStatus::SUCCESS,
+            "ExtINT",
+        );
+        vp.resume(root);
+        root.messages.sleep(20_000);
+        let waits = vp.stop(root);
+        report::same(waits, false, "an intercept of the loop");
+        taken = clear(root, child.id);
+        if taken != HvStatus::NOT_ACKNOWLEDGED {
+            break;
+        }
+    }
+    is(taken, HvStatus::ACKNOWLEDGED, "a taken ExtINT");
     let nobody = HvStatus::INVALID_PARTITION_ID;
     is(clear(root, NOBODY), nobody, "ClearVirtualInterrupt");
     is(

@@ -9,16 +9,22 @@ use guests::root::vp as vps;
 use tlfs::HvCallCode as Code;
 use tlfs::*;
 
-use super::lists;
+use super::{lists, ports};
 use crate::directed::log_call;
 use crate::world::{Block, World};
 
-fn simple(root: &mut Root, world: &mut World, code: Code, mut block: Block) -> HvStatus {
+pub fn simple(root: &mut Root, world: &mut World, code: Code, mut block: Block) -> HvStatus {
     let control = HvHypercallInput::simple(code);
     world.issue(root, control, &mut block).call_status()
 }
 
-fn rep(root: &mut Root, world: &mut World, code: Code, count: u64, mut block: Block) -> HvStatus {
+pub fn rep(
+    root: &mut Root,
+    world: &mut World,
+    code: Code,
+    count: u64,
+    mut block: Block,
+) -> HvStatus {
     let control = HvHypercallInput::simple(code).with_rep_count(count as usize & 0xFFF);
     world.issue(root, control, &mut block).call_status()
 }
@@ -33,7 +39,8 @@ pub fn one(root: &mut Root, world: &mut World) {
         }
         11..12 => end(root, world),
         12..18 => life(root, world),
-        18..25 => pool(root, world),
+        18..22 => pool(root, world),
+        22..25 => ports::one(root, world),
         25..37 => memory_map(root, world),
         37..43 => properties(root, world),
         43..50 => get_registers(root, world),
@@ -43,7 +50,8 @@ pub fn one(root: &mut Root, world: &mut World) {
         75..83 => pages(root, world),
         83..88 => state(root, world),
         88..91 => questions(root, world),
-        91..98 => log(root, world),
+        91..96 => log(root, world),
+        96..98 => ports::one(root, world),
         _ => absent(root, world),
     }
 }
@@ -133,7 +141,7 @@ fn life(root: &mut Root, world: &mut World) {
     simple(root, world, code, block);
 }
 
-fn deposit(root: &mut Root, world: &mut World, to: HvPartitionId, count: u64) {
+pub fn deposit(root: &mut Root, world: &mut World, to: HvPartitionId, count: u64) {
     let mut block = Block::new(&HvInputDepositMemory { partition_id: to });
     for _ in 0..count {
         block.push(&(world.frame() / memory::PAGE));

@@ -2,6 +2,7 @@
 
 mod calls;
 mod lists;
+pub mod ports;
 
 use guests::ok;
 use guests::root::Root;
@@ -31,6 +32,7 @@ pub fn storm(root: &mut Root, seed: u64, calls: u32) {
         }
     }
     calls::end_logs(root);
+    world.own.end(root);
     calls::unmap_own_counters(root);
     let made = world.calls;
     world.end(root);
