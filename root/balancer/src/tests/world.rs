@@ -83,6 +83,14 @@ impl World {
         }
     }
 
+    /// The guests have had low pressure for so many seconds, if they have it now.
+    pub(super) fn has_run_for(&mut self, seconds: u64) {
+        for guest in &mut self.guests {
+            guest.dwell.low_for(self.now, 0, 0);
+        }
+        self.now += seconds;
+    }
+
     /// One second: reports of these demands, a round, and what it orders.
     pub(super) fn second(&mut self, demand: impl Fn(&Vm) -> u64) -> Round {
         for guest in &mut self.guests {
