@@ -70,20 +70,22 @@ pub fn bench(options: &Bench) -> Result<bool> {
     let asked = |name: &str| filter.is_none_or(|part| name.contains(part));
     let mut scenarios = Scenario::all(&paths::root().join("tests/scenarios/bench"))?;
     scenarios.retain(|scenario| asked(&scenario.name));
-    let on_host = asked(host::NAME);
-    if scenarios.is_empty() && !on_host {
+    let on_host = || host::BENCHES.iter().filter(|bench| asked(bench.name));
+    if scenarios.is_empty() && on_host().next().is_none() {
         bail!(
             "no scenario in tests/scenarios/bench has {:?} in its name",
             filter.unwrap_or_default()
         );
     }
-    let host = on_host.then(host::measure).transpose()?;
+    let host = on_host()
+        .map(|bench| Ok((bench, bench.measure()?)))
+        .collect::<Result<Vec<_>>>()?;
     let cases = Case::all(&scenarios, options.vendor);
     let (measured, skipped) = in_machines(&cases)?;
     let file = paths::target("bench.json");
     paths::write(
         &file,
-        &serde_json::to_vec_pretty(&by_key(&measured, host.as_ref()))?,
+        &serde_json::to_vec_pretty(&by_key(&measured, host.iter().map(|(_, figures)| figures)))?,
     )?;
     let mut good = true;
     if !measured.is_empty() {
@@ -91,8 +93,8 @@ pub fn bench(options: &Bench) -> Result<bool> {
         print!("{}", table.text);
         good &= table.good;
     }
-    if let Some(figures) = &host {
-        let table = table::Table::of_host(figures);
+    for (bench, figures) in &host {
+        let table = table::Table::of_host(figures, bench.bounds);
         print!("{}", table.text);
         good &= table.good;
     }
@@ -138,13 +140,14 @@ fn in_machines(cases: &[Case]) -> Result<(Measured, usize)> {
 /// As the file has them: by key, then by virtualization.
 fn by_key<'a>(
     measured: &'a Measured,
-    host: Option<&'a Figures>,
+    host: impl IntoIterator<Item = &'a Figures>,
 ) -> BTreeMap<&'a str, BTreeMap<String, &'a Figure>> {
     let mut keys: BTreeMap<&str, BTreeMap<String, &Figure>> = BTreeMap::new();
     let machines = measured
         .iter()
         .map(|(vendor, figures)| (vendor.extension().to_lowercase(), figures));
-    for (place, figures) in machines.chain(host.map(|figures| ("host".to_owned(), figures))) {
+    let host = host.into_iter().map(|figures| ("host".to_owned(), figures));
+    for (place, figures) in machines.chain(host) {
         for (key, figure) in figures {
             keys.entry(key).or_default().insert(place.clone(), figure);
         }

@@ -8,7 +8,7 @@ use crate::machine::Vendor;
 
 /// What a figure has to keep.
 #[derive(Clone, Copy)]
-enum Bound {
+pub enum Bound {
     /// It may be so much.
     Most(u64),
     /// It must be so much.
@@ -16,7 +16,7 @@ enum Bound {
 }
 
 /// Bounds by keys; figures without one are reported only.
-type Bounds = [(&'static str, Bound)];
+pub type Bounds = [(&'static str, Bound)];
 
 /// Bounds of what is measured in machines, whoever's virtualization it is.
 const IN_MACHINES: &Bounds = &[
@@ -30,11 +30,17 @@ const IN_MACHINES: &Bounds = &[
     ("boot_exits_without_port_io", Bound::Most(3_500)),
 ];
 
-/// Bounds of what is measured on the host.
-const ON_HOST: &Bounds = &[
+/// Bounds of the rings, on the host.
+pub const OF_RINGS: &Bounds = &[
     ("ring_write_16", Bound::Most(60)),
     ("ring_write_8k_copies", Bound::Most(2)),
     ("ring_write_8k_ratio", Bound::Least(80)),
+];
+
+/// Bounds of the balancer, on the host.
+pub const OF_BALANCER: &Bounds = &[
+    ("balancer_1000", Bound::Most(3_000_000)),
+    ("balancer_ratio", Bound::Most(14)),
 ];
 
 /// Figures of round trips, for which is counted what the processor does.
@@ -114,9 +120,9 @@ impl Table {
         table
     }
 
-    /// Of what was measured on the host, all of it.
-    pub fn of_host(figures: &Figures) -> Self {
-        Self::of(&[("host", figures)], ON_HOST, true)
+    /// Of all that a bench measured on the host.
+    pub fn of_host(figures: &Figures, bounds: &Bounds) -> Self {
+        Self::of(&[("host", figures)], bounds, true)
     }
 
     fn of(columns: &[Column], bounds: &Bounds, complete: bool) -> Self {
@@ -231,7 +237,8 @@ fn faults(key: &str, figure: &Figure, complete: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        Bound, Figure, Figures, IN_MACHINES, Measured, ON_HOST, ROUND_TRIPS, Table, Vendor,
+        Bound, Figure, Figures, IN_MACHINES, Measured, OF_BALANCER, OF_RINGS, ROUND_TRIPS, Table,
+        Vendor,
     };
 
     fn msr_exit(value: u64, xsave: f64) -> Figures {
@@ -341,22 +348,27 @@ mod tests {
 
     #[test]
     fn what_the_host_measures_keeps_both_kinds_of_bounds() {
-        let good: Figures = ON_HOST
-            .iter()
-            .map(|(key, bound)| ((*key).to_owned(), at_bound(*bound)))
-            .collect();
-        let table = Table::of_host(&good);
-        assert!(table.good && table.text.contains(">=80"));
-        for (key, bound) in ON_HOST {
-            let mut worse = good.clone();
-            let value = &mut worse.get_mut(*key).unwrap().value;
-            match bound {
-                Bound::Most(_) => *value += 1,
-                Bound::Least(_) => *value -= 1,
+        for bounds in [OF_RINGS, OF_BALANCER] {
+            let good: Figures = bounds
+                .iter()
+                .map(|(key, bound)| ((*key).to_owned(), at_bound(*bound)))
+                .collect();
+            let table = Table::of_host(&good, bounds);
+            assert!(table.good);
+            for (key, bound) in bounds {
+                let mut worse = good.clone();
+                let value = &mut worse.get_mut(*key).unwrap().value;
+                match bound {
+                    Bound::Most(_) => *value += 1,
+                    Bound::Least(least) => {
+                        *value -= 1;
+                        assert!(table.text.contains(&format!(">={least}")));
+                    }
+                }
+                assert!(!Table::of_host(&worse, bounds).good, "{key}");
+                worse.remove(*key);
+                assert!(!Table::of_host(&worse, bounds).good, "{key}");
             }
-            assert!(!Table::of_host(&worse).good, "{key}");
-            worse.remove(*key);
-            assert!(!Table::of_host(&worse).good, "{key}");
         }
     }
 }

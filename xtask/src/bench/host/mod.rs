@@ -1,7 +1,10 @@
-//! Figures of the rings of VMBus, on the host: `root/vmbus/benches/ring.rs`, as it is and under valgrind's callgrind.
+//! Figures that need no machine: benches of crates, as they are and under valgrind's callgrind.
 //!
 //! Callgrind executes one instruction after the other and counts those between entering and leaving a function, with all that
 //! it calls. The same program counts the same each time, so a bound can be as near as one likes.
+
+mod balancer;
+mod rings;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,17 +12,45 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::figure::{Figure, Figures, parse};
+use super::figure::Figures;
+use super::table::{self, Bounds};
 use crate::paths;
 use crate::setup::apt;
 use crate::step::{Step, output};
 
-/// What `cargo xtask bench FILTER` looks for.
-pub const NAME: &str = "host-rings";
-const COMMAND: &str = "cargo xtask bench host-rings";
+/// What is measured by one program.
+pub struct Bench {
+    /// What `cargo xtask bench FILTER` looks for.
+    pub name: &'static str,
+    /// What its figures have to keep.
+    pub bounds: &'static Bounds,
+    figures: fn() -> Result<Figures>,
+}
 
-/// Packets of 16 bytes: those that go around the ring's end, some dozens, count in the average.
-const PACKETS: u64 = 10_000;
+/// All of them.
+pub const BENCHES: [Bench; 2] = [
+    Bench {
+        name: rings::NAME,
+        bounds: table::OF_RINGS,
+        figures: rings::measure,
+    },
+    Bench {
+        name: balancer::NAME,
+        bounds: table::OF_BALANCER,
+        figures: balancer::measure,
+    },
+];
+
+impl Bench {
+    /// Builds the program and takes its figures.
+    ///
+    /// # Errors
+    /// If valgrind cannot be had, or the program not be built or run.
+    pub fn measure(&self) -> Result<Figures> {
+        apt::require(&apt::COUNTER)?;
+        (self.figures)()
+    }
+}
 
 /// What callgrind counted in a function.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,51 +60,14 @@ struct Counted {
     copies: u64,
 }
 
-/// Builds the program and takes its figures.
-///
-/// # Errors
-/// If valgrind cannot be had, or the program not be built or run.
-pub fn measure() -> Result<Figures> {
-    apt::require(&apt::COUNTER)?;
-    let program = build()?;
-    let step = Step::start("Measuring the rings on the host");
-    let mut figures = Figures::new();
-
-    let count = PACKETS.to_string();
-    let small = count_in(&program, "write_16", &["write_16", &count])?;
-    let value = small.instructions.div_ceil(PACKETS);
-    let mut figure = Figure::new(value, "instructions", COMMAND);
-    let average = small.instructions as f64 / PACKETS as f64;
-    figure.counters.insert("average".into(), average);
-    figures.insert("ring_write_16".into(), figure);
-
-    let mut copies = Figure::new(0, "memcpy calls", COMMAND);
-    for place in ["inside", "across"] {
-        let large = count_in(&program, "write_8k", &["write_8k", place])?;
-        copies.value = copies.value.max(large.copies);
-        copies.counters.insert(place.into(), large.copies as f64);
-    }
-    figures.insert("ring_write_8k_copies".into(), copies);
-
-    let text = output(Command::new(&program).arg("ratio"))?;
-    let ratio = text.lines().find_map(|line| parse(line, COMMAND));
-    let (key, figure) = ratio.with_context(|| format!("no figure in {text:?}"))?;
-    figures.insert(key, figure);
-    step.done();
-    Ok(figures)
-}
-
-/// Compiles the program, and says where it is.
-fn build() -> Result<PathBuf> {
-    let step = Step::start("Building the bench of the rings");
+/// Compiles a bench of a crate, and says where the program is.
+fn build(package: &str, bench: &str) -> Result<PathBuf> {
+    let step = Step::start(format!("Building the bench of {package}"));
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(paths::root()).args([
-        "bench",
-        "--package=vmbus",
-        "--bench=ring",
-        "--no-run",
-        "--message-format=json",
-    ]);
+    cargo
+        .current_dir(paths::root())
+        .args(["bench", "--no-run", "--message-format=json"])
+        .args(["--package", package, "--bench", bench]);
     let messages = output(&mut cargo)?;
     step.done();
     let program = messages.lines().find_map(executable);
