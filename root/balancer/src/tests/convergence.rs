@@ -39,7 +39,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(50))]
 
     #[test]
     fn i8_rounds_become_empty_and_stay_empty((mut world, demands) in world()) {

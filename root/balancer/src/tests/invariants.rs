@@ -35,7 +35,7 @@ fn most(vm: &Vm) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn i1_nothing_is_lost_and_nothing_made(case in case()) {

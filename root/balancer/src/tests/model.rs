@@ -284,7 +284,7 @@ fn compare(case: &Case) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     /// Also I6: `k` is the least that fits.
     #[test]

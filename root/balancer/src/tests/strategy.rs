@@ -1,10 +1,16 @@
 //! Arbitrary nodes.
 
+use std::collections::BTreeMap;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
-use crate::{Buffer, Input, LONG_AGO, Node, PendingStart, Unit, Vm, VmId, Weight};
+use crate::{
+    Action, Buffer, FP, Input, LONG_AGO, Levels, Node, PendingStart, Unit, Vm, VmId, Weight, round,
+};
 
 /// What an [`Input`] borrows, and the rest of it.
 #[derive(Clone, Debug)]
@@ -115,15 +121,29 @@ pub(super) fn node(vms: &[Vm], more: i64) -> Node {
     }
 }
 
+/// How much more there has to be so that the VMs can have their buffers and so many per cent of the spare above, whatever
+/// their limits.
+fn between_the_levels(vms: &[Vm], percent: u64) -> i64 {
+    let wanted = vms.iter().filter(|vm| vm.is_live()).map(|vm| {
+        let levels = Levels::of(vm.smoothed, vm.settled, vm.buffer);
+        let spare = (levels.ample - levels.buffer) * percent / 100;
+        let wanted = (levels.buffer + spare).clamp(vm.minimum, vm.maximum);
+        wanted.cast_signed() - vm.assigned.cast_signed()
+    });
+    wanted.sum()
+}
+
 prop_compose! {
     /// A node with up to 12 VMs and 6 that wait to start.
     pub(super) fn case()(
         vms in vec(vm(), 0..=12),
         starts in prop_oneof![Just(vec![]), vec(start(), 0..=6)],
         more in prop_oneof![-3000_i64..6000, Just(0), 6000_i64..40_000],
+        spare in proptest::option::weighted(0.3, 1_u64..100),
         trim_tick in any::<bool>(),
     ) -> Case {
         let (vms, starts) = named(vms, starts);
+        let more = spare.map_or(more, |percent| between_the_levels(&vms, percent));
         Case { node: node(&vms, more), vms, starts, trim_tick }
     }
 }
@@ -157,4 +177,46 @@ prop_compose! {
         let [total, reserve, fixed] = node;
         Case { node: Node { total, reserve, fixed }, vms, starts, trim_tick }
     }
+}
+
+/// What a round has in it: kinds of operations, and where the search ended.
+fn kinds(case: &Case) -> Vec<&'static str> {
+    let round = round(&case.input());
+    let operations = round
+        .operations
+        .iter()
+        .map(|operation| match operation.action {
+            Action::Add { partial: true, .. } => "partial add",
+            Action::Add { hot_add: 0, .. } => "unballoon",
+            Action::Add { unballoon: 0, .. } => "hot-add",
+            Action::Add { .. } => "unballoon and hot-add",
+            Action::Remove { .. } if round.free < 0 => "remove for the host",
+            Action::Remove { .. } => "remove",
+            Action::Trim { .. } => "trim",
+            Action::Start { .. } => "start",
+            Action::Hold { .. } => "hold",
+            Action::Reject { .. } => "reject",
+        });
+    let search = match round.target.k {
+        _ if round.target.over_commit => "over-commit",
+        0 => "ample",
+        1..=FP => "spare is shared",
+        _ => "shortage is shared",
+    };
+    operations.chain([search]).collect()
+}
+
+/// Properties of rounds in which nothing happens say little.
+#[test]
+fn arbitrary_nodes_have_everything_in_their_rounds() {
+    let mut runner = TestRunner::deterministic();
+    let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
+    for _ in 0..400 {
+        let case = case().new_tree(&mut runner).expect("a case").current();
+        for kind in kinds(&case) {
+            *seen.entry(kind).or_default() += 1;
+        }
+    }
+    assert_eq!(seen.len(), 14, "{seen:?}");
+    assert!(seen.values().all(|times| *times >= 10), "{seen:?}");
 }
