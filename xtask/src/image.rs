@@ -8,7 +8,6 @@ use sha2::{Digest, Sha256};
 
 use crate::metal::Metal;
 use crate::paths;
-use crate::setup::guest::Release;
 use crate::step::{Step, output};
 use crate::system::{Contents, DefinitionFile, Needs, System};
 
@@ -94,11 +93,7 @@ pub fn default_image(definitions: &[PathBuf]) -> Result<PathBuf> {
         .iter()
         .map(|definition| definition.text.as_str())
         .collect();
-    let system = System::build(&Needs {
-        linux: Release::named_in(&texts),
-        payloads: texts.contains("payload/"),
-        ..Needs::default()
-    })?;
+    let system = System::build(&Needs::named_in(&texts))?;
     let archive = system.archive(&Contents {
         definitions,
         ..Contents::default()

@@ -10,6 +10,7 @@ use crate::flat;
 use crate::image::ImageTool;
 use crate::metal::Metal;
 use crate::paths;
+use crate::setup::daemons;
 use crate::setup::guest::{self, LinuxGuest, Release};
 
 /// Member names that begin with this are programs of `tests/guests`.
@@ -32,10 +33,24 @@ pub struct System {
 pub struct Needs {
     /// Linux guests.
     pub linux: Vec<Release>,
+    /// For these, an initramfs with the daemons of Hyper-V's services besides.
+    pub daemons: bool,
     /// The payload guests and roots.
     pub payloads: bool,
     /// The hypervisor that measures how long interrupts are off, besides the usual one.
     pub section_meter: bool,
+}
+
+impl Needs {
+    /// What a text asks for that names members of archives: VM definitions, or the values of their keys.
+    pub fn named_in(text: &str) -> Self {
+        Self {
+            linux: Release::named_in(text),
+            daemons: text.contains(guest::WITH_DAEMONS),
+            payloads: text.contains(PAYLOAD),
+            section_meter: false,
+        }
+    }
 }
 
 /// What one archive holds beside the built programs.
@@ -101,13 +116,15 @@ impl System {
         let hypervisor = metal.program("hypervisor")?;
         let loader = paths::read(&metal.program("root-loader")?)?;
         let loader = flat::flatten(&loader).context("root-loader cannot be flattened")?;
+        let daemons = needs.daemons.then(daemons::initramfs).transpose()?;
+        let linux = |release: &Release| guest::linux(*release, daemons.as_deref());
         Ok(Self {
             hypervisor,
             metered,
             loader,
             root: paths::read(&metal.program("root-kernel")?)?,
             worker: paths::read(&metal.program("worker")?)?,
-            linux: (needs.linux.iter().copied().map(guest::linux)).collect::<Result<_>>()?,
+            linux: needs.linux.iter().map(linux).collect::<Result<_>>()?,
             payloads: needs.payloads.then(|| metal.payloads()).transpose()?,
             tool: ImageTool::build(&metal)?,
         })

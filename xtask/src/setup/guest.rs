@@ -6,9 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::apt;
 use super::initramfs::Initramfs;
 use super::suite::Suite;
-use super::{apt, daemons};
 use crate::paths;
 
 const KERNEL: &str = "linux-image-cloud-amd64";
@@ -25,6 +25,9 @@ const XZ: apt::Package = apt::Package {
     name: "xz-utils",
     proof: "/usr/bin/xz",
 };
+
+/// What definitions call an initramfs with the daemons of Hyper-V's services, in its release's folder.
+pub const WITH_DAEMONS: &str = "initrd-daemons";
 
 /// First process of the guest.
 const INIT: &str = include_str!("guest-init.sh");
@@ -82,29 +85,27 @@ pub struct LinuxGuest {
     pub kernel: PathBuf,
     /// The compressed initramfs.
     pub initrd: PathBuf,
-    /// The same with the daemons of Hyper-V's services.
-    pub with_daemons: PathBuf,
+    /// The same with the daemons of Hyper-V's services, if it was asked for.
+    pub with_daemons: Option<PathBuf>,
 }
 
 impl LinuxGuest {
     /// The file that a definition calls `name`, if it is one of these.
     pub fn file(&self, name: &str) -> Option<&Path> {
-        let files = [
-            ("vmlinuz", &self.kernel),
-            ("initrd", &self.initrd),
-            ("initrd-daemons", &self.with_daemons),
-        ];
-        let name = name.strip_prefix(&self.release.folder())?;
-        let file = files.into_iter().find(|(own, _)| *own == name);
-        file.map(|(_, file)| file.as_path())
+        match name.strip_prefix(&self.release.folder())? {
+            "vmlinuz" => Some(&self.kernel),
+            "initrd" => Some(&self.initrd),
+            WITH_DAEMONS => self.with_daemons.as_deref(),
+            _ => None,
+        }
     }
 }
 
-/// Fetches the packages and packs the guest, each once.
+/// Fetches the packages and packs the guest, each once; with what `daemons` has behind its initramfs, also that.
 ///
 /// # Errors
 /// If a package cannot be had or the initramfs cannot be written.
-pub fn linux(release: Release) -> Result<LinuxGuest> {
+pub fn linux(release: Release, daemons: Option<&[u8]>) -> Result<LinuxGuest> {
     let place = match release.suite() {
         None => "guests".to_owned(),
         Some(suite) => format!("guests/{suite}"),
@@ -126,17 +127,19 @@ pub fn linux(release: Release) -> Result<LinuxGuest> {
         apt::unpack(BUSYBOX, &busybox)?;
     }
     let initrd = folder.join("initrd.gz");
-    let mut packed = initramfs(&paths::read(&program)?, &modules)
+    let packed = initramfs(&paths::read(&program)?, &modules)
         .context("the guest's initramfs cannot be packed")?;
     update(&initrd, &packed)?;
-    let with_daemons = folder.join("initrd-daemons.gz");
-    packed.extend(daemons::initramfs()?);
-    update(&with_daemons, &packed)?;
+    let with_daemons = daemons.map(|daemons| {
+        let file = folder.join("initrd-daemons.gz");
+        update(&file, &[&packed, daemons].concat())?;
+        Ok::<_, anyhow::Error>(file)
+    });
     Ok(LinuxGuest {
         release,
         kernel,
         initrd,
-        with_daemons,
+        with_daemons: with_daemons.transpose()?,
     })
 }
 

@@ -2,7 +2,7 @@
 
 pub mod apt;
 pub mod bochs;
-mod daemons;
+pub mod daemons;
 pub mod guest;
 mod initramfs;
 pub mod suite;

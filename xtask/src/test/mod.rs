@@ -8,7 +8,6 @@ use clap::Args;
 use crate::fuzz;
 use crate::machine::{Emulators, Processor, Vendor};
 use crate::paths;
-use crate::setup::guest::Release;
 use crate::system::{Needs, System};
 
 pub mod case;
@@ -189,8 +188,7 @@ pub fn needs(cases: &[Case]) -> Needs {
         })
         .collect();
     Needs {
-        linux: Release::named_in(&names.join("\n")),
-        payloads: names.iter().any(|name| name.starts_with("payload/")),
         section_meter: runnable().any(|scenario| scenario.section_meter),
+        ..Needs::named_in(&names.join("\n"))
     }
 }
