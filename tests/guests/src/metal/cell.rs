@@ -63,6 +63,11 @@ impl<const N: usize> Pages<N> {
         self.0.get() as u64
     }
 
+    /// The address behind it: where a stack in it begins.
+    pub fn end(&self) -> u64 {
+        self.address() + size_of_val(self) as u64
+    }
+
     /// Guest physical address.
     pub fn gpa(&self) -> u64 {
         super::memory::physical(self.address())

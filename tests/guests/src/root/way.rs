@@ -2,8 +2,9 @@
 
 use tlfs::{
     HvCallCode, HvConnectionId, HvConnectionInfo, HvInputConnectPort, HvInputCreatePort,
-    HvInputDeletePort, HvInputDisconnectPort, HvInputPostMessage, HvInputSignalEvent,
-    HvMessageType, HvPartitionId, HvPortId, HvPortInfo, HvPortType, HvStatus,
+    HvInputDeletePort, HvInputDisconnectPort, HvInputPostMessage, HvInputPostMessageDirect,
+    HvInputSignalEvent, HvInputSignalEventDirect, HvMessage, HvMessageType, HvPartitionId,
+    HvPortId, HvPortInfo, HvPortType, HvStatus, HvVpIndex,
 };
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -142,4 +143,31 @@ pub fn event(connection: HvConnectionId, flag: u16) -> u64 {
 pub fn signal(root: &Root, way: &Way, flag: u16) -> HvStatus {
     let input = event(way.connection(), flag);
     root.calls.fast(HvCallCode::SIGNAL_EVENT, input, 0)
+}
+
+/// PostMessageDirect's input, for a message of a few bytes.
+pub fn direct_message(
+    to: HvPartitionId,
+    vp: HvVpIndex,
+    sint: u32,
+    kind: HvMessageType,
+) -> HvInputPostMessageDirect {
+    let content = HvMessage::new(kind, 0, b"direct").unwrap_or_else(HvMessage::new_zeroed);
+    HvInputPostMessageDirect::new(to, vp, sint, &content)
+}
+
+/// SignalEventDirect's input.
+pub fn direct_event(
+    to: HvPartitionId,
+    vp: HvVpIndex,
+    sint: u32,
+    flag: u16,
+) -> HvInputSignalEventDirect {
+    HvInputSignalEventDirect {
+        target_partition: to,
+        target_vp: vp,
+        target_sint: sint as u8,
+        flag_number: flag,
+        ..HvInputSignalEventDirect::new_zeroed()
+    }
 }

@@ -108,8 +108,7 @@ fn page_and_counter() {
 }
 
 fn start(number: u64) {
-    let stack = &STACKS[number as usize];
-    startup::start(number, stack.address() + size_of_val(stack) as u64);
+    startup::start(number, STACKS[number as usize].end());
     let arrived = || ARRIVED.load(Ordering::SeqCst) == number;
     assert!(time::wait(30 * SECOND, arrived), "{number} does not start");
 }

@@ -74,8 +74,7 @@ fn main(boot: &Boot) {
 /// Starts one and waits for it.
 fn start(number: u64) {
     let before = ARRIVED.load(Ordering::SeqCst);
-    let stack = &STACKS[number as usize];
-    startup::start(number, stack.address() + size_of_val(stack) as u64);
+    startup::start(number, STACKS[number as usize].end());
     let arrived = || ARRIVED.load(Ordering::SeqCst) > before;
     assert!(time::wait(30 * SECOND, arrived), "{number} does not start");
 }

@@ -270,7 +270,7 @@ extern "C" fn arrive(number: u64) -> ! {
 }
 
 fn another() {
-    startup::prepare(1, STACK.address() + size_of_val(&STACK) as u64);
+    startup::prepare(1, STACK.end());
     send(1, apic::INIT as u32);
     send(1, apic::STARTUP as u32 | (startup::START >> 12) as u32);
     let arrived = || ARRIVED.load(Ordering::SeqCst) == 1;

@@ -24,7 +24,7 @@ static DOES: AtomicU64 = AtomicU64::new(WRITE);
 pub fn start() {
     apic::enable();
     startup::install(arrive);
-    startup::start(1, STACK.address() + 0x4000);
+    startup::start(1, STACK.end());
     tell(REST);
 }
 

@@ -221,32 +221,37 @@ pub fn note(counts: &mut Counts, message: &Message) {
 fn await_message(
     counts: &mut Counts,
     patience: u64,
-    mut is_it: impl FnMut(&Message) -> bool,
+    is_it: impl FnMut(&Message) -> bool,
 ) -> Option<Message> {
     let start = time::reference();
-    loop {
-        if let Some(message) = synic::take_of_channels() {
-            note(counts, &message);
-            if is_it(&message) {
-                return Some(message);
-            }
-        } else if time::reference().wrapping_sub(start) > patience {
-            return None;
-        }
-    }
+    let is_late = || time::reference().wrapping_sub(start) > patience;
+    take_up_to(counts, is_late, is_it)
 }
 
 /// As [`await_message`]; without a time only a few looks.
 fn await_answer(
     counts: &mut Counts,
     patience: Option<u64>,
-    mut is_it: impl FnMut(&Message) -> bool,
+    is_it: impl FnMut(&Message) -> bool,
 ) -> Option<Message> {
     if let Some(patience) = patience {
         return await_message(counts, patience, is_it);
     }
     let mut looks = 0;
-    while looks < LOOKS {
+    let is_late = || {
+        looks += 1;
+        looks == LOOKS
+    };
+    take_up_to(counts, is_late, is_it)
+}
+
+/// Takes messages up to one that is it. Whenever there is none, `is_late` says whether to give up.
+fn take_up_to(
+    counts: &mut Counts,
+    mut is_late: impl FnMut() -> bool,
+    mut is_it: impl FnMut(&Message) -> bool,
+) -> Option<Message> {
+    loop {
         match synic::take_of_channels() {
             Some(message) => {
                 note(counts, &message);
@@ -254,10 +259,10 @@ fn await_answer(
                     return Some(message);
                 }
             }
-            None => looks += 1,
+            None if is_late() => return None,
+            None => {}
         }
     }
-    None
 }
 
 /// Signals a channel's event. Whether it is one of an open channel, as far as the host knows.

@@ -34,7 +34,7 @@ pub fn tests() {
     set_handler(WAIT, Some(wait as Handler));
     set_handler(KICK, Some(kicked as Handler));
     startup::install(arrive);
-    startup::start(1, STACK.address() + size_of_val(&STACK) as u64);
+    startup::start(1, STACK.end());
     await_step(step::READY);
     for _ in 0..5 {
         test("idle in a handler ends with one of its class", in_handler);

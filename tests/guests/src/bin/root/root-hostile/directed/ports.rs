@@ -2,11 +2,11 @@
 
 use guests::ok;
 use guests::root::child::{Child, VMM_FLAGS};
-use guests::root::way::{Way, post, signal};
+use guests::root::way::{Way, direct_event, direct_message, post, signal};
 use guests::root::{Root, Vp, report};
 use tlfs::{
-    HvCallCode, HvInputCreatePort, HvInputPostMessageDirect, HvInputSignalEventDirect, HvMessage,
-    HvMessageType, HvPartitionId, HvPortInfo, HvPortType, HvRegisterName, HvStatus, HvVpIndex,
+    HvCallCode, HvInputCreatePort, HvMessageType, HvPartitionId, HvPortInfo, HvPortType,
+    HvRegisterName, HvStatus, HvVpIndex,
 };
 use zerocopy::FromZeros;
 
@@ -158,19 +158,12 @@ fn sent(root: &mut Root, child: HvPartitionId) {
 }
 
 fn post_direct(root: &Root, child: HvPartitionId, vp: HvVpIndex, sint: u32) -> HvStatus {
-    let content = HvMessage::new(HvMessageType(1), 0, b"direct");
-    let content = content.unwrap_or_else(HvMessage::new_zeroed);
-    let input = HvInputPostMessageDirect::new(child, vp, sint, &content);
+    let input = direct_message(child, vp, sint, HvMessageType(1));
     root.calls.order(HvCallCode::POST_MESSAGE_DIRECT, &input)
 }
 
 fn signal_direct(root: &Root, child: HvPartitionId, vp: HvVpIndex, sint: u32) -> HvStatus {
-    let input = HvInputSignalEventDirect {
-        target_partition: child,
-        target_vp: vp,
-        target_sint: sint as u8,
-        ..HvInputSignalEventDirect::new_zeroed()
-    };
+    let input = direct_event(child, vp, sint, 0);
     root.calls.order(HvCallCode::SIGNAL_EVENT_DIRECT, &input)
 }
 

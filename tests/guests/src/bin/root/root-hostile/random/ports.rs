@@ -2,7 +2,7 @@
 
 use guests::check;
 use guests::root::Root;
-use guests::root::way::{Way, event, message};
+use guests::root::way::{Way, direct_event, direct_message, event, message};
 use tlfs::HvCallCode as Code;
 use tlfs::*;
 use zerocopy::{FromBytes, FromZeros};
@@ -205,8 +205,7 @@ fn post_direct(
     sint: u32,
 ) {
     let kind = HvMessageType(world.rng.pick(&[1, 0x8000_0010, 0]));
-    let content = HvMessage::new(kind, 0, b"direct").unwrap_or_else(HvMessage::new_zeroed);
-    let input = HvInputPostMessageDirect::new(partition, vp, sint, &content);
+    let input = direct_message(partition, vp, sint, kind);
     simple(root, world, Code::POST_MESSAGE_DIRECT, Block::new(&input));
 }
 
@@ -217,14 +216,9 @@ fn signal_direct(
     vp: HvVpIndex,
     sint: u32,
 ) {
-    let block = Block::new(&HvInputSignalEventDirect {
-        target_partition: partition,
-        target_vp: vp,
-        target_vtl: HvInputVtl::default(),
-        target_sint: sint as u8,
-        flag_number: world.rng.below(2100) as u16,
-    });
-    simple(root, world, Code::SIGNAL_EVENT_DIRECT, block);
+    let flag = world.rng.below(2100) as u16;
+    let input = direct_event(partition, vp, sint, flag);
+    simple(root, world, Code::SIGNAL_EVENT_DIRECT, Block::new(&input));
 }
 
 /// A child's VP gets a SynIC that takes something.
