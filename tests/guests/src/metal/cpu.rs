@@ -47,6 +47,19 @@ pub fn wrmsr(msr: u32, value: u64) -> Result<(), Fault> {
     probe!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32)
 }
 
+/// Reads an MSR that is there.
+#[track_caller]
+pub fn read_msr(msr: u32) -> u64 {
+    rdmsr(msr).unwrap_or_else(|fault| panic!("reading MSR {msr:#x}: {fault:x?}"))
+}
+
+/// Writes an MSR that takes the value.
+#[track_caller]
+pub fn write_msr(msr: u32, value: u64) {
+    wrmsr(msr, value)
+        .unwrap_or_else(|fault| panic!("writing {value:#x} to MSR {msr:#x}: {fault:x?}"));
+}
+
 /// Reads a byte from a port.
 pub fn inb(port: u16) -> u8 {
     let value;

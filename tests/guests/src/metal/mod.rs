@@ -17,6 +17,7 @@ pub mod hypercall;
 pub mod memory;
 pub mod reference;
 pub mod serial_input;
+pub mod slot;
 pub mod startup;
 pub mod time;
 pub mod trap;

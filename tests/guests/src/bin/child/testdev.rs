@@ -9,13 +9,14 @@ use guests::child;
 use guests::metal::apic::register::ISR;
 use guests::metal::cell::Pages;
 use guests::metal::cpu::{
-    disable_interrupts, enable_interrupts, inb, inl, interrupt_window, outb, outl, outw, wrmsr,
+    disable_interrupts, enable_interrupts, inb, inl, interrupt_window, outb, outl, outw, write_msr,
 };
+use guests::metal::slot::Slot;
 use guests::metal::trap::{Frame, Handler, set_handler};
 use guests::metal::{Boot, apic, hypercall, memory, test, time};
 use tlfs::{
     HV_X64_MSR_EOM, HV_X64_MSR_SCONTROL, HV_X64_MSR_SIEFP, HV_X64_MSR_SIMP, HV_X64_MSR_SINT0,
-    HvCallCode, HvHypercallInput, HvStatus, HvSynicSint,
+    HvCallCode, HvHypercallInput, HvMessageType, HvStatus, HvSynicSint,
 };
 
 child!(main);
@@ -54,12 +55,12 @@ fn main(_: &Boot) {
     for vector in [VECTOR, OTHER_VECTOR] {
         set_handler(vector, Some(take as Handler));
     }
-    write(HV_X64_MSR_SCONTROL, 1);
+    write_msr(HV_X64_MSR_SCONTROL, 1);
     test("a route raises its sint", raised);
     test("a sint that is masked is not raised", masked);
     test("an automatic eoi is none to do", automatic);
-    write(HV_X64_MSR_SIMP, MESSAGES.gpa() | 1);
-    write(HV_X64_MSR_SIEFP, FLAGS.gpa() | 1);
+    write_msr(HV_X64_MSR_SIMP, MESSAGES.gpa() | 1);
+    write_msr(HV_X64_MSR_SIEFP, FLAGS.gpa() | 1);
     test("a message comes back", message);
     test("a full slot keeps one message waiting", busy);
     test("an event comes back once", event);
@@ -98,14 +99,8 @@ fn none_come() {
     assert!(!came, "an interrupt");
 }
 
-#[track_caller]
-fn write(msr: u32, value: u64) {
-    wrmsr(msr, value)
-        .unwrap_or_else(|fault| panic!("writing {value:#x} to MSR {msr:#x}: {fault:x?}"));
-}
-
 fn open(sint: u32, how: HvSynicSint) {
-    write(HV_X64_MSR_SINT0 + sint, how.into_bits());
+    write_msr(HV_X64_MSR_SINT0 + sint, how.into_bits());
 }
 
 fn plain(vector: u8) -> HvSynicSint {
@@ -132,26 +127,26 @@ fn signal(id: u32, flag: u64) -> HvStatus {
     hypercall::fast(HvCallCode::SIGNAL_EVENT, [flag << 32 | u64::from(id), 0])
 }
 
-fn slot() -> u64 {
-    MESSAGES.gpa() + u64::from(SINT) * 256
+fn slot() -> Slot {
+    Slot::of(&MESSAGES, SINT)
 }
 
 /// The value of the message in the slot, if there is one, and whether another one waits.
 fn arrived() -> Option<(u64, bool)> {
-    let at = slot();
-    if memory::read::<u32>(at) == 0 {
+    let slot = slot();
+    let kind = slot.kind();
+    if kind == HvMessageType::NONE {
         return None;
     }
-    assert_eq!(memory::read::<u32>(at), TYPE);
-    assert_eq!(memory::read::<u8>(at + 4), 8, "its size");
-    let waits = memory::read::<u8>(at + 5) & 1 != 0;
-    Some((memory::read(at + 16), waits))
+    assert_eq!(kind, HvMessageType(TYPE));
+    assert_eq!(slot.size(), 8, "its size");
+    Some((slot.payload(0), slot.is_pending()))
 }
 
 /// Empties the slot and says so.
 fn empty() {
-    memory::write(slot(), 0_u32);
-    write(HV_X64_MSR_EOM, 0);
+    slot().empty();
+    write_msr(HV_X64_MSR_EOM, 0);
 }
 
 fn raised() {
@@ -273,14 +268,14 @@ fn refused() {
 }
 
 fn off() {
-    write(HV_X64_MSR_SCONTROL, 0);
+    write_msr(HV_X64_MSR_SCONTROL, 0);
     assert_eq!(post(ID, 6), HvStatus::INVALID_SYNIC_STATE);
     control(EVENT_CREATE, OTHER, ID);
     assert_eq!(signal(ID, 0), HvStatus::INVALID_SYNIC_STATE);
     control(ROUTE_CREATE, SINT, 0);
     control(RAISE, SINT, 0);
     none_come();
-    write(HV_X64_MSR_SCONTROL, 1);
+    write_msr(HV_X64_MSR_SCONTROL, 1);
     none_come();
     assert_eq!(arrived(), None);
 }

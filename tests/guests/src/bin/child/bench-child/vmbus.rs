@@ -1,12 +1,11 @@
 //! A message to VMBus and its answer.
 
-use core::sync::atomic::{Ordering, fence};
-
+use guests::metal::apic;
 use guests::metal::bench::{self, Meter};
 use guests::metal::cell::Pages;
-use guests::metal::cpu::{wait_for_interrupt, wrmsr};
+use guests::metal::cpu::{wait_for_interrupt, write_msr};
+use guests::metal::slot::Slot;
 use guests::metal::trap::{Frame, set_handler};
-use guests::metal::{apic, memory};
 use tlfs::{
     HV_X64_MSR_EOM, HV_X64_MSR_SCONTROL, HV_X64_MSR_SIMP, HV_X64_MSR_SINT0, HvCallCode,
     HvConnectionId, HvInputPostMessage, HvMessageType, HvStatus, HvSynicSint,
@@ -36,10 +35,10 @@ static MESSAGES: Pages<4096> = Pages::new();
 pub fn row(meter: &Meter) {
     apic::enable();
     set_handler(VECTOR, Some(end));
-    write(HV_X64_MSR_SIMP, MESSAGES.gpa() | 1);
+    write_msr(HV_X64_MSR_SIMP, MESSAGES.gpa() | 1);
     let sint = HvSynicSint::new().with_vector(VECTOR);
-    write(HV_X64_MSR_SINT0 + SINT, sint.into_bits());
-    write(HV_X64_MSR_SCONTROL, 1);
+    write_msr(HV_X64_MSR_SINT0 + SINT, sint.into_bits());
+    write_msr(HV_X64_MSR_SCONTROL, 1);
 
     let contact = [INITIATE_CONTACT, 0, VERSION_4_1, 0, 0, 0, 0, 0, 0, 0];
     prepare(contact.as_bytes());
@@ -49,7 +48,7 @@ pub fn row(meter: &Meter) {
     meter.row("vmbus_message_round_trip", || {
         assert_eq!(ask(), [GPADL_TORNDOWN, HANDLE]);
     });
-    write(HV_X64_MSR_SCONTROL, 0);
+    write_msr(HV_X64_MSR_SCONTROL, 0);
 }
 
 fn prepare(payload: &[u8]) {
@@ -68,26 +67,21 @@ fn prepare(payload: &[u8]) {
 fn ask() -> [u32; 2] {
     let (code, done) = (HvCallCode::POST_MESSAGE, HvStatus::SUCCESS);
     bench::hypercall(code, INPUT.gpa(), &OUTPUT, done);
-    let slot = MESSAGES.gpa() + 256 * u64::from(SINT);
+    let slot = Slot::of(&MESSAGES, SINT);
     loop {
         wait_for_interrupt();
-        if memory::read::<u32>(slot) != HvMessageType::NONE.0 {
+        if slot.kind() != HvMessageType::NONE {
             break;
         }
     }
-    let answer = [16, 24].map(|at| memory::read(slot + at));
-    memory::write(slot, HvMessageType::NONE.0);
-    fence(Ordering::SeqCst);
-    if memory::read::<u8>(slot + 5) & 1 != 0 {
-        write(HV_X64_MSR_EOM, 0);
+    let answer = [0, 8].map(|at| slot.payload(at));
+    slot.empty();
+    if slot.is_pending() {
+        write_msr(HV_X64_MSR_EOM, 0);
     }
     answer
 }
 
 fn end(_: &mut Frame) {
     apic::eoi();
-}
-
-fn write(msr: u32, value: u64) {
-    wrmsr(msr, value).unwrap_or_else(|fault| panic!("MSR {msr:#x}: {fault:x?}"));
 }

@@ -1,26 +1,28 @@
 //! The SynIC: its pages, messages that come, and interrupts.
 
-use core::sync::atomic::{AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use guests::metal::cpu::{rdmsr, wrmsr};
+use guests::metal::cpu::{rdmsr, write_msr, wrmsr};
+use guests::metal::slot::Slot;
 use guests::metal::trap::{Frame, Handler, set_gate_present, set_handler, vector};
 use guests::metal::{apic, cpu, memory};
 use guests::program::Program;
 use tlfs::{
     HV_X64_MSR_EOM, HV_X64_MSR_GUEST_OS_ID, HV_X64_MSR_HYPERCALL, HV_X64_MSR_REFERENCE_TSC,
     HV_X64_MSR_SCONTROL, HV_X64_MSR_SIEFP, HV_X64_MSR_SIMP, HV_X64_MSR_SINT0,
-    HV_X64_MSR_STIMER0_CONFIG, HV_X64_MSR_STIMER0_COUNT, HV_X64_MSR_VP_ASSIST_PAGE,
+    HV_X64_MSR_STIMER0_CONFIG, HV_X64_MSR_STIMER0_COUNT, HV_X64_MSR_VP_ASSIST_PAGE, HvMessageType,
 };
 
 use crate::calls::MESSAGE;
 use crate::counts::Counts;
 use crate::pages::{FLAGS, MESSAGES, play_page};
 
+/// Type of the messages of VMBus.
+const CHANNEL_MESSAGE: HvMessageType = HvMessageType(1);
 /// SINT of VMBus.
 pub const SINT: u32 = 2;
 /// Its vector.
 const VECTOR: u64 = 0x52;
-const SLOT: u64 = 256;
 const SLOTS: u32 = 16;
 /// Bytes of the event flags of a SINT.
 const FLAG_BYTES: u64 = 256;
@@ -61,34 +63,31 @@ pub fn take_interrupts() -> u64 {
 
 /// All as a driver has it, whatever was done before.
 pub fn restore() {
-    let write = |msr, value| {
-        wrmsr(msr, value).unwrap_or_else(|fault| panic!("MSR {msr:#x}: {value:#x}: {fault:x?}"));
-    };
-    write(HV_X64_MSR_REFERENCE_TSC, 0);
-    write(HV_X64_MSR_VP_ASSIST_PAGE, 0);
-    write(HV_X64_MSR_HYPERCALL, 0);
-    write(HV_X64_MSR_GUEST_OS_ID, 0x8100_0000_0001_0000);
+    write_msr(HV_X64_MSR_REFERENCE_TSC, 0);
+    write_msr(HV_X64_MSR_VP_ASSIST_PAGE, 0);
+    write_msr(HV_X64_MSR_HYPERCALL, 0);
+    write_msr(HV_X64_MSR_GUEST_OS_ID, 0x8100_0000_0001_0000);
     for timer in 0..4 {
-        write(HV_X64_MSR_STIMER0_CONFIG + 2 * timer, 0);
+        write_msr(HV_X64_MSR_STIMER0_CONFIG + 2 * timer, 0);
     }
-    write(HV_X64_MSR_SIEFP, FLAGS.gpa() | 1);
-    write(HV_X64_MSR_SIMP, MESSAGES.gpa() | 1);
-    write(HV_X64_MSR_SINT0 + SINT, VECTOR);
-    write(HV_X64_MSR_SCONTROL, 1);
-    write(apic::register::SVR, apic::SVR_ENABLE | 0xFF);
-    write(apic::register::TPR, 0);
+    write_msr(HV_X64_MSR_SIEFP, FLAGS.gpa() | 1);
+    write_msr(HV_X64_MSR_SIMP, MESSAGES.gpa() | 1);
+    write_msr(HV_X64_MSR_SINT0 + SINT, VECTOR);
+    write_msr(HV_X64_MSR_SCONTROL, 1);
+    write_msr(apic::register::SVR, apic::SVR_ENABLE | 0xFF);
+    write_msr(apic::register::TPR, 0);
 }
 
 /// A message.
 pub struct Message {
-    kind: u32,
+    kind: HvMessageType,
     payload: [u8; MESSAGE],
 }
 
 impl Message {
     /// Whether it is one of VMBus. Timers send some too.
     pub fn is_of_channels(&self) -> bool {
-        self.kind == 1
+        self.kind == CHANNEL_MESSAGE
     }
 
     /// A word of it.
@@ -111,14 +110,13 @@ pub fn take_of_channels() -> Option<Message> {
 
 /// Takes the message in a slot of the message page.
 fn take(sint: u32) -> Option<Message> {
-    let at = MESSAGES.gpa() + u64::from(sint) * SLOT;
-    let kind = memory::read::<u32>(at);
-    if kind == 0 {
+    let slot = Slot::of(&MESSAGES, sint);
+    let kind = slot.kind();
+    if kind == HvMessageType::NONE {
         return None;
     }
-    let payload = memory::read(at + 16);
-    memory::write(at, 0u32);
-    fence(Ordering::SeqCst);
+    let payload = slot.payload(0);
+    slot.empty();
     let _ = wrmsr(HV_X64_MSR_EOM, 0);
     Some(Message { kind, payload })
 }

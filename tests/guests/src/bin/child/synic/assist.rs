@@ -4,12 +4,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use guests::metal::apic::register::ISR;
 use guests::metal::cell::Pages;
-use guests::metal::cpu::{cpuid, interrupt_window};
+use guests::metal::cpu::{cpuid, interrupt_window, write_msr};
 use guests::metal::trap::{Frame, Handler, set_handler};
 use guests::metal::{apic, memory, test};
 use tlfs::HV_X64_MSR_VP_ASSIST_PAGE;
-
-use crate::write;
 
 /// The higher one's class is above the lower one's.
 const LOW: u8 = 0x71;
@@ -24,12 +22,12 @@ pub fn tests() {
     for vector in [LOW, HIGH] {
         set_handler(vector, Some(end as Handler));
     }
-    write(HV_X64_MSR_VP_ASSIST_PAGE, PAGE.gpa() | 1);
+    write_msr(HV_X64_MSR_VP_ASSIST_PAGE, PAGE.gpa() | 1);
     assert_eq!(memory::read::<u32>(PAGE.gpa()), 0);
     test("a lone interrupt needs no eoi", lone);
     test("one before another needs it", followed);
     test("a guest that ends all by itself comes through", stubborn);
-    write(HV_X64_MSR_VP_ASSIST_PAGE, 0);
+    write_msr(HV_X64_MSR_VP_ASSIST_PAGE, 0);
     test("without the page each needs it", || {
         let before = counts();
         apic::self_ipi(LOW);

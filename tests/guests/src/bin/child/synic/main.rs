@@ -12,7 +12,7 @@ mod timers;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use guests::child;
-use guests::metal::cpu::{disable_interrupts, enable_interrupts, rdmsr, wrmsr};
+use guests::metal::cpu::{disable_interrupts, enable_interrupts, read_msr, wrmsr};
 use guests::metal::trap::{Frame, Handler, expect_protection, set_handler};
 use guests::metal::{Boot, apic, test, time};
 
@@ -85,22 +85,11 @@ fn holding_back(micros: u64, done: impl FnMut() -> bool) -> bool {
 }
 
 #[track_caller]
-fn read(msr: u32) -> u64 {
-    rdmsr(msr).unwrap_or_else(|fault| panic!("reading MSR {msr:#x}: {fault:x?}"))
-}
-
-#[track_caller]
-fn write(msr: u32, value: u64) {
-    wrmsr(msr, value)
-        .unwrap_or_else(|fault| panic!("writing {value:#x} to MSR {msr:#x}: {fault:x?}"));
-}
-
-#[track_caller]
 fn refused(msr: u32, value: u64) {
-    let before = read(msr);
+    let before = read_msr(msr);
     expect_protection(
         format_args!("{value:#x} in MSR {msr:#x}"),
         wrmsr(msr, value),
     );
-    assert_eq!(read(msr), before, "MSR {msr:#x} after {value:#x}");
+    assert_eq!(read_msr(msr), before, "MSR {msr:#x} after {value:#x}");
 }

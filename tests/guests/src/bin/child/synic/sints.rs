@@ -1,6 +1,6 @@
 //! SINTs and their slots, filled by timers in message mode (guest sheet 4.9, 7).
 
-use guests::metal::cpu::interrupt_window;
+use guests::metal::cpu::{interrupt_window, read_msr, write_msr};
 use guests::metal::{apic, test, time};
 use tlfs::{
     HV_X64_MSR_EOM, HV_X64_MSR_SCONTROL, HV_X64_MSR_SIEFP, HV_X64_MSR_SIMP, HV_X64_MSR_SINT0,
@@ -10,8 +10,7 @@ use tlfs::{
 use crate::page::{self, Message};
 use crate::timers::{MILLISECOND, config, reset, set_config, set_count};
 use crate::{
-    FIRST, PATIENCE, SECOND_SINT, await_taken, holding_back, read, refused, taken, with_interrupts,
-    write,
+    FIRST, PATIENCE, SECOND_SINT, await_taken, holding_back, refused, taken, with_interrupts,
 };
 
 /// The SINT that most tests use, and another one.
@@ -21,7 +20,7 @@ const OTHER: u32 = 6;
 pub fn tests() {
     test("the synic is as after reset", fresh);
     page::lay();
-    write(HV_X64_MSR_SCONTROL, 1);
+    write_msr(HV_X64_MSR_SCONTROL, 1);
     test("a message tells of a timer", one);
     test("a full slot keeps the next message waiting", busy);
     test("an eoi brings the next message as well", by_eoi);
@@ -31,7 +30,7 @@ pub fn tests() {
     test("two sints do not disturb each other", two);
     test("a synic that is off keeps messages back", off);
     test("a period of messages loses none and doubles none", period);
-    write(HV_X64_MSR_SCONTROL, 0);
+    write_msr(HV_X64_MSR_SCONTROL, 0);
     page::remove();
 }
 
@@ -40,7 +39,7 @@ fn sint(sint: u32) -> u32 {
 }
 
 fn open(number: u32, how: HvSynicSint) {
-    write(sint(number), how.into_bits());
+    write_msr(sint(number), how.into_bits());
 }
 
 fn shut(number: u32) {
@@ -59,7 +58,7 @@ fn messages(sint: u32) -> HvStimerConfig {
 }
 
 fn eom() {
-    write(HV_X64_MSR_EOM, 0);
+    write_msr(HV_X64_MSR_EOM, 0);
 }
 
 /// Lets a timer fire now; its message may have to wait.
@@ -84,13 +83,13 @@ fn await_message(sint: u32) -> Message {
 }
 
 fn fresh() {
-    assert_eq!(read(HV_X64_MSR_SVERSION), 1);
+    assert_eq!(read_msr(HV_X64_MSR_SVERSION), 1);
     assert_eq!(
-        [HV_X64_MSR_SCONTROL, HV_X64_MSR_SIMP, HV_X64_MSR_SIEFP].map(|msr| read(msr) & 1),
+        [HV_X64_MSR_SCONTROL, HV_X64_MSR_SIMP, HV_X64_MSR_SIEFP].map(|msr| read_msr(msr) & 1),
         [0; 3]
     );
     for number in 0..16 {
-        assert_eq!(read(sint(number)), HvSynicSint::RESET.into_bits());
+        assert_eq!(read_msr(sint(number)), HvSynicSint::RESET.into_bits());
         for vector in [0, 15] {
             refused(sint(number), plain(vector).into_bits());
         }
@@ -220,10 +219,10 @@ fn two() {
 fn off() {
     open(SINT, plain(FIRST));
     let before = taken(FIRST);
-    write(HV_X64_MSR_SCONTROL, 0);
+    write_msr(HV_X64_MSR_SCONTROL, 0);
     fire(0, SINT);
     assert!(!with_interrupts(5_000, || taken(FIRST) != before));
-    write(HV_X64_MSR_SCONTROL, 1);
+    write_msr(HV_X64_MSR_SCONTROL, 1);
     await_taken(FIRST, before + 1);
     assert_eq!(await_message(SINT).timer, 0);
     eom();

@@ -1,10 +1,10 @@
 //! Synthetic timers in direct mode (guest sheet 4.10).
 
-use guests::metal::cpu::{interrupt_window, wait_for_interrupt};
+use guests::metal::cpu::{interrupt_window, read_msr, wait_for_interrupt, write_msr};
 use guests::metal::{test, time};
 use tlfs::{HV_X64_MSR_STIMER0_CONFIG, HV_X64_MSR_STIMER0_COUNT, HvStimerConfig};
 
-use crate::{DIRECT, PATIENCE, await_taken, read, refused, taken, with_interrupts, write};
+use crate::{DIRECT, PATIENCE, await_taken, refused, taken, with_interrupts};
 
 /// 100 ns in a millisecond.
 pub const MILLISECOND: u64 = 10_000;
@@ -26,19 +26,19 @@ pub fn tests() {
 }
 
 pub fn config(timer: u32) -> HvStimerConfig {
-    HvStimerConfig::from_bits(read(HV_X64_MSR_STIMER0_CONFIG + 2 * timer))
+    HvStimerConfig::from_bits(read_msr(HV_X64_MSR_STIMER0_CONFIG + 2 * timer))
 }
 
 pub fn set_config(timer: u32, config: HvStimerConfig) {
-    write(HV_X64_MSR_STIMER0_CONFIG + 2 * timer, config.into_bits());
+    write_msr(HV_X64_MSR_STIMER0_CONFIG + 2 * timer, config.into_bits());
 }
 
 pub fn count(timer: u32) -> u64 {
-    read(HV_X64_MSR_STIMER0_COUNT + 2 * timer)
+    read_msr(HV_X64_MSR_STIMER0_COUNT + 2 * timer)
 }
 
 pub fn set_count(timer: u32, count: u64) {
-    write(HV_X64_MSR_STIMER0_COUNT + 2 * timer, count);
+    write_msr(HV_X64_MSR_STIMER0_COUNT + 2 * timer, count);
 }
 
 /// Stops a timer, and forgets how it was.
