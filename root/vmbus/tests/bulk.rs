@@ -5,17 +5,17 @@
 )]
 
 mod counting;
+mod one_packet;
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 use counting::Held;
+use one_packet::OnePacket;
 use vmbus::bulk::{GuestMemory, NotRam, Transfer};
 use vmbus::gpadl::GpadlTable;
 use vmbus::protocol::{GpadlHandle, PacketType, Relid};
-use vmbus::ring::{
-    DATA, Gone, GpaList, IncomingRing, MAX_GPA_PAGES, READ_INDEX, RingMemory, WRITE_INDEX,
-};
+use vmbus::ring::{GpaList, IncomingRing, MAX_GPA_PAGES};
 
 const PAGE: usize = 4096;
 /// Pages of the guest: twice as many as a packet can name, so that none has to follow another.
@@ -78,61 +78,14 @@ impl GuestMemory for Counted {
     }
 }
 
-/// A ring of four pages of data that has one packet.
-struct OnePacket(RefCell<Vec<u8>>);
-
-impl OnePacket {
-    /// A packet of 8 bytes whose data is in these pages, from byte `offset` of the first one on.
-    fn naming(pfns: impl Iterator<Item = u64>, offset: u32, len: u32) -> Self {
-        let mut header: Vec<u64> = vec![1 << 32, u64::from(len) | u64::from(offset) << 32];
-        header.extend(pfns);
-        let data_offset = 2 + header.len() as u64;
-        let kind = u64::from(PacketType::DATA_USING_GPA_DIRECT.0);
-        let descriptor = kind | data_offset << 16 | (data_offset + 1) << 32;
-        let words = [descriptor, 0x1234].into_iter().chain(header).chain([0, 0]);
-        let mut ring = vec![0; DATA as usize];
-        ring.extend(words.flat_map(u64::to_le_bytes));
-        let written = ring.len() as u32 - DATA;
-        ring.resize(5 * DATA as usize, 0);
-        ring[WRITE_INDEX as usize..][..4].copy_from_slice(&written.to_le_bytes());
-        Self(RefCell::new(ring))
-    }
-}
-
-impl RingMemory for OnePacket {
-    fn size(&self) -> u32 {
-        self.0.borrow().len() as u32
-    }
-
-    fn read(&self, at: u32, into: &mut [u8]) -> Result<(), Gone> {
-        into.copy_from_slice(&self.0.borrow()[at as usize..][..into.len()]);
-        Ok(())
-    }
-
-    fn write(&self, _: u32, _: &[u8]) -> Result<(), Gone> {
-        Err(Gone)
-    }
-
-    fn load_acquire(&self, at: u32) -> Result<u32, Gone> {
-        let ring = self.0.borrow();
-        let word = ring[at as usize..].first_chunk().ok_or(Gone)?;
-        Ok(u32::from_le_bytes(*word))
-    }
-
-    fn store_release(&self, at: u32, value: u32) -> Result<(), Gone> {
-        assert_eq!(at, READ_INDEX);
-        self.0.borrow_mut()[at as usize..][..4].copy_from_slice(&value.to_le_bytes());
-        Ok(())
-    }
-
-    fn fence(&self) {}
-}
-
 fn packets_move_their_data_with_one_copy() {
     let guest = Counted::new();
-    let pfns = || (0..MAX_GPA_PAGES as u64).map(|page| 2 * page + 1);
     let len = MAX_GPA_PAGES * PAGE - 0x300;
-    let mut ring = IncomingRing::new(OnePacket::naming(pfns(), 0x300, len as u32)).unwrap();
+    // One range, from byte 0x300 of its first page on.
+    let mut header = vec![1 << 32, len as u64 | 0x300 << 32];
+    header.extend((0..MAX_GPA_PAGES as u64).map(|page| 2 * page + 1));
+    let packet = OnePacket::new(PacketType::DATA_USING_GPA_DIRECT, &header, 0);
+    let mut ring = IncomingRing::new(packet).unwrap();
     let mut list = GpaList::new();
     let mut bytes = vec![0; len];
     guest.own(&bytes);

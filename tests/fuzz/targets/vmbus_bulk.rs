@@ -5,11 +5,14 @@
 #![no_main]
 
 mod input;
+#[path = "../../../root/vmbus/tests/one_packet/mod.rs"]
+mod one_packet;
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 use input::Input;
+use one_packet::OnePacket;
 use vmbus::bulk::{BulkError, GuestBuffer, GuestMemory, NotRam, Piece, Transfer};
 use vmbus::gpadl::GpadlTable;
 use vmbus::protocol::{GpadlHandle, PacketType, Relid};
@@ -22,8 +25,6 @@ const PAGE: u64 = 4096;
 const PAGES: u64 = 40;
 /// Headers and page numbers of the longest list: its length in bytes has 16 bits in a GPADL.
 const MOST_UNITS: usize = 8191;
-/// Pages of data of the guest's ring: a packet with the longest list fits.
-const RING_PAGES: usize = 20;
 /// Most bytes of an access.
 const MOST_BYTES: usize = 4 * PAGE as usize;
 const HANDLE: GpadlHandle = GpadlHandle(1);
@@ -65,53 +66,6 @@ impl GuestMemory for Memory {
         self.bytes.borrow_mut()[range].copy_from_slice(from);
         Ok(())
     }
-}
-
-/// A ring with one packet.
-struct OnePacket(RefCell<Vec<u8>>);
-
-impl OnePacket {
-    /// Of this type, whose header is these units, less `cut` as the descriptor says.
-    fn new(packet_type: u8, units: &[u64], cut: u8) -> Self {
-        let end = 2 + units.len() as u64;
-        let offset = end.saturating_sub(cut.into());
-        let descriptor = u64::from(packet_type) | offset << 16 | (end + 1) << 32;
-        let packet = [descriptor, 7].into_iter().chain(units.iter().copied());
-        let mut ring = vec![0; DATA as usize];
-        ring.extend(packet.chain([0, 0]).flat_map(u64::to_le_bytes));
-        let written = ring.len() as u32 - DATA;
-        ring.resize((1 + RING_PAGES) * DATA as usize, 0);
-        ring[WRITE_INDEX as usize..][..4].copy_from_slice(&written.to_le_bytes());
-        Self(RefCell::new(ring))
-    }
-}
-
-impl RingMemory for OnePacket {
-    fn size(&self) -> u32 {
-        self.0.borrow().len() as u32
-    }
-
-    fn read(&self, at: u32, into: &mut [u8]) -> Result<(), Gone> {
-        into.copy_from_slice(&self.0.borrow()[at as usize..][..into.len()]);
-        Ok(())
-    }
-
-    fn write(&self, _: u32, _: &[u8]) -> Result<(), Gone> {
-        panic!("a consumer writes no data");
-    }
-
-    fn load_acquire(&self, at: u32) -> Result<u32, Gone> {
-        let ring = self.0.borrow();
-        let word = ring[at as usize..].first_chunk().expect("a word");
-        Ok(u32::from_le_bytes(*word))
-    }
-
-    fn store_release(&self, at: u32, value: u32) -> Result<(), Gone> {
-        self.0.borrow_mut()[at as usize..][..4].copy_from_slice(&value.to_le_bytes());
-        Ok(())
-    }
-
-    fn fence(&self) {}
 }
 
 /// What a list of ranges says: addresses and lengths, none longer than a page. `None` if it lies.
@@ -217,7 +171,7 @@ impl World {
             .into_iter()
             .chain(units)
             .collect();
-        let memory = OnePacket::new(packet_type.0 as u8, &header, cut);
+        let memory = OnePacket::new(packet_type, &header, cut);
         let mut ring = IncomingRing::new(memory).expect("a ring");
         let Ok(packet) = ring.read_packet() else {
             assert!(usize::from(cut) > header.len());
