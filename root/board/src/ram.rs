@@ -25,9 +25,7 @@ pub trait GuestRam {
     fn layout(&self) -> RamLayout;
 
     /// Whether all of that is RAM of the guest now.
-    fn is_ram(&self, gpa: u64, len: u64) -> bool {
-        self.layout().offset(gpa, len).is_some()
-    }
+    fn is_ram(&self, gpa: u64, len: u64) -> bool;
 
     /// Copies guest memory at `gpa` into `buf`.
     fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), OutOfRam>;

@@ -39,6 +39,10 @@ impl GuestRam for Ram {
         self.0.layout()
     }
 
+    fn is_ram(&self, gpa: u64, len: u64) -> bool {
+        self.0.is_ram(gpa, len)
+    }
+
     fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), OutOfRam> {
         self.0.read(gpa, buf)
     }

@@ -118,6 +118,10 @@ impl GuestRam for Paged {
         self.ram.layout()
     }
 
+    fn is_ram(&self, gpa: u64, len: u64) -> bool {
+        self.ram.is_ram(gpa, len)
+    }
+
     fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), OutOfRam> {
         self.ram.read(gpa, buf)
     }
