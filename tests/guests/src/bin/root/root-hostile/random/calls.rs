@@ -290,10 +290,6 @@ fn get_registers(root: &mut Root, world: &mut World) {
 
 fn set_registers(root: &mut Root, world: &mut World) {
     let partition_id = world.partition(root);
-    if partition_id == HvPartitionId::SELF || partition_id == root.id {
-        // A root may break itself; that shows nothing.
-        return;
-    }
     let mut block = Block::new(&HvInputVpRegisters {
         partition_id,
         vp_index: world.vp(),

@@ -76,7 +76,7 @@ fn way(root: &mut Root, world: &mut World) {
     if pay(root, world, Code::CONNECT_PORT, pool, &block) != HvStatus::SUCCESS {
         return;
     }
-    if world.rng.one_in(2) && input.port_partition != root.id {
+    if world.rng.one_in(2) {
         let info = input.port_info;
         listen(
             root,
