@@ -27,7 +27,7 @@ impl<'a> Case<'a> {
     pub fn all(scenarios: &'a [Scenario], vendor: Option<Vendor>) -> Vec<Self> {
         let of = |scenario: &'a Scenario| {
             scenario.on.iter().flat_map(move |processor| {
-                let machines = scenario.cpus_on(processor).into_iter();
+                let machines = scenario.all_cpus().into_iter();
                 machines.map(move |cpus| Self {
                     scenario,
                     processor,
@@ -134,23 +134,28 @@ mod tests {
     #[test]
     fn machines_differ_in_their_processors() {
         let text =
-            "on = [\"amd\", \"intel\"]\ncpus = [1, 4]\ncpus_in_bochs = [2]\ncycles_in_bochs = 1";
+            "on = [\"amd\", \"intel\"]\ncpus = [1, 4]\nshort_cpus = [4]\ncycles_in_bochs = 1";
         let mut all = [scenario(text)];
         let machines = |all: &[Scenario]| -> Vec<String> {
             let cases = Case::all(all, None);
             cases.iter().map(Case::machine).collect()
         };
-        assert_eq!(machines(&all), ["amd x 1", "amd x 4", "intel x 2"]);
+        assert_eq!(machines(&all), ["amd x 4", "intel x 4"]);
         let files: BTreeSet<_> = Case::all(&all, None)
             .iter()
             .map(|case| case.file(".log"))
             .collect();
-        assert_eq!(files.len(), 3);
+        assert_eq!(files.len(), 2);
         all[0].lengthen();
         assert_eq!(
             machines(&all),
             ["amd x 1", "amd x 4", "intel x 1", "intel x 4"]
         );
+        let files: BTreeSet<_> = Case::all(&all, None)
+            .iter()
+            .map(|case| case.file(".log"))
+            .collect();
+        assert_eq!(files.len(), 4);
         assert_eq!(all[0].cycles_in_bochs, None);
         let plain = [scenario("[machine]\ncpus = 3")];
         assert_eq!(Case::all(&plain, None)[0].computer().cpus, 3);

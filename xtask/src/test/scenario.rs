@@ -7,7 +7,7 @@
 //! fast = true                  # part of `cargo xtask test --fast`
 //! exits = "boot_exits"         # bench only: a figure made of the last table that `counters NAME` printed
 //! cpus = [1, 2, 4]             # on machines with so many processors, each by itself, whatever `machine.cpus` says
-//! cpus_in_bochs = [4]          # the same in Bochs, which is slow; `cargo xtask test --long` takes `cpus` there too
+//! short_cpus = [4]             # these alone, unless it is `cargo xtask test --long`
 //! section_meter = true         # with the hypervisor that measures how long interrupts are off
 //! work = { figure = "KEY", trips = 10000 } # bench only: what a round trip takes, from three tables of `counters`
 //! root = "payload/NAME"        # optional: a payload root instead of the built-in root kernel
@@ -113,9 +113,9 @@ pub struct Scenario {
     /// How many processors the machines have on which it runs, if not as many as `machine` says.
     #[serde(default)]
     pub cpus: Vec<u32>,
-    /// The same in Bochs, but for long runs.
+    /// Those of them that are enough for runs that are not long; all if there are none.
     #[serde(default)]
-    pub cpus_in_bochs: Vec<u32>,
+    pub short_cpus: Vec<u32>,
     /// Whether the hypervisor is the one that measures how long interrupts are off.
     #[serde(default)]
     pub section_meter: bool,
@@ -259,20 +259,22 @@ impl Scenario {
         })
     }
 
-    /// How many processors the machines have that have this one.
-    pub fn cpus_on(&self, processor: &Processor) -> Vec<u32> {
-        match processor {
-            _ if self.cpus.is_empty() => vec![self.machine.cpus],
-            Processor::Bochs(_) if !self.cpus_in_bochs.is_empty() => self.cpus_in_bochs.clone(),
-            _ => self.cpus.clone(),
+    /// How many processors the machines have.
+    pub fn all_cpus(&self) -> Vec<u32> {
+        if self.cpus.is_empty() {
+            vec![self.machine.cpus]
+        } else if self.short_cpus.is_empty() {
+            self.cpus.clone()
+        } else {
+            self.short_cpus.clone()
         }
     }
 
-    /// Does as much in Bochs as in QEMU, and takes the long texts of members and the long waits for them.
+    /// Does as much in Bochs as in QEMU, on all machines, and takes the long texts of members and the long waits for them.
     pub fn lengthen(&mut self) {
         self.is_long = true;
         self.cycles_in_bochs = None;
-        self.cpus_in_bochs.clear();
+        self.short_cpus.clear();
         for member in &mut self.member {
             member.text = member.long_text.take().or(member.text.take());
         }
@@ -341,9 +343,11 @@ impl Scenario {
     fn settle(&mut self, name: &str, file: &Path) -> Result<()> {
         self.name = name.to_owned();
         self.file = file.to_path_buf();
-        let all = self.cpus.iter().chain(&self.cpus_in_bochs);
-        if all.clone().any(|cpus| *cpus == 0) || self.cpus.is_empty() && all.count() != 0 {
+        if self.cpus.contains(&0) {
             bail!("cpus names no machine");
+        }
+        if self.short_cpus.iter().any(|cpus| !self.cpus.contains(cpus)) {
+            bail!("short_cpus is no part of cpus");
         }
         for member in &self.member {
             let long_alone = member.long_text.is_some() && member.text.is_none();
