@@ -1,0 +1,175 @@
+//! A machine with frames, which checks what is done to them.
+
+use std::collections::BTreeMap;
+
+use super::set::Pages;
+use crate::{GuestPages, Memory, PageRun, PageState, Pin};
+
+/// Memory of a machine with one VM. It remembers what the guest has returned and asserts the invariants of the sheet's
+/// section 2.2 in each call.
+pub struct Machine {
+    pub book: GuestPages,
+    /// Pages that have a frame, and which.
+    pub frames: Pages,
+    frame_of: Vec<u64>,
+    pub free: Vec<u64>,
+    total: usize,
+    /// What the guest has returned and has not been told to have again.
+    pub returned: Pages,
+    /// New memory that the guest has not said to have.
+    pub fresh: Pages,
+    pub passing: Pages,
+    pub lasting: Pages,
+    pub long_mode: bool,
+    /// Pages that `take` still manages.
+    pub takes: u64,
+    /// The VM has stopped, and everything may be taken.
+    pub is_stopped: bool,
+}
+
+impl Machine {
+    /// A VM with that startup memory, and free frames beside.
+    pub fn new(startup: &[PageRun], free: u64) -> Self {
+        let book = GuestPages::new(startup).unwrap();
+        let frames: Pages = startup
+            .iter()
+            .flat_map(|run| run.start..run.end())
+            .collect();
+        let frame_of = (0..book.top()).collect();
+        let used = book.top();
+        let free: Vec<u64> = (used..used + free).collect();
+        Self {
+            book,
+            total: frames.len() + free.len(),
+            frames,
+            frame_of,
+            free,
+            returned: Pages::default(),
+            fresh: Pages::default(),
+            passing: Pages::default(),
+            lasting: Pages::default(),
+            long_mode: true,
+            takes: u64::MAX,
+            is_stopped: false,
+        }
+    }
+
+    fn pin_of(&self, page: u64) -> Pin {
+        if self.lasting.contains(&page) {
+            Pin::Lasting
+        } else if self.passing.contains(&page) {
+            Pin::Passing
+        } else {
+            Pin::None
+        }
+    }
+
+    /// The guest is told that it has these pages again.
+    pub fn told(&mut self, run: PageRun) {
+        for page in run.start..run.end() {
+            assert!(self.frames.contains(&page), "N7: {page:#x} is not backed");
+            assert!(
+                self.returned.remove(&page),
+                "N6: {page:#x} was not returned"
+            );
+        }
+    }
+
+    /// Every frame is somewhere, and the book says the same.
+    pub fn check(&self) {
+        assert_eq!(self.frames.len() + self.free.len(), self.total, "N5");
+        let book = &self.book;
+        assert_eq!(book.assigned(), self.frames.len() as u64);
+        assert_eq!(
+            book.assigned(),
+            book.visible() - book.ballooned() + book.offered_pages()
+        );
+        assert_eq!(
+            book.assigned() + book.removed(),
+            book.startup() + book.added() + book.offered_pages()
+        );
+    }
+
+    /// As `check`, page by page.
+    pub fn check_pages(&self) {
+        self.check();
+        let mut backed = 0;
+        let mut counts = BTreeMap::new();
+        for (state, run) in self.book.runs() {
+            *counts.entry(state).or_insert(0) += run.count;
+            for page in run.start..run.end() {
+                assert_eq!(self.frames.contains(&page), state.is_backed(), "{page:#x}");
+                assert_eq!(self.book.state(page), Some(state));
+            }
+            backed += if state.is_backed() { run.count } else { 0 };
+        }
+        for state in PageState::ALL {
+            assert_eq!(
+                counts.get(&state).copied().unwrap_or(0),
+                self.book.count(state)
+            );
+        }
+        assert_eq!(backed + self.book.offered_pages(), self.frames.len() as u64);
+    }
+}
+
+impl Memory for Machine {
+    fn book(&mut self) -> &mut GuestPages {
+        &mut self.book
+    }
+
+    fn pin(&mut self, run: PageRun) -> (Pin, u64) {
+        let pin = self.pin_of(run.start);
+        let same = (run.start..run.end())
+            .take_while(|&page| self.pin_of(page) == pin)
+            .count();
+        (pin, same as u64)
+    }
+
+    fn take(&mut self, run: PageRun) -> u64 {
+        assert!(!run.is_empty());
+        let mut done = 0;
+        for page in run.start..run.end() {
+            if self.takes == 0 {
+                break;
+            }
+            self.takes -= 1;
+            let is_fresh = self.fresh.remove(&page);
+            assert!(
+                self.is_stopped || is_fresh || self.returned.contains(&page),
+                "N2: {page:#x}"
+            );
+            assert!(
+                self.is_stopped || self.pin_of(page) == Pin::None,
+                "N3: {page:#x}"
+            );
+            assert!(self.frames.remove(&page), "taken twice");
+            self.free.push(self.frame_of[page as usize]);
+            done += 1;
+        }
+        done
+    }
+
+    fn back(&mut self, run: PageRun) -> u64 {
+        assert!(!run.is_empty());
+        let mut done = 0;
+        for page in run.start..run.end() {
+            let Some(frame) = self.free.pop() else { break };
+            assert!(self.frames.insert(page), "{page:#x} is backed");
+            let at = page as usize;
+            if self.frame_of.len() <= at {
+                self.frame_of.resize(at + 4096, 0);
+            }
+            self.frame_of[at] = frame;
+            if self.book.state(page).is_none() {
+                self.fresh.insert(page);
+            }
+            done += 1;
+        }
+        done
+    }
+
+    fn long_mode(&mut self) -> bool {
+        self.long_mode
+    }
+}

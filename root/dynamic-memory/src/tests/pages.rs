@@ -1,0 +1,145 @@
+//! The book of pages.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use crate::{BookError, GuestPages, PageRun, PageState};
+
+fn book() -> GuestPages {
+    GuestPages::new(&[PageRun::new(1000, 500), PageRun::new(0, 100)]).unwrap()
+}
+
+#[test]
+fn ram_is_pieces_without_overlap() {
+    let book = book();
+    assert_eq!(
+        (book.visible(), book.top(), book.startup()),
+        (600, 1500, 600)
+    );
+    let refused = |runs: &[PageRun]| GuestPages::new(runs).unwrap_err();
+    assert_eq!(
+        refused(&[PageRun::new(5, 0)]),
+        BookError::Range(PageRun::new(5, 0))
+    );
+    let beyond = PageRun::new((1 << 40) - 1, 2);
+    assert_eq!(refused(&[beyond]), BookError::Range(beyond));
+    let overlap = PageRun::new(99, 10);
+    assert_eq!(
+        refused(&[PageRun::new(0, 100), overlap]),
+        BookError::Overlap(overlap)
+    );
+    let many: Vec<PageRun> = (0..65).map(|index| PageRun::new(index * 2, 1)).collect();
+    assert_eq!(refused(&many), BookError::TooMany);
+}
+
+#[test]
+fn a_look_goes_as_far_as_the_state_does() {
+    let mut book = book();
+    book.set(PageRun::new(1100, 200), PageState::Ballooned);
+    let all = PageRun::new(0, 2000);
+    let mut rest = all;
+    let mut seen = Vec::new();
+    while !rest.is_empty() {
+        let (state, part) = book.leading(rest);
+        seen.push((state, part.start, part.count));
+        rest = rest.split(part.count).1;
+    }
+    let (backed, ballooned) = (Some(PageState::Backed), Some(PageState::Ballooned));
+    let wanted = [
+        (backed, 0, 100),
+        (None, 100, 900),
+        (backed, 1000, 100),
+        (ballooned, 1100, 200),
+        (backed, 1300, 200),
+        (None, 1500, 500),
+    ];
+    assert_eq!(seen, wanted);
+}
+
+#[test]
+fn the_longest_runs_come_first_and_the_lower_of_equal_ones() {
+    let mut book = book();
+    for run in [(3, 2), (10, 4), (20, 4), (1000, 1), (1490, 10)] {
+        book.set(PageRun::new(run.0, run.1), PageState::Ballooned);
+    }
+    let longest = |most| -> Vec<(u64, u64)> {
+        let runs = book.longest(PageState::Ballooned, most);
+        runs.into_iter().map(|run| (run.start, run.count)).collect()
+    };
+    assert_eq!(
+        longest(10),
+        [(1490, 10), (10, 4), (20, 4), (3, 2), (1000, 1)]
+    );
+    assert_eq!(longest(2), [(1490, 10), (10, 4)]);
+    assert_eq!(longest(0), []);
+}
+
+#[test]
+fn a_driver_that_goes_loses_its_balloon_and_frees_what_was_withheld() {
+    let mut book = book();
+    book.set(PageRun::new(10, 20), PageState::Ballooned);
+    book.set(PageRun::new(50, 5), PageState::Withheld);
+    book.forget();
+    assert_eq!(book.count(PageState::Lost), 20);
+    assert_eq!(book.state(50), Some(PageState::Backed));
+    assert_eq!(
+        (book.ballooned(), book.assigned(), book.removed()),
+        (20, 580, 20)
+    );
+    book.forget();
+    assert_eq!(book.count(PageState::Lost), 20, "lost once is lost");
+}
+
+#[test]
+fn hot_added_memory_joins_the_piece_before_it_and_goes_alone() {
+    let mut book = book();
+    for start in [2000, 2100, 2200] {
+        book.offer(PageRun::new(start, 100));
+        assert_eq!(
+            (book.assigned(), book.visible()),
+            (600 + start - 2000 + 100, 600 + start - 2000)
+        );
+        assert!(book.accept(100).is_empty());
+    }
+    book.offer(PageRun::new(3000, 100));
+    assert_eq!(book.accept(40), PageRun::new(3040, 60));
+    let pieces: Vec<_> = book.segments().collect();
+    assert_eq!(pieces.len(), 4);
+    assert_eq!(pieces[2], (PageRun::new(2000, 300), true));
+    assert_eq!(book.added(), 340);
+    book.drop_hot_added();
+    assert_eq!((book.visible(), book.top()), (600, 1500));
+}
+
+proptest! {
+    #[test]
+    fn the_map_of_bits_says_what_a_list_would(
+        changes in prop::collection::vec((0_u64..1600, 0_u64..300, 0_usize..4), 0..40),
+    ) {
+        let mut book = book();
+        let mut model: BTreeMap<u64, PageState> =
+            (0..100).chain(1000..1500).map(|page| (page, PageState::Backed)).collect();
+        for (start, count, state) in changes {
+            // As the callers do: one state at a time.
+            let mut rest = PageRun::new(start, count);
+            while !rest.is_empty() {
+                let (is, part) = book.leading(rest);
+                for page in part.start..part.end() {
+                    prop_assert_eq!(model.get(&page).copied(), is);
+                }
+                rest = rest.split(part.count).1;
+                if is.is_some() {
+                    book.set(part, PageState::ALL[state]);
+                    model.extend((part.start..part.end()).map(|page| (page, PageState::ALL[state])));
+                }
+            }
+            for state in PageState::ALL {
+                let count = model.values().filter(|is| **is == state).count() as u64;
+                prop_assert_eq!(book.count(state), count);
+                let listed: u64 = book.longest(state, 2000).iter().map(|run| run.count).sum();
+                prop_assert_eq!(listed, count);
+            }
+        }
+    }
+}
