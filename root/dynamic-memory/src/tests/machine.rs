@@ -1,9 +1,12 @@
 //! A machine with frames, which checks what is done to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use zerocopy::FromBytes;
+
+use super::messages::{Header, Incoming, MAX_INCOMING, MessageType, WireRange, decode};
 use super::set::Pages;
-use crate::{GuestPages, Memory, PageRun, PageState, Pin};
+use super::{GuestPages, Memory, PageRun, PageState, Pin};
 
 /// Memory of a machine with one VM. It remembers what the guest has returned and asserts the invariants of the sheet's
 /// section 2.2 in each call.
@@ -65,13 +68,59 @@ impl Machine {
     }
 
     /// The guest is told that it has these pages again.
-    pub fn told(&mut self, run: PageRun) {
+    fn told(&mut self, run: PageRun) {
         for page in run.start..run.end() {
             assert!(self.frames.contains(&page), "N7: {page:#x} is not backed");
             assert!(
                 self.returned.remove(&page),
                 "N6: {page:#x} was not returned"
             );
+        }
+    }
+
+    /// Remembers what a message of the guest says to have returned, and to have taken.
+    pub fn note(&mut self, message: &[u8]) {
+        assert!(message.len() <= MAX_INCOMING + 8);
+        match decode(message) {
+            Ok(Incoming::Balloon { ranges, .. }) => {
+                // Once each: some tests send the same range 510 times.
+                let runs: BTreeSet<PageRun> = ranges.iter().map(|range| range.run()).collect();
+                for run in runs {
+                    self.returned
+                        .extend(run.start..run.end().min(self.book.top()));
+                }
+            }
+            Ok(Incoming::HotAdd { page_count, .. }) => {
+                if let Some(offered) = self.book.offered() {
+                    let (taken, _) = offered.split(page_count.into());
+                    for page in taken.start..taken.end() {
+                        self.fresh.remove(&page);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Checks what the guest is told by a packet.
+    pub fn tell(&mut self, packet: &[u8]) {
+        assert!(packet.len() <= 4096, "trap 5");
+        let (header, body) = Header::read_from_prefix(packet).unwrap();
+        match MessageType::from_bits(header.message_type.get()) {
+            MessageType::UNBALLOON_REQUEST => {
+                let ranges = <[WireRange]>::ref_from_bytes(&body[8..]).unwrap();
+                assert!(ranges.len() <= 510, "trap 6");
+                for range in ranges {
+                    self.told(range.run());
+                }
+            }
+            MessageType::MEM_HOT_ADD_REQUEST => {
+                let (range, _) = WireRange::read_from_prefix(body).unwrap();
+                let run = range.run();
+                assert_eq!(Some(run), self.book.offered());
+                assert!(self.frames.has_all(run.start, run.count), "N7");
+            }
+            _ => {}
         }
     }
 

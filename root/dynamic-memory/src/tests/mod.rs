@@ -12,15 +12,13 @@ mod reports;
 mod set;
 mod wire;
 
-use crate::wire::{Header, Incoming, MAX_INCOMING, MessageType, PAGES_PER_MB, decode};
+use crate::wire::{self as messages, MessageType, PAGES_PER_MB};
 use crate::{
-    Add, DynamicMemory, End, Event, Finished, PageRun, QUIET, Refused, SECOND, Settings, Status,
-    Time,
+    Add, DynamicMemory, End, Event, Finished, GuestPages, Memory, PageRun, PageState, Pin, QUIET,
+    Refused, SECOND, Settings, Status, Time,
 };
 use linux::Linux;
 use machine::Machine;
-use std::collections::BTreeSet;
-use zerocopy::FromBytes;
 
 /// Pages of that many megabytes.
 const fn mb(count: u64) -> u64 {
@@ -107,7 +105,7 @@ impl Vm {
     }
 
     fn receive(&mut self, message: &[u8]) -> Vec<Event> {
-        note(&mut self.machine, message);
+        self.machine.note(message);
         self.dm.received(message, self.now, &mut self.machine);
         self.machine.check();
         self.events()
@@ -118,7 +116,7 @@ impl Vm {
         let most = self.dm.packet_len();
         let packet = self.dm.take_packet(self.now, &mut self.machine)?;
         assert!(packet.len() <= most.expect("a packet without notice"));
-        tell(&mut self.machine, &packet);
+        self.machine.tell(&packet);
         self.machine.check();
         self.sent.push(packet.clone());
         Some(packet)
@@ -189,50 +187,4 @@ fn finished(happened: &[Event]) -> Finished {
     let end = ends.next().unwrap_or_else(|| panic!("{happened:?}"));
     assert_eq!(ends.next(), None);
     end
-}
-
-/// Remembers what the guest says to have returned, and to have taken.
-fn note(machine: &mut Machine, message: &[u8]) {
-    assert!(message.len() <= MAX_INCOMING + 8);
-    match decode(message) {
-        Ok(Incoming::Balloon { ranges, .. }) => {
-            // Once each: some tests send the same range 510 times.
-            let runs: BTreeSet<PageRun> = ranges.iter().map(|range| range.run()).collect();
-            for run in runs {
-                let pages = run.start..run.end().min(machine.book.top());
-                machine.returned.extend(pages);
-            }
-        }
-        Ok(Incoming::HotAdd { page_count, .. }) => {
-            if let Some(offered) = machine.book.offered() {
-                let (taken, _) = offered.split(page_count.into());
-                for page in taken.start..taken.end() {
-                    machine.fresh.remove(&page);
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-/// What the guest is told by a packet.
-fn tell(machine: &mut Machine, packet: &[u8]) {
-    let (header, body) = Header::read_from_prefix(packet).unwrap();
-    match MessageType::from_bits(header.message_type.get()) {
-        MessageType::UNBALLOON_REQUEST => {
-            let ranges = <[crate::wire::WireRange]>::ref_from_bytes(&body[8..]).unwrap();
-            for run in ranges.iter().map(|range| range.run()) {
-                machine.told(run);
-            }
-        }
-        MessageType::MEM_HOT_ADD_REQUEST => {
-            let (range, _) = crate::wire::WireRange::read_from_prefix(body).unwrap();
-            assert_eq!(Some(range.run()), machine.book.offered());
-            assert!(
-                (range.run().start..range.run().end()).all(|page| machine.frames.contains(&page)),
-                "N7"
-            );
-        }
-        _ => {}
-    }
 }

@@ -218,7 +218,7 @@ impl Play {
     }
 
     fn note_and_receive(&mut self, message: Vec<u8>) {
-        note(&mut self.vm.machine, &message);
+        self.vm.machine.note(&message);
         let before = self.vm.status().visible;
         self.vm
             .dm
@@ -260,7 +260,7 @@ fn take(vm: &mut Vm) -> Option<Vec<u8>> {
     let most = vm.dm.packet_len();
     let packet = vm.dm.take_packet(vm.now, &mut vm.machine)?;
     assert!(packet.len() <= most.unwrap());
-    tell(&mut vm.machine, &packet);
+    vm.machine.tell(&packet);
     Some(packet)
 }
 
