@@ -111,15 +111,18 @@ fn check<P: Protocol>(
                 which,
                 changes,
                 len,
-            } => deliver(*which, &|answer| {
-                for &(at, value) in changes {
-                    let at = at % answer.len();
-                    answer[at] = value;
-                }
-                if *len != usize::MAX {
-                    answer.resize(*len, 0x55);
-                }
-            }),
+            } => {
+                deliver(*which, &|answer| {
+                    for &(at, value) in changes {
+                        let at = at % answer.len();
+                        answer[at] = value;
+                    }
+                    if *len != usize::MAX {
+                        answer.resize(*len, 0x55);
+                    }
+                });
+                guest.is_damaged = true;
+            }
             Act::Raw {
                 payload,
                 transaction,
