@@ -48,8 +48,6 @@ pub struct Linux {
     /// Message versions, newest first.
     pub versions: Vec<Version>,
     pub agreed: Version,
-    /// Whether anything that it sent was changed on the way, and may have chosen another version.
-    pub is_damaged: bool,
     pub hibernation: bool,
     /// Pairs of the pool "auto"; `None`: no daemon.
     pub daemon: Option<Vec<(String, String)>>,
@@ -66,7 +64,6 @@ impl Linux {
             frameworks: [v(3, 0), v(1, 0)].to_vec(),
             versions: versions.to_vec(),
             agreed: v(0, 0),
-            is_damaged: false,
             hibernation: false,
             daemon: None,
             external: Vec::new(),
@@ -140,11 +137,10 @@ impl Linux {
     }
 
     fn check_versions(&self, bytes: &[u8]) {
-        let version = v(u16_at(bytes, 14), u16_at(bytes, 16));
-        assert!(
-            version == self.agreed || self.is_damaged,
-            "message version {version}, not {}",
-            self.agreed
+        assert_eq!(
+            v(u16_at(bytes, 14), u16_at(bytes, 16)),
+            self.agreed,
+            "message version"
         );
     }
 
@@ -169,7 +165,7 @@ impl Linux {
 
     fn time(&mut self, bytes: &[u8]) -> Option<()> {
         self.check_versions(bytes);
-        let new = v(u16_at(bytes, 14), u16_at(bytes, 16)) > v(3, 0);
+        let new = self.agreed > v(3, 0);
         if bytes.len() < 28 + if new { 22 } else { 25 } {
             return None;
         }

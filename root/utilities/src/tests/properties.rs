@@ -72,13 +72,20 @@ fn check<P: Protocol>(
 ) -> Result<(), TestCaseError> {
     let mut guest = Linux::new(versions);
     guest.daemon = Some(vec![("key".into(), "value".into()); 3]);
-    let mut packets: Vec<Packet> = Vec::new();
+    // Each with the version that was in force when it was made.
+    let mut packets: Vec<(Packet, Version)> = Vec::new();
     let mut now: Time = 0;
+    let mut was_damaged = false;
     for act in acts {
+        was_damaged |= matches!(act, Act::Damaged { .. });
         let mut deliver = |which: usize, change: &dyn Fn(&mut Vec<u8>)| {
-            let Some(packet) = packets.iter().rev().nth(which) else {
+            let Some((packet, version)) = packets.iter().rev().nth(which) else {
                 return;
             };
+            if was_damaged {
+                // What a changed answer has chosen counts, and not what Linux had.
+                guest.agreed = *version;
+            }
             let Some(mut answer) = guest.answer(packet) else {
                 return;
             };
@@ -101,9 +108,13 @@ fn check<P: Protocol>(
                     prop_assert!(
                         packets
                             .last()
-                            .is_none_or(|last| last.transaction < packet.transaction)
+                            .is_none_or(|(last, _)| last.transaction < packet.transaction)
                     );
-                    packets.push(packet);
+                    let version = match service.state() {
+                        LinkState::Ready(versions) => versions.message,
+                        _ => v(0, 0),
+                    };
+                    packets.push((packet, version));
                 }
             }
             Act::Answer(which) => deliver(*which, &|_| {}),
@@ -111,18 +122,15 @@ fn check<P: Protocol>(
                 which,
                 changes,
                 len,
-            } => {
-                deliver(*which, &|answer| {
-                    for &(at, value) in changes {
-                        let at = at % answer.len();
-                        answer[at] = value;
-                    }
-                    if *len != usize::MAX {
-                        answer.resize(*len, 0x55);
-                    }
-                });
-                guest.is_damaged = true;
-            }
+            } => deliver(*which, &|answer| {
+                for &(at, value) in changes {
+                    let at = at % answer.len();
+                    answer[at] = value;
+                }
+                if *len != usize::MAX {
+                    answer.resize(*len, 0x55);
+                }
+            }),
             Act::Raw {
                 payload,
                 transaction,
