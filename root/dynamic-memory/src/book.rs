@@ -106,25 +106,24 @@ impl GuestPages {
         self.segments.insert(at, Segment::new(run, hot_added));
     }
 
-    fn add(&mut self, state: PageState, count: u64) {
+    /// How many pages are in that state.
+    fn slot(&mut self, state: PageState) -> &mut u64 {
         let [backed, ballooned, withheld, lost] = &mut self.counts;
-        let slot = match state {
+        match state {
             PageState::Backed => backed,
             PageState::Ballooned => ballooned,
             PageState::Withheld => withheld,
             PageState::Lost => lost,
-        };
+        }
+    }
+
+    fn add(&mut self, state: PageState, count: u64) {
+        let slot = self.slot(state);
         *slot = slot.saturating_add(count);
     }
 
     fn sub(&mut self, state: PageState, count: u64) {
-        let [backed, ballooned, withheld, lost] = &mut self.counts;
-        let slot = match state {
-            PageState::Backed => backed,
-            PageState::Ballooned => ballooned,
-            PageState::Withheld => withheld,
-            PageState::Lost => lost,
-        };
+        let slot = self.slot(state);
         *slot = slot.saturating_sub(count);
     }
 

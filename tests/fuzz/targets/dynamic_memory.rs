@@ -42,14 +42,8 @@ struct Play {
 
 impl Play {
     fn new(version: u8, capabilities: u8) -> Self {
-        let settings = Settings {
-            minimum: 50,
-            maximum: 3000,
-            holes: vec![PageRun::new(1536, 100)],
-            end_of_addresses: 1 << 20,
-        };
         let mut play = Self {
-            dm: DynamicMemory::new(settings),
+            dm: DynamicMemory::new(machine::small_settings()),
             machine: Machine::new(&STARTUP, FREE),
             now: 0,
             last_id: 0,

@@ -141,21 +141,17 @@ mod tests {
             cases.iter().map(Case::machine).collect()
         };
         assert_eq!(machines(&all), ["amd x 4", "intel x 4"]);
-        let files: BTreeSet<_> = Case::all(&all, None)
-            .iter()
-            .map(|case| case.file(".log"))
-            .collect();
-        assert_eq!(files.len(), 2);
+        let files = |all: &[Scenario]| -> BTreeSet<_> {
+            let cases = Case::all(all, None);
+            cases.iter().map(|case| case.file(".log")).collect()
+        };
+        assert_eq!(files(&all).len(), 2);
         all[0].lengthen();
         assert_eq!(
             machines(&all),
             ["amd x 1", "amd x 4", "intel x 1", "intel x 4"]
         );
-        let files: BTreeSet<_> = Case::all(&all, None)
-            .iter()
-            .map(|case| case.file(".log"))
-            .collect();
-        assert_eq!(files.len(), 4);
+        assert_eq!(files(&all).len(), 4);
         assert_eq!(all[0].cycles_in_bochs, None);
         let plain = [scenario("[machine]\ncpus = 3")];
         assert_eq!(Case::all(&plain, None)[0].computer().cpus, 3);

@@ -126,14 +126,20 @@ fn a_channel_opened_without_a_close_is_closed_first() {
     }
 }
 
-#[test]
-fn pages_withheld_from_a_driver_that_goes_are_not_taken_later() {
+/// A VM that has returned 50 pages which are in use for a while.
+fn withholding() -> Vm {
     let mut vm = Vm::live();
     vm.machine.passing.extend(512..600);
     vm.remove(1000).unwrap();
     vm.take();
     let message = vm.guest.balloon_response(false, &[PageRun::new(512, 50)]);
     vm.receive(&message);
+    vm
+}
+
+#[test]
+fn pages_withheld_from_a_driver_that_goes_are_not_taken_later() {
+    let mut vm = withholding();
     assert_eq!(vm.machine.book.count(PageState::Withheld), 50);
     vm.close();
     vm.machine.passing.clear();
@@ -148,12 +154,7 @@ fn pages_withheld_from_a_driver_that_goes_are_not_taken_later() {
 
 #[test]
 fn pages_withheld_from_a_driver_that_comes_back_are_taken_then() {
-    let mut vm = Vm::live();
-    vm.machine.passing.extend(512..600);
-    vm.remove(1000).unwrap();
-    vm.take();
-    let message = vm.guest.balloon_response(false, &[PageRun::new(512, 50)]);
-    vm.receive(&message);
+    let mut vm = withholding();
     vm.close();
     vm.machine.passing.clear();
     let again = vm.guest.reconnect();

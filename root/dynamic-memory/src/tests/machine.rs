@@ -6,7 +6,7 @@ use zerocopy::FromBytes;
 
 use super::messages::{Header, Incoming, MAX_INCOMING, MessageType, WireRange, decode};
 use super::set::Pages;
-use super::{GuestPages, Memory, PageRun, PageState, Pin};
+use super::{GuestPages, Memory, PageRun, PageState, Pin, Settings};
 
 /// Memory of a machine with one VM. It remembers what the guest has returned and asserts the invariants of the sheet's
 /// section 2.2 in each call.
@@ -28,6 +28,16 @@ pub struct Machine {
     pub takes: u64,
     /// The VM has stopped, and everything may be taken.
     pub is_stopped: bool,
+}
+
+/// Limits of a VM of few pages, so that guesses hit them.
+pub fn small_settings() -> Settings {
+    Settings {
+        minimum: 50,
+        maximum: 3000,
+        holes: vec![PageRun::new(1536, 100)],
+        end_of_addresses: 1 << 20,
+    }
 }
 
 impl Machine {

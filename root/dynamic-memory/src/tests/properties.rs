@@ -76,14 +76,8 @@ struct Play {
 
 impl Play {
     fn new(version: Version, live: bool) -> Self {
-        let settings = Settings {
-            minimum: 50,
-            maximum: 3000,
-            holes: vec![PageRun::new(1536, 100)],
-            end_of_addresses: 1 << 20,
-        };
         let mut vm = Vm {
-            dm: DynamicMemory::new(settings),
+            dm: DynamicMemory::new(machine::small_settings()),
             machine: Machine::new(&SMALL, 1000),
             guest: Linux::new(&SMALL),
             now: 0,
