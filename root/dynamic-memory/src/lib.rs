@@ -50,12 +50,13 @@ mod vsp;
 
 pub mod wire;
 
+pub use balancer::pressure;
 pub use book::{BookError, GuestPages, MAX_SEGMENTS};
 pub use event::{Dropped, End, Event, Finished, HotAddOff, MAX_EVENTS, Oddity};
 pub use life::{Missing, Touch};
 pub use memory::{Memory, Pin};
 pub use order::{Add, Refused};
-pub use reports::{Demand, pressure};
+pub use reports::Demand;
 pub use run::PageRun;
 pub use segment::PageState;
 pub use status::{Counters, Status};

@@ -1,23 +1,16 @@
 //! What status reports say (sheet 1.9, 2.3, 4.3).
 
+use balancer::{REPORT_AGE_LIMIT, TRIM_PRESSURE, pressure};
+
 use crate::{SECOND, Time};
 
 /// No report for this long: the VM is frozen.
-pub const OVERDUE: Time = 5 * SECOND;
+pub const OVERDUE: Time = REPORT_AGE_LIMIT as Time * SECOND;
 /// A report that comes sooner after the last one shows that the guest lives, and nothing else: the average goes by
 /// reports, and one a second is what a guest sends.
 pub const SOONEST: Time = SECOND / 2;
 /// Committed memory of more than this many times the visible one is a counter that wrapped (sheet 2.4).
 pub const ABSURD: u64 = 64;
-/// A VM is low when its average pressure is at most this, in per cent (sheet 4.2, trim pressure).
-pub const LOW_PRESSURE: u64 = 50;
-
-/// 100 × demand ÷ assigned, 0 if nothing is assigned.
-pub fn pressure(demand: u64, assigned: u64) -> u64 {
-    let percent = u128::from(demand) * 100;
-    let pressure = percent.checked_div(assigned.into()).unwrap_or(0);
-    u64::try_from(pressure).unwrap_or(u64::MAX)
-}
 
 /// What became of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +36,8 @@ pub struct Demand {
 
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
-    /// Demands of the last three that counted, newest first.
-    last: [Option<u64>; 3],
-    average: u64,
+    /// What those that counted make.
+    demand: balancer::Demand,
     available: u64,
     /// When the last one came, and the last one that counted.
     alive_at: Option<Time>,
@@ -78,8 +70,9 @@ impl Reports {
         }
         self.counted_at = Some(now);
         self.available = report.available;
-        self.count(report.committed.saturating_sub(report.held));
-        if pressure(self.average, report.assigned) <= LOW_PRESSURE {
+        self.demand
+            .report(balancer::demand(report.committed, report.held));
+        if pressure(self.demand.smoothed(), report.assigned) <= TRIM_PRESSURE {
             self.low_since.get_or_insert(now);
         } else {
             self.low_since = None;
@@ -87,34 +80,12 @@ impl Reports {
         Use::Counted
     }
 
-    fn count(&mut self, demand: u64) {
-        let [first, second, _] = self.last;
-        self.last = [Some(demand), first, second];
-        let settled = self.settled();
-        if first.is_none() {
-            self.average = settled;
-            return;
-        }
-        // An eighth of the difference, rounded down: away from zero if it is negative (sheet 4.3).
-        self.average = if settled >= self.average {
-            self.average.saturating_add((settled - self.average) >> 3)
-        } else {
-            self.average
-                .saturating_sub((self.average - settled).div_ceil(8))
-        };
-    }
-
-    fn settled(&self) -> u64 {
-        self.last.iter().flatten().copied().min().unwrap_or(0)
-    }
-
     /// `None` before the first report that counted.
     pub(crate) fn demand(&self) -> Option<Demand> {
-        let [newest, ..] = self.last;
-        Some(Demand {
-            newest: newest?,
-            settled: self.settled(),
-            average: self.average,
+        self.demand.is_known().then(|| Demand {
+            newest: self.demand.newest(),
+            settled: self.demand.settled(),
+            average: self.demand.smoothed(),
         })
     }
 

@@ -1,9 +1,11 @@
 //! What the balancer and the counters need to know.
 
+use balancer::pressure;
+
 use crate::Time;
 use crate::book::GuestPages;
 use crate::order::Order;
-use crate::reports::{Demand, pressure};
+use crate::reports::Demand;
 use crate::segment::PageState;
 use crate::vsp::DynamicMemory;
 
