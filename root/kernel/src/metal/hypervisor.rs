@@ -186,6 +186,8 @@ impl Hypercalls for Metal {
     ) -> HvHypercallResult {
         let (code, to, from) = PAGES.with(|pages| (pages.code, pages.input, pages.output));
         memory::write_frame(to, 0, input);
+        // What the call does not write stays the caller's, and is not what a call for somebody else left there.
+        memory::write_frame(from, 0, output);
         let result = raw(code, control.into_bits(), to.address(), from.address());
         memory::read_frame(from, 0, output);
         result
