@@ -31,8 +31,10 @@ pub enum Call {
     CreatePartition = 6,
     /// `initialize_partition()`. (`MSHV_INITIALIZE_PARTITION`)
     InitializePartition = 7,
-    /// `set_guest_memory(args: *const GuestMemory)`. (`MSHV_SET_GUEST_MEMORY`)
-    SetGuestMemory = 8,
+    /// `add_guest_memory(args: *const GuestMemory)`: a range of guest pages and addresses of the process that stand for
+    /// them, for the rest of the process's life; returns the first address. There is no memory behind either yet:
+    /// [`Call::BackGuestMemory`]. (Linux: `mmap`)
+    AddGuestMemory = 8,
     /// `create_vp(index, pages: *mut VpPages)`: also maps the VP's state pages. (`MSHV_CREATE_VP` and `mmap`)
     CreateVp = 9,
     /// `hvcall(args: *mut Hvcall)`: a hypercall on the own partition; the kernel overwrites the first 8 input bytes with
@@ -46,6 +48,19 @@ pub enum Call {
     StopVp = 13,
     /// `debug(what)`: misbehave on request, for tests of the kernel's isolation. Reserved for the worker's own use.
     Debug = 14,
+    /// `back_guest_memory(first, pages)`: puts new zeroed memory behind guest pages of a range of
+    /// [`Call::AddGuestMemory`] that have none, in the process and in the guest, in 2 MiB pieces wherever possible. Returns
+    /// how many pages from the first on have memory now: fewer than all only if free memory is used up. (Linux: touching
+    /// the range, and `MSHV_SET_GUEST_MEMORY`)
+    BackGuestMemory = 15,
+    /// `take_guest_memory(first, pages)`: takes the memory behind guest pages away, from the guest, from every processor
+    /// that could still reach it, and from the process; it is free then. Returns how many pages from the first on have
+    /// none now: fewer than all only if something failed. (Linux: `MSHV_SET_GUEST_MEMORY` with unmap, and
+    /// `madvise(MADV_DONTNEED)`)
+    TakeGuestMemory = 16,
+    /// `memory_order(order: *mut MemoryOrder)`: the manager's latest order about the guest's memory; [`Error::State`] if
+    /// there is none that has not been taken.
+    MemoryOrder = 17,
 }
 
 /// Errors of a system call; the result is the negated number.
@@ -87,8 +102,8 @@ pub enum ExitReason {
     Stopped = 5,
 }
 
-/// Kinds of [`Event`], and the order in which they are reported when there are several: debug, stop, shutdown, intercept,
-/// console, timeout. Each is reported once: an intercept until the VP is resumed, console input until more arrives (what is not
+/// Kinds of [`Event`], and the order in which they are reported when there are several: debug, stop, shutdown, memory,
+/// intercept, console, timeout. Each is reported once: an intercept until the VP is resumed, console input until more arrives (what is not
 /// read then can be read at any time).
 pub mod event {
     /// The deadline has passed.
@@ -104,6 +119,8 @@ pub mod event {
     pub const DEBUG: u32 = 4;
     /// The manager wants the guest to end by itself: ask it. `vp` says how: [`POWER_OFF`] or [`REBOOT`].
     pub const SHUTDOWN: u32 = 5;
+    /// The manager has an order about the guest's memory ([`MemoryOrder`](crate::MemoryOrder)).
+    pub const MEMORY: u32 = 6;
 
     /// `vp` of [`SHUTDOWN`]: it is to switch its machine off.
     pub const POWER_OFF: u32 = 0;
@@ -124,6 +141,8 @@ pub mod news {
     pub const GUEST: u64 = 1;
     /// The guest says that it has crashed: a [`Crash`], then at most [`MAX_CRASH_TEXT`] bytes of the guest's own text.
     pub const CRASH: u64 = 2;
+    /// How the guest's memory is, a [`MemoryState`]. It replaces what was told before.
+    pub const MEMORY: u64 = 3;
 
     /// Longest line, bytes.
     pub const MAX_LINE: usize = 200;
@@ -167,6 +186,69 @@ pub mod news {
             }
         }
     }
+
+    /// The memory of a guest with Dynamic Memory, as the balancer and the counters need it (sheet of Dynamic Memory, 3.3
+    /// and 4.1). Sizes in pages of 4 KiB, times in units of 100 ns up to the moment when it was told, [`NEVER`] for what
+    /// has not been.
+    #[derive(
+        Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+    )]
+    #[repr(C)]
+    pub struct MemoryState {
+        /// What the guest believes it has.
+        pub visible: u64,
+        /// What it gave back, lost pages included.
+        pub ballooned: u64,
+        /// What of that it can be given again.
+        pub returnable: u64,
+        /// What machine memory is behind.
+        pub assigned: u64,
+        /// Added since the start.
+        pub added: u64,
+        /// Removed since the start.
+        pub removed: u64,
+        /// Most pages that it may have, what its kind of guest allows included.
+        pub maximum: u64,
+        /// Demand: the lowest of the last three reports.
+        pub settled: u64,
+        /// Demand, smoothed.
+        pub smoothed: u64,
+        /// Demand of the newest report.
+        pub newest: u64,
+        /// What the guest's kernel could give out.
+        pub available: u64,
+        /// New memory comes in multiples of this.
+        pub alignment: u64,
+        /// Since the last report.
+        pub report_age: u64,
+        /// Since the last add that was no partial one.
+        pub since_add: u64,
+        /// Since the guest returned less than it was asked for.
+        pub since_refusal: u64,
+        /// For how long the average pressure has been low.
+        pub low_for: u64,
+        /// Adds that are over.
+        pub add_operations: u64,
+        /// Removes that are over.
+        pub remove_operations: u64,
+        /// Pressure of the newest report and of the smoothed demand, per cent.
+        pub pressures: [u32; 2],
+        /// `MEMORY_*`.
+        pub flags: u32,
+        /// Zero.
+        pub reserved: u32,
+    }
+
+    /// Of a time in [`MemoryState`]: there was none.
+    pub const NEVER: u64 = u64::MAX;
+    /// [`MemoryState::flags`]: there are reports, and the quiet time is over.
+    pub const MEMORY_LIVE: u32 = 1 << 0;
+    /// [`MemoryState::flags`]: an order is under way.
+    pub const MEMORY_IN_FLIGHT: u32 = 1 << 1;
+    /// [`MemoryState::flags`]: the guest gives pages away.
+    pub const MEMORY_CAN_BALLOON: u32 = 1 << 2;
+    /// [`MemoryState::flags`]: the guest takes more than it has ever had.
+    pub const MEMORY_CAN_HOT_ADD: u32 = 1 << 3;
 
     /// What a guest says about its end (guest sheet 4.12), and where the VP was that said so.
     #[derive(
@@ -215,20 +297,39 @@ pub struct CreatePartition {
     pub synthetic_features: u64,
 }
 
-/// Argument of [`Call::SetGuestMemory`].
+/// Argument of [`Call::AddGuestMemory`].
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
 pub struct GuestMemory {
-    /// Bytes, a multiple of 4096.
-    pub size: u64,
-    /// First guest page number.
+    /// Pages, at least one.
+    pub pages: u64,
+    /// First guest page number, a multiple of 512. Ranges of a guest do not overlap.
     pub guest_pfn: u64,
-    /// Address in the process, of memory made by [`Call::MapMemory`].
-    pub address: u64,
-    /// Bit 0 writable, bit 1 executable, bit 2 unmap.
+    /// What the guest may do: bit 0 write, bit 1 execute. Reading it always may.
     pub flags: u64,
+}
+
+/// What the manager wants done with a guest's memory, in pages of 4 KiB ([`Call::MemoryOrder`]): one of removing and adding.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct MemoryOrder {
+    /// Pages that the guest is to return.
+    pub remove: u64,
+    /// Pages of its balloon that it gets back.
+    pub unballoon: u64,
+    /// Pages of new memory that it gets behind that.
+    pub hot_add: u64,
+    /// Bit 0: it is less than the guest should get (its cool-down is another).
+    pub flags: u64,
+}
+
+impl MemoryOrder {
+    /// Bit of [`flags`](Self::flags): less than the guest should get.
+    pub const PARTIAL: u64 = 1 << 0;
 }
 
 /// Result of [`Call::CreateVp`]: where the state pages are in the process.
