@@ -212,19 +212,62 @@ impl<'m, M: TableMemory> Tables<'m, M> {
         None
     }
 
+    /// The first address from `start` on, and below `end`, that is mapped. What is not mapped is stepped over as far as one
+    /// absent entry says. Both are in the lower half.
+    pub fn first_mapped(&self, start: u64, end: u64) -> Option<u64> {
+        let mut at = start;
+        while at < end {
+            let Some(level) = self.absent_level(at) else {
+                return Some(at);
+            };
+            let covered = 1u64 << (12 + 9 * level);
+            at = (at & !covered.saturating_sub(1)).saturating_add(covered);
+        }
+        None
+    }
+
     /// Removes a 4 KiB page; `None` if there is none. The caller invalidates the TLB. Tables stay.
     pub fn unmap(&mut self, address: u64) -> Option<Pfn> {
-        let mut table = self.root;
-        for level in (1..=3).rev() {
-            let entry = self.memory.read(table, index(address, level));
-            if entry & PRESENT == 0 || entry & LARGE != 0 {
-                return None;
-            }
-            table = frame(entry);
+        let table = self.table_of(address, 0)?;
+        self.clear(table, index(address, 0)).map(frame)
+    }
+
+    /// Removes a 2 MiB page; `None` if there is none. The caller invalidates the TLB. Tables stay.
+    pub fn unmap_large(&mut self, address: u64) -> Option<Pfn> {
+        let (table, at) = self.large_leaf(address)?;
+        self.clear(table, at).map(frame)
+    }
+
+    /// Puts a table of 512 small pages, which are mapped as before, in the place of the 2 MiB page at an address; does
+    /// nothing if there is none. The caller invalidates the TLB.
+    ///
+    /// # Errors
+    /// [`MapError::NoMemory`]; nothing has changed then.
+    pub fn split_large(&mut self, address: u64) -> Result<(), MapError> {
+        let Some((table, at)) = self.large_leaf(address) else {
+            return Ok(());
+        };
+        let leaf = self.memory.read(table, at);
+        let small = self.memory.allocate().ok_or(MapError::NoMemory)?;
+        for (page, entry) in (0..LARGE_PAGE_FRAMES).zip(0..ENTRIES) {
+            let pfn = frame(leaf).plus(page);
+            let attributes = leaf & !(ADDRESS | LARGE);
+            self.memory
+                .write(small, entry, pfn.address() & ADDRESS | attributes);
         }
-        let entry = self.memory.read(table, index(address, 0));
-        self.memory.write(table, index(address, 0), 0);
-        (entry & PRESENT != 0).then(|| frame(entry))
+        // Rights are decided by the leaves, as in `next_table`.
+        let link = small.address() | PRESENT | WRITABLE | leaf & USER;
+        self.memory.write(table, at, link);
+        Ok(())
+    }
+
+    /// Takes the table of the small pages around an address out of the tree if nothing is mapped by it any more. The caller
+    /// invalidates the TLB, which may know the table, before the frame that is returned is used for anything else.
+    pub fn unlink_empty(&mut self, address: u64) -> Option<Pfn> {
+        let small = self.table_of(address, 0)?;
+        let empty = (0..ENTRIES).all(|at| self.memory.read(small, at) & PRESENT == 0);
+        let table = self.table_of(address, 1).filter(|_| empty)?;
+        self.clear(table, index(address, 1)).map(frame)
     }
 
     /// Takes the whole lower half apart: gives back the leaves that the address space owns, and all tables below the
@@ -249,6 +292,49 @@ impl<'m, M: TableMemory> Tables<'m, M> {
                 self.memory.free(frame(entry));
             }
         }
+    }
+
+    /// The table of a level (0 the lowest) that has an address, `None` if there is none.
+    fn table_of(&self, address: u64, wanted: u32) -> Option<Pfn> {
+        let mut table = self.root;
+        for level in (wanted.saturating_add(1)..=3).rev() {
+            let entry = self.memory.read(table, index(address, level));
+            if entry & PRESENT == 0 || entry & LARGE != 0 {
+                return None;
+            }
+            table = frame(entry);
+        }
+        Some(table)
+    }
+
+    /// Where the 2 MiB leaf of an address is.
+    fn large_leaf(&self, address: u64) -> Option<(Pfn, usize)> {
+        let (table, at) = (self.table_of(address, 1)?, index(address, 1));
+        let entry = self.memory.read(table, at);
+        (entry & PRESENT != 0 && entry & LARGE != 0).then_some((table, at))
+    }
+
+    /// The level of the entry by which an address is not mapped, `None` if it is.
+    fn absent_level(&self, address: u64) -> Option<u32> {
+        let mut table = self.root;
+        for level in (0..=3).rev() {
+            let entry = self.memory.read(table, index(address, level));
+            if entry & PRESENT == 0 {
+                return Some(level);
+            }
+            if entry & LARGE != 0 {
+                return None;
+            }
+            table = frame(entry);
+        }
+        None
+    }
+
+    /// Clears an entry; returns what was there.
+    fn clear(&mut self, table: Pfn, at: usize) -> Option<u64> {
+        let entry = self.memory.read(table, at);
+        self.memory.write(table, at, 0);
+        (entry & PRESENT != 0).then_some(entry)
     }
 
     fn set_leaf(&mut self, address: u64, leaf_level: u32, entry: u64) -> Result<(), MapError> {
