@@ -50,12 +50,12 @@ pub enum Call {
     Debug = 14,
     /// `back_guest_memory(first, pages)`: puts new zeroed memory behind guest pages of a range of
     /// [`Call::AddGuestMemory`] that have none, in the process and in the guest, in 2 MiB pieces wherever possible. Returns
-    /// how many pages from the first on have memory now: fewer than all only if free memory is used up. (Linux: touching
-    /// the range, and `MSHV_SET_GUEST_MEMORY`)
+    /// how many pages from the first on have memory now: fewer than all only if free memory is used up, or something failed
+    /// after the first ones. (Linux: touching the range, and `MSHV_SET_GUEST_MEMORY`)
     BackGuestMemory = 15,
     /// `take_guest_memory(first, pages)`: takes the memory behind guest pages away, from the guest, from every processor
     /// that could still reach it, and from the process; it is free then. Returns how many pages from the first on have
-    /// none now: fewer than all only if something failed. (Linux: `MSHV_SET_GUEST_MEMORY` with unmap, and
+    /// none now: fewer than all only if one had none before, or something failed. (Linux: `MSHV_SET_GUEST_MEMORY` with unmap, and
     /// `madvise(MADV_DONTNEED)`)
     TakeGuestMemory = 16,
     /// `memory_order(order: *mut MemoryOrder)`: the manager's latest order about the guest's memory; [`Error::State`] if

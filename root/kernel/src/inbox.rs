@@ -17,6 +17,8 @@ pub struct Inbox {
     misbehave: Option<u32>,
     /// How the guest is to end.
     shut_down: Option<u32>,
+    /// There is an order about the guest's memory.
+    memory: bool,
 }
 
 impl Inbox {
@@ -44,6 +46,11 @@ impl Inbox {
     /// The manager wants the guest to be asked to end, in that way. A second wish replaces one that is not reported yet.
     pub fn shut_down(&mut self, how: u32) {
         self.shut_down = Some(how);
+    }
+
+    /// The manager has an order about the guest's memory.
+    pub fn memory(&mut self) {
+        self.memory = true;
     }
 
     /// A VP is about to be resumed.
@@ -78,6 +85,8 @@ impl Inbox {
             (event::STOP, 0)
         } else if let Some(how) = self.shut_down.take() {
             (event::SHUTDOWN, how)
+        } else if core::mem::take(&mut self.memory) {
+            (event::MEMORY, 0)
         } else if self.pending != 0 {
             let vp = self.pending.trailing_zeros();
             self.pending &= self.pending.wrapping_sub(1);
@@ -116,6 +125,8 @@ mod tests {
         inbox.intercept(5);
         inbox.intercept(2);
         inbox.intercept(5);
+        inbox.memory();
+        inbox.memory();
         inbox.misbehave(3);
         inbox.shut_down(event::POWER_OFF);
         inbox.shut_down(event::REBOOT);
@@ -125,6 +136,7 @@ mod tests {
             (event::DEBUG, 3),
             (event::STOP, 0),
             (event::SHUTDOWN, event::REBOOT),
+            (event::MEMORY, 0),
             (event::INTERCEPT, 2),
             (event::INTERCEPT, 5),
             (event::CONSOLE, 0),

@@ -69,7 +69,7 @@ pub fn set_up<S: System>(
     system.initialize_partition()?;
     set_share(&mut system, &vm.cpu)?;
     let mut ram = system
-        .create_ram(vm.memory)
+        .create_ram(vm.memory, vm.memory)
         .map_err(|error| SetupError::Memory {
             size: vm.memory >> 20,
             error,

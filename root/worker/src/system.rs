@@ -91,8 +91,26 @@ pub trait System {
     /// Initializes it.
     fn initialize_partition(&mut self) -> Result<(), CallError>;
 
-    /// Makes `size` bytes of zeroed memory the partition's RAM, laid out as [`board::layout::RamLayout`] says.
-    fn create_ram(&mut self, size: u64) -> Result<Self::Ram, CallError>;
+    /// Makes the partition's RAM, laid out as [`board::layout::RamLayout`] says for `maximum` bytes. The first `startup` bytes
+    /// of its linear backing are zeroed memory; the rest is away until it is [backed](Self::back_ram). Both are whole pages,
+    /// and `startup` is not more than `maximum`. Called once.
+    fn create_ram(&mut self, startup: u64, maximum: u64) -> Result<Self::Ram, CallError>;
+
+    /// Puts new zeroed memory behind guest pages (their numbers) that have none, all of them on one side of the devices below
+    /// 4 GiB. Returns how many pages from the first on have it now: fewer than all if free memory is used up. They are not in
+    /// the memory map yet ([`SharedRam::set_present`]).
+    ///
+    /// # Errors
+    /// If there is no such RAM, one of the pages has memory already, or the first cannot have some.
+    fn back_ram(&mut self, pages: Range<u64>) -> Result<u64, CallError>;
+
+    /// Takes the memory behind guest pages (their numbers) away, all of them on one side of the devices below 4 GiB. They have
+    /// left the memory map before. Returns how many pages from the first on have none now: fewer than all if one has none
+    /// already, or something failed.
+    ///
+    /// # Errors
+    /// If there is no such RAM, or the first page's memory cannot be taken.
+    fn take_ram(&mut self, pages: Range<u64>) -> Result<u64, CallError>;
 
     /// Creates a VP.
     fn create_vp(&mut self, index: u32) -> Result<Self::Vp, CallError>;

@@ -1,6 +1,6 @@
 //! A hypervisor for tests: pools, partitions and their needs, with refusals on request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tlfs::{HvCallCode, HvHypercallInput, HvHypercallResult, HvPartitionId, HvStatus};
 
@@ -18,6 +18,8 @@ pub struct Pool {
     pub state_pages: Vec<(u32, u16)>,
     /// Guest page: frame.
     pub guest: BTreeMap<u64, u64>,
+    /// First guest pages of large mappings.
+    pub large: BTreeSet<u64>,
 }
 
 /// The fake. Partition id all-ones is the root's own pool.
@@ -26,6 +28,8 @@ pub struct Fake {
     pub log: Vec<u16>,
     /// Refuses the n-th call from now with this status.
     pub refuse: Option<(usize, HvStatus)>,
+    /// Refuses every call.
+    pub refuse_all: bool,
     /// At most that many reps a call.
     pub most_reps: usize,
     next: u64,
@@ -44,6 +48,7 @@ impl Fake {
             pools,
             log: Vec::new(),
             refuse: None,
+            refuse_all: false,
             most_reps: usize::MAX,
             next: 0x10,
             stats: Vec::new(),
@@ -172,6 +177,7 @@ impl Fake {
                 let pool = self.pools.get_mut(&id).unwrap();
                 pool.finalized = true;
                 pool.guest.clear();
+                pool.large.clear();
                 let used = std::mem::take(&mut pool.used);
                 pool.free.extend(used);
                 HvStatus::SUCCESS
@@ -242,9 +248,12 @@ impl Fake {
                     if at % 64 == 0 && pool.free.pop().map(|pfn| pool.used.push(pfn)).is_none() {
                         return HvHypercallResult::rep(HvStatus::INSUFFICIENT_MEMORY, at);
                     }
+                    let first = base + at as u64 * size;
                     for page in 0..size {
-                        pool.guest
-                            .insert(base + at as u64 * size + page, element(24, at) + page);
+                        pool.guest.insert(first + page, element(24, at) + page);
+                    }
+                    if size == 512 {
+                        pool.large.insert(first);
                     }
                 }
                 HvHypercallResult::rep(HvStatus::SUCCESS, end)
@@ -252,8 +261,19 @@ impl Fake {
             HvCallCode::UNMAP_GPA_PAGES => {
                 let base = u64::from_le_bytes(input[8..16].try_into().unwrap());
                 let size = if input[16] & 2 != 0 { 512 } else { 1 };
-                for page in start as u64 * size..end as u64 * size {
-                    pool.guest.remove(&(base + page));
+                for at in start..end {
+                    let first = base + at as u64 * size;
+                    // A part of a large mapping goes: the rest needs a table.
+                    if pool.large.remove(&(first & !511)) && size == 1 {
+                        let Some(pfn) = pool.free.pop() else {
+                            pool.large.insert(first & !511);
+                            return HvHypercallResult::rep(HvStatus::INSUFFICIENT_MEMORY, at);
+                        };
+                        pool.used.push(pfn);
+                    }
+                    for page in first..first + size {
+                        pool.guest.remove(&page);
+                    }
                 }
                 HvHypercallResult::rep(HvStatus::SUCCESS, end)
             }
@@ -278,6 +298,9 @@ impl Hypercalls for Fake {
                 return HvHypercallResult::rep(status, control.rep_start());
             }
             *left -= 1;
+        }
+        if self.refuse_all {
+            return HvHypercallResult::rep(HvStatus::OPERATION_DENIED, control.rep_start());
         }
         match control.rep_count() {
             0 => HvHypercallResult::simple(self.simple(control.call_code(), input, output)),

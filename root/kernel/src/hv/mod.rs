@@ -8,9 +8,9 @@ mod passthrough;
 mod pool;
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 
-pub use guest_memory::{GuestMemory, Leaf, Region, leaves};
+pub use guest_memory::{Leaf, Progress};
 pub use partition::{MAX_VPS, Partition, Phase, Teardown, VpFrames};
 pub use passthrough::{MAX_BLOCK, Request, passed_through};
 pub use pool::{Hv, Retry};

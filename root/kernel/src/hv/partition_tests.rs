@@ -7,7 +7,7 @@ use tlfs::{HvMapGpaFlags, HvStatus};
 use super::*;
 use crate::frames::{Class, Frames, Layout, Owner, Record};
 use crate::hv::fake::Fake;
-use crate::hv::{Leaf, Region};
+use crate::hv::{Leaf, Progress};
 
 fn slot() -> Slot {
     Slot::new(5).unwrap()
@@ -51,6 +51,7 @@ fn life(hv: &mut Hv<'_, '_>) -> (Result<(), HvError>, Option<Teardown>) {
             })
             .collect();
         hv.map_guest(partition.id(), slot(), &leaves, flags())
+            .complete()
     };
     let result = run();
     (result, Some(partition.destroy(hv)))
@@ -236,20 +237,15 @@ proptest! {
     ) {
         let mut fake = Fake::new();
         fake.most_reps = most_reps;
+        let leaves: Vec<_> = leaves(gpfn, pages).collect();
         let (mapped, id) = with_hv(8192, &mut fake, |hv| {
             let mut partition = Partition::create(hv, slot(), 0, 0).unwrap();
             partition.initialize(hv).unwrap();
-            let region = Region { gpfn, pages, address: 0 };
-            let mut leaves = Vec::new();
-            super::super::guest_memory::leaves(&region, |at| Ok::<_, ()>((Pfn(0x4000 + gpfn + at), u64::MAX)), |leaf| {
-                leaves.push(leaf);
-                Ok(())
-            }).unwrap();
             let owned = hv.frames.ledger().of(Owner::new(slot(), Class::Deposit));
             assert!(owned >= INITIALIZE_DEPOSIT);
             (hv.map_guest(partition.id(), slot(), &leaves, flags()), partition.id())
         });
-        prop_assert_eq!(mapped, Ok(()));
+        prop_assert_eq!(mapped, Progress { done: leaves.len(), error: None });
         let guest = fake.pool(id).guest.clone();
         prop_assert_eq!(guest.len() as u64, pages);
         for at in 0..pages {
@@ -258,7 +254,7 @@ proptest! {
     }
 
     #[test]
-    fn a_map_that_fails_half_way_leaves_nothing_mapped(refuse in 0usize..6, most_reps in 1usize..600) {
+    fn a_map_that_fails_half_way_says_what_is_mapped(refuse in 0usize..6, most_reps in 1usize..600) {
         let active = |hv: &mut Hv<'_, '_>| {
             let mut partition = Partition::create(hv, slot(), 0, 0).unwrap();
             partition.initialize(hv).unwrap();
@@ -275,7 +271,46 @@ proptest! {
             let id = active(hv);
             (id, hv.map_guest(id, slot(), &leaves, flags()))
         });
-        prop_assert!(result.is_err());
-        prop_assert!(fake.pool(id).guest.is_empty());
+        prop_assert!(result.error.is_some());
+        prop_assert!(fake.pool(id).guest.keys().copied().eq(0..result.done as u64));
     }
+
+    #[test]
+    fn small_pages_go_out_of_a_large_one_and_leave_the_others(
+        first in 0u64..1024, pages in 1u64..1024, most_reps in 1usize..600
+    ) {
+        let mut fake = Fake::new();
+        fake.most_reps = most_reps;
+        let all: Vec<_> = leaves(0, 2048).collect();
+        let gone: Vec<_> = (first..first + pages).map(|at| Leaf { gpfn: at, pfn: Pfn(0), large: false }).collect();
+        let (id, done) = with_hv(8192, &mut fake, |hv| {
+            let mut partition = Partition::create(hv, slot(), 0, 0).unwrap();
+            partition.initialize(hv).unwrap();
+            let id = partition.id();
+            assert_eq!(hv.map_guest(id, slot(), &all, flags()).error, None);
+            // What is deposited and not in use; the split has to be paid.
+            hv.withdraw(id, slot()).unwrap();
+            (id, hv.unmap_guest(id, slot(), &gone))
+        });
+        prop_assert_eq!(done, Progress { done: gone.len(), error: None });
+        let left = (0..2048).filter(|at| !(first..first + pages).contains(at));
+        prop_assert!(fake.pool(id).guest.keys().copied().eq(left));
+    }
+}
+
+/// Frames 0x4000 and on for guest pages 0 and on, in large pages wherever there can be some.
+fn leaves(gpfn: u64, pages: u64) -> impl Iterator<Item = Leaf> {
+    let (mut at, end) = (gpfn, gpfn + pages);
+    std::iter::from_fn(move || {
+        let large = at.is_multiple_of(512) && end - at >= 512;
+        let leaf = Leaf {
+            gpfn: at,
+            pfn: Pfn(0x4000 + at),
+            large,
+        };
+        (at < end).then(|| {
+            at += leaf.pages();
+            leaf
+        })
+    })
 }

@@ -10,7 +10,7 @@ use root_kernel::paging::{Attributes, Rights, Tables};
 
 use super::cell::Global;
 use super::layout;
-use super::memory::{self, DirectTables, FRAMES};
+use super::memory::{self, Direct, DirectTables, FRAMES};
 
 /// The heap never becomes larger.
 const LIMIT: u64 = 32 << 20;
@@ -79,6 +79,7 @@ fn grow(wanted: u64) -> bool {
                 break;
             };
             let mut tables = DirectTables {
+                ram: Direct,
                 frames,
                 owner: Owner::KERNEL,
             };

@@ -4,6 +4,7 @@ use core::ptr;
 
 use boot_archive::start_info::{MemoryMapEntry, PhysicalMemory, kind};
 use root_kernel::addr::{LARGE_PAGE_SIZE, PAGE_SIZE, Pfn};
+use root_kernel::frame_tables::{FrameTables, Ram};
 use root_kernel::frames::{Claim, Class, Frames, Layout, Owner, Record, Span};
 use root_kernel::paging::{Attributes, MapError, Rights, TableMemory, Tables};
 use x86_64::registers::control::Cr3;
@@ -24,15 +25,10 @@ pub fn direct(address: u64) -> *mut u8 {
     layout::DIRECT.wrapping_add(address) as *mut u8
 }
 
-/// Tables in the direct map; new ones are frames of `owner`.
-pub struct DirectTables<'f> {
-    /// Where tables come from.
-    pub frames: &'f mut Frames<'static>,
-    /// Whose they are.
-    pub owner: Owner,
-}
+/// RAM by the direct map. Tables are the root of a tree and what [`TableMemory::allocate`] gave.
+pub struct Direct;
 
-impl TableMemory for DirectTables<'_> {
+impl Ram for Direct {
     fn read(&self, table: Pfn, index: usize) -> u64 {
         read_entry(table, index)
     }
@@ -41,29 +37,18 @@ impl TableMemory for DirectTables<'_> {
         let place = direct(table.address())
             .cast::<u64>()
             .wrapping_add(index % 512);
-        // SAFETY: `table` is a page table frame (the trait's contract: the root, or one that `allocate` gave), and all
-        // frames of RAM are in the direct map. The processor may read the entry at any time, hence volatile.
+        // SAFETY: `table` is a page table frame (see the type), and all frames of RAM are in the direct map. The processor may
+        // read the entry at any time, hence volatile.
         unsafe { place.write_volatile(entry) };
     }
 
-    fn allocate(&mut self) -> Option<Pfn> {
-        let frame = self.frames.allocate(0, self.owner)?;
-        zero(frame, 1);
-        Some(frame)
-    }
-
-    fn free(&mut self, table: Pfn) {
-        if let Err(error) = self.frames.release(table, 0, self.owner) {
-            panic!("page table: {error}");
-        }
-    }
-
-    fn free_leaf(&mut self, first: Pfn, order: u8) {
-        if let Err(error) = self.frames.release_process(first, order, self.owner.slot) {
-            panic!("process memory: {error}");
-        }
+    fn zero(&mut self, first: Pfn, count: u64) {
+        zero(first, count);
     }
 }
+
+/// Tables in the direct map.
+pub type DirectTables<'f> = FrameTables<'f, 'static, Direct>;
 
 fn read_entry(table: Pfn, index: usize) -> u64 {
     let place = direct(table.address())
@@ -203,6 +188,7 @@ pub fn with_kernel_tables<R>(work: impl FnOnce(&mut Tables<'_, DirectTables<'_>>
     let root = kernel_root();
     FRAMES.with(|frames| {
         let mut memory = DirectTables {
+            ram: Direct,
             frames,
             owner: Owner::KERNEL,
         };

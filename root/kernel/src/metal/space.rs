@@ -1,7 +1,9 @@
 //! Address spaces of processes: made, filled, read and written, taken apart.
 
 use root_abi::{Error, Event};
-use root_kernel::addr::{LARGE_PAGE_FRAMES, LARGE_PAGE_SIZE, PAGE_SIZE, Pfn, UserRange};
+use root_kernel::addr::{LARGE_PAGE_SIZE, PAGE_SIZE, Pfn, UserRange};
+use root_kernel::backing::Machine;
+use root_kernel::frame_tables::Ram;
 use root_kernel::frames::{Class, LARGE_ORDER, Owner, Slot};
 use root_kernel::image::Image;
 use root_kernel::paging::{
@@ -10,7 +12,7 @@ use root_kernel::paging::{
 use root_kernel::sched::PROCESSORS;
 
 use super::cell::Global;
-use super::memory::{self, DirectTables, FRAMES, ReadTables};
+use super::memory::{self, Direct, DirectTables, FRAMES, ReadTables};
 use super::{block, cpu, layout};
 
 /// Frames that processes cannot take: for deposits and the kernel itself.
@@ -96,6 +98,37 @@ fn load(root: Pfn) {
     }
 }
 
+/// RAM, and the processor that has a process in its hands: no other has translations made from the process's tables (see
+/// [`LOADED`]).
+pub struct SpaceMachine {
+    root: Pfn,
+}
+
+impl Ram for SpaceMachine {
+    fn read(&self, table: Pfn, index: usize) -> u64 {
+        Direct.read(table, index)
+    }
+
+    fn write(&mut self, table: Pfn, index: usize, entry: u64) {
+        Direct.write(table, index, entry);
+    }
+
+    fn zero(&mut self, first: Pfn, count: u64) {
+        Direct.zero(first, count);
+    }
+}
+
+impl Machine for SpaceMachine {
+    fn flush(&mut self) {
+        let me = block::processor().index();
+        let loaded = LOADED.with(|loaded| loaded.get(me).copied().flatten());
+        if loaded == Some(self.root) {
+            // SAFETY: the processor uses these tables already. Nothing is global, so all translations go.
+            unsafe { cpu::load_page_tables(self.root.address()) };
+        }
+    }
+}
+
 /// Makes the processor use the kernel's own tables: before it gives the kernel's lock back with no process in its hands.
 pub fn leave() {
     load(memory::kernel_root());
@@ -110,6 +143,7 @@ impl Space {
         let kernel = memory::kernel_root();
         FRAMES.with(|frames| {
             let mut tables = DirectTables {
+                ram: Direct,
                 frames,
                 owner: Owner::new(slot, Class::PageTable),
             };
@@ -139,6 +173,7 @@ impl Space {
     fn with_tables<R>(&self, work: impl FnOnce(&mut Tables<'_, DirectTables<'_>>) -> R) -> R {
         FRAMES.with(|frames| {
             let mut memory = DirectTables {
+                ram: Direct,
                 frames,
                 owner: Owner::new(self.slot, Class::PageTable),
             };
@@ -293,8 +328,8 @@ impl Space {
         Ok(())
     }
 
-    /// Where a process wants its events: found once, since what a process can write stays mapped as long as it lives.
-    /// `None` unless it is aligned and all in one page of writable memory.
+    /// Where a process wants its events: found once, since what a process can write stays mapped as long as it lives, but for
+    /// memory of its guest, which must not be asked for. `None` unless it is aligned and all in one page of writable memory.
     pub fn event_place(&self, address: u64) -> Option<EventPlace> {
         let len = size_of::<Event>() as u64;
         let whole = address % PAGE_SIZE <= PAGE_SIZE - len
@@ -307,22 +342,19 @@ impl Space {
         })
     }
 
-    /// The frame behind a page of the process's own writable memory, and how many consecutive frames are mapped from
-    /// there.
-    ///
-    /// # Errors
-    /// [`Error::Fault`] if there is none.
-    pub fn own_run(&self, address: u64) -> Result<(Pfn, u64), Error> {
-        let mapping = self
-            .lookup(address)
-            .filter(|mapping| mapping.owned && mapping.writable)
-            .ok_or(Error::Fault)?;
-        let run = if mapping.large {
-            LARGE_PAGE_FRAMES - address / PAGE_SIZE % LARGE_PAGE_FRAMES
-        } else {
-            1
-        };
-        Ok((mapping.pfn, run))
+    /// The first address from `start` on, and below `end`, that is mapped. Both are in the process's half.
+    pub fn first_mapped(&self, start: u64, end: u64) -> Option<u64> {
+        Tables::new(self.root, &mut ReadTables).first_mapped(start, end)
+    }
+
+    /// RAM and this processor, for changing mappings of the process that is in this processor's hands.
+    pub fn machine(&self) -> SpaceMachine {
+        SpaceMachine { root: self.root }
+    }
+
+    /// The top table.
+    pub fn root(&self) -> Pfn {
+        self.root
     }
 
     /// Gives everything back. The process must be gone, and in no processor's hands.

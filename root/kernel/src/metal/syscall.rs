@@ -11,14 +11,12 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::process::{self, End, TABLE};
 use super::space::Space;
-use super::{heap, layout, lock, partition, power, root_task, time};
+use super::{heap, lock, partition, power, root_task, time};
 
 /// Longest text of `exit`.
 const MAX_TEXT: u64 = 200;
 /// Bytes of console output copied at once.
 const CHUNK: usize = 512;
-/// Memory of a process ends here.
-const MEMORY_END: u64 = layout::VP_PAGES;
 
 type Arguments = [u64; 5];
 
@@ -52,8 +50,8 @@ fn dispatch(number: u64, arguments: Arguments) -> Result<u64, Error> {
             partition::create(&argument::<CreatePartition>(a)?).map(|()| 0)
         }
         n if n == Call::InitializePartition as u64 => partition::initialize().map(|()| 0),
-        n if n == Call::SetGuestMemory as u64 => {
-            partition::set_guest_memory(&argument::<GuestMemory>(a)?).map(|()| 0)
+        n if n == Call::AddGuestMemory as u64 => {
+            partition::guest_memory::add(&argument::<GuestMemory>(a)?)
         }
         n if n == Call::CreateVp as u64 => {
             // The place for the answer is checked first, so that no VP is made in vain.
@@ -69,6 +67,9 @@ fn dispatch(number: u64, arguments: Arguments) -> Result<u64, Error> {
         n if n == Call::ReferenceTime as u64 => Ok(time::now()),
         n if n == Call::WallClock as u64 => time::wall_clock(power::century()).ok_or(Error::State),
         n if n == Call::StopVp as u64 => partition::stop_vp(a),
+        n if n == Call::BackGuestMemory as u64 => partition::guest_memory::back(a, b),
+        n if n == Call::TakeGuestMemory as u64 => partition::guest_memory::take(a, b),
+        n if n == Call::MemoryOrder as u64 => memory_order(a),
         _ => Err(Error::Invalid),
     }
 }
@@ -181,22 +182,24 @@ fn console_read(address: u64, len: u64) -> Result<u64, Error> {
 }
 
 fn map_memory(len: u64) -> Result<u64, Error> {
-    let (space, next) = TABLE.with(|table| (table.current().space, table.current().next_memory));
     let alignment = if len >= LARGE_PAGE_SIZE {
         LARGE_PAGE_SIZE
     } else {
         PAGE_SIZE
     };
-    let start = next
-        .checked_next_multiple_of(alignment)
-        .ok_or(Error::NoMemory)?;
-    let range = UserRange::pages(start, len).ok_or(Error::Invalid)?;
-    if range.end() > MEMORY_END {
-        return Err(Error::NoMemory);
-    }
-    // Addresses are not used again, so that what a failure leaves behind is in nobody's way; one page stays free as a
-    // guard.
-    TABLE.with(|table| table.current().next_memory = range.end() + PAGE_SIZE);
+    let (space, range) = TABLE.with(|table| {
+        let process = table.current();
+        let range = process.new_addresses(len, alignment)?;
+        Ok::<_, Error>((process.space, range))
+    })?;
     space.map_memory(&range)?;
-    Ok(start)
+    Ok(range.start())
+}
+
+fn memory_order(address: u64) -> Result<u64, Error> {
+    let order = TABLE.with(|table| table.current().memory_order);
+    answer(address, &order.ok_or(Error::State)?)?;
+    // It has arrived, so it is forgotten.
+    TABLE.with(|table| table.current().memory_order = None);
+    Ok(0)
 }

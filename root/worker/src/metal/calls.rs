@@ -1,6 +1,7 @@
 //! The `syscall` instruction and the calls that need nothing else.
 
 use core::arch::asm;
+use core::ops::Range;
 
 use manager::WorkerNews;
 use root_abi::{Call, ExitReason};
@@ -85,6 +86,17 @@ pub fn map_memory(size: usize) -> Result<*mut u8, CallError> {
     // SAFETY: the call takes no pointers; what it maps overlaps nothing that is mapped.
     let result = unsafe { syscall(Call::MapMemory, [size as u64, 0, 0]) };
     check("map_memory", result).map(|address| address as *mut u8)
+}
+
+/// A call on guest pages, by their numbers; returns how many of them are done.
+pub fn on_pages(call: Call, name: &'static str, pages: Range<u64>) -> Result<u64, CallError> {
+    debug_assert!(matches!(
+        call,
+        Call::BackGuestMemory | Call::TakeGuestMemory
+    ));
+    let count = pages.end.saturating_sub(pages.start);
+    // SAFETY: the calls take no pointers, and guest memory is accessed only where the memory map has it.
+    check(name, unsafe { syscall(call, [pages.start, count, 0]) })
 }
 
 /// A call without pointers.

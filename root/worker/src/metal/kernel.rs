@@ -2,16 +2,16 @@
 
 use core::arch::asm;
 use core::arch::x86_64::__cpuid;
+use core::ops::Range;
+use core::ptr;
 
-use board::layout::{FOUR_GIB, RamLayout};
+use board::layout::{FOUR_GIB, PAGE, RamLayout};
 use manager::WorkerNews;
-use root_abi::{Call, CreatePartition, Event, GuestMemory, Hvcall, NO_VP, VpPages};
-use tlfs::{
-    HV_PAGE_SHIFT, HvCallCode, HvMessage, HvPartitionCreationFlags, HvStatus, HvX64RegisterPage,
-};
+use root_abi::{Call, CreatePartition, Error, Event, GuestMemory, Hvcall, NO_VP, VpPages};
+use tlfs::{HvCallCode, HvMessage, HvPartitionCreationFlags, HvStatus, HvX64RegisterPage};
 use worker::{CallError, System, VpState};
 
-use super::calls::{check, map_memory, plain, syscall, tell};
+use super::calls::{check, on_pages, plain, syscall, tell};
 use super::ram::MappedRam;
 
 /// [`GuestMemory::flags`]: writable and executable.
@@ -91,30 +91,35 @@ impl System for Kernel {
         plain(Call::InitializePartition, "initialize_partition", 0).map(|_| ())
     }
 
-    fn create_ram(&mut self, size: u64) -> Result<MappedRam, CallError> {
-        let layout = RamLayout::new(size);
-        let start = map_memory(size as usize)?;
-        let regions = [
-            (0, 0, layout.low_end()),
-            (FOUR_GIB, layout.low_end(), layout.high_len()),
-        ];
-        for (gpa, offset, len) in regions {
-            if len == 0 {
-                continue;
+    fn create_ram(&mut self, startup: u64, maximum: u64) -> Result<MappedRam, CallError> {
+        let layout = RamLayout::new(maximum);
+        let low = add_range(0, layout.low_end())?;
+        let high = match layout.high_len() {
+            0 => ptr::null_mut(),
+            len => add_range(FOUR_GIB, len)?,
+        };
+        let first = startup.min(layout.low_end());
+        for (gpa, len) in [(0, first), (FOUR_GIB, startup.saturating_sub(first))] {
+            let pages = gpa / PAGE..(gpa + len) / PAGE;
+            let count = pages.end - pages.start;
+            if count != 0 && self.back_ram(pages)? < count {
+                return Err(CallError::System {
+                    call: "back_guest_memory",
+                    error: Error::NoMemory as i64,
+                });
             }
-            let arguments = GuestMemory {
-                size: len,
-                guest_pfn: gpa >> HV_PAGE_SHIFT,
-                address: start as u64 + offset,
-                flags: WRITABLE_EXECUTABLE,
-            };
-            let address = &raw const arguments as u64;
-            // SAFETY: the kernel reads the block. The memory it names is only ever accessed by pointer.
-            let result = unsafe { syscall(Call::SetGuestMemory, [address, 0, 0]) };
-            check("set_guest_memory", result)?;
         }
-        // SAFETY: the mapping has `size` bytes, stays, and has just been made: nothing refers to it.
-        Ok(unsafe { MappedRam::new(layout, start) })
+        // SAFETY: the kernel keeps both ranges of addresses for the RAM, the one above 4 GiB if there is such RAM, and has just put
+        // memory behind the first `startup` bytes. Nothing refers to them.
+        Ok(unsafe { MappedRam::new(layout, startup, low, high) })
+    }
+
+    fn back_ram(&mut self, pages: Range<u64>) -> Result<u64, CallError> {
+        on_pages(Call::BackGuestMemory, "back_guest_memory", pages)
+    }
+
+    fn take_ram(&mut self, pages: Range<u64>) -> Result<u64, CallError> {
+        on_pages(Call::TakeGuestMemory, "take_guest_memory", pages)
     }
 
     fn create_vp(&mut self, index: u32) -> Result<MappedVp, CallError> {
@@ -187,6 +192,19 @@ impl System for Kernel {
             _ => {}
         }
     }
+}
+
+/// Addresses for `len` bytes of RAM at a guest physical address, without memory.
+fn add_range(gpa: u64, len: u64) -> Result<*mut u8, CallError> {
+    let arguments = GuestMemory {
+        pages: len / PAGE,
+        guest_pfn: gpa / PAGE,
+        flags: WRITABLE_EXECUTABLE,
+    };
+    let address = &raw const arguments as u64;
+    // SAFETY: the kernel reads the block.
+    let result = unsafe { syscall(Call::AddGuestMemory, [address, 0, 0]) };
+    check("add_guest_memory", result).map(|address| address as *mut u8)
 }
 
 /// 64 random bits from the processor, which may need a few tries.

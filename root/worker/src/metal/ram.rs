@@ -5,34 +5,50 @@ use core::cell::RefCell;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use board::layout::RamLayout;
+use board::layout::{FOUR_GIB, PAGE, RamLayout};
 use board::ram::{GuestRam, OutOfRam, RamMap};
 use worker::SharedRam;
 
-/// The mapping that backs the guest's RAM. It is never unmapped.
+/// The addresses that stand for the guest's RAM. Behind those of the pages that are in the map is memory.
 #[derive(Clone)]
 pub struct MappedRam {
     map: Rc<RefCell<RamMap>>,
-    start: *mut u8,
+    /// Of guest physical address 0.
+    low: *mut u8,
+    /// Of 4 GiB, if there is RAM.
+    high: *mut u8,
 }
 
 impl MappedRam {
-    /// RAM of that layout at `start`.
+    /// RAM of that layout, of which the first `startup` bytes are there. Its parts below and above 4 GiB begin at these
+    /// addresses.
     ///
     /// # Safety
-    /// `layout.size()` bytes at `start` are mapped for reading and writing for the rest of the process's life, and no
-    /// Rust reference points into them.
-    pub unsafe fn new(layout: RamLayout, start: *mut u8) -> Self {
-        let map = Rc::new(RefCell::new(RamMap::new(layout)));
-        Self { map, start }
+    /// For the rest of the process's life the addresses of the layout's RAM are this RAM's alone, and no Rust reference points
+    /// into them. The first `startup` bytes are mapped, for reading and writing. Whoever calls [`SharedRam::set_present`] has
+    /// memory mapped like that as long as pages are present.
+    pub unsafe fn new(layout: RamLayout, startup: u64, low: *mut u8, high: *mut u8) -> Self {
+        let mut map = RamMap::new(layout);
+        let first = startup.min(layout.low_end());
+        let above = FOUR_GIB + startup.saturating_sub(first);
+        map.set_present(first / PAGE..layout.low_end() / PAGE, false);
+        map.set_present(above / PAGE..(FOUR_GIB + layout.high_len()) / PAGE, false);
+        let map = Rc::new(RefCell::new(map));
+        Self { map, low, high }
     }
 
     fn pointer(&self, gpa: u64, len: usize) -> Result<*mut u8, OutOfRam> {
         let len = len as u64;
-        let offset = self.map.borrow().offset(gpa, len);
-        let offset = offset.ok_or(OutOfRam { gpa, len })?;
-        // SAFETY: `offset + len` is within the size of the layout, which `new`'s caller vouched is mapped.
-        Ok(unsafe { self.start.add(offset as usize) })
+        let there = self.map.borrow().offset(gpa, len);
+        there.ok_or(OutOfRam { gpa, len })?;
+        // SAFETY: all of it is RAM of the layout, which does not reach across 4 GiB, and is present: `new`'s caller vouched for
+        // memory there.
+        Ok(unsafe {
+            match gpa.checked_sub(FOUR_GIB) {
+                Some(above) => self.high.add(above as usize),
+                None => self.low.add(gpa as usize),
+            }
+        })
     }
 
     /// An aligned word, to be used as such: nothing of this process refers to it for longer than one access.
@@ -45,7 +61,8 @@ impl MappedRam {
                 len: LEN as u64,
             });
         }
-        // SAFETY: 1. The word is mapped for the rest of the process's life and aligned. 2. The guest accesses it at the same
+        // SAFETY: 1. The word is aligned, and mapped until somebody takes its page out of the map, which nobody does during an
+        // access. 2. The guest accesses it at the same
         // time, as another processor would: that is what an atomic is for. This process has one thread, whose other accesses
         // are copies that are over when the next begins.
         Ok(unsafe { AtomicU32::from_ptr(word) })

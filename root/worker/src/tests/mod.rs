@@ -2,10 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::rc::Rc;
 
 use board::layout::RamLayout;
-use board::layout::{COM1_GSI, COM1_PORT, IOAPIC_BASE, RESET_PORT, SLEEP_CONTROL_PORT};
+use board::layout::{COM1_GSI, COM1_PORT, IOAPIC_BASE, PAGE, RESET_PORT, SLEEP_CONTROL_PORT};
 use board::ram::{GuestRam, OutOfRam, VecRam};
 use manager::WorkerNews;
 use root_abi::{Event, ExitReason, event};
@@ -44,6 +45,8 @@ enum Asked {
     Create(Flags),
     Initialize,
     Ram(u64),
+    Back(Range<u64>),
+    Take(Range<u64>),
     Vp(u32),
     Wait(u64, Option<u32>),
     Hypercall(HvCallCode, Vec<u8>),
@@ -147,7 +150,7 @@ impl SharedRam for TestRam {
         self.write_shared(gpa, &value.to_le_bytes())
     }
 
-    fn set_present(&self, pages: std::ops::Range<u64>, present: bool) {
+    fn set_present(&self, pages: Range<u64>, present: bool) {
         self.0.borrow_mut().set_present(pages, present);
     }
 }
@@ -234,13 +237,27 @@ impl System for Fake {
         Ok(())
     }
 
-    fn create_ram(&mut self, size: u64) -> Result<TestRam, CallError> {
-        self.ask(Asked::Ram(size));
-        if size > 64 << 20 {
-            let call = "map_memory";
+    fn create_ram(&mut self, startup: u64, maximum: u64) -> Result<TestRam, CallError> {
+        self.ask(Asked::Ram(startup));
+        if maximum > 64 << 20 {
+            let call = "add_guest_memory";
             return Err(CallError::System { call, error: 3 });
         }
-        Ok(TestRam(Rc::new(RefCell::new(VecRam::new(size as usize)))))
+        let mut ram = VecRam::new(maximum as usize);
+        ram.set_present(startup / PAGE..maximum / PAGE, false);
+        Ok(TestRam(Rc::new(RefCell::new(ram))))
+    }
+
+    fn back_ram(&mut self, pages: Range<u64>) -> Result<u64, CallError> {
+        let count = pages.end - pages.start;
+        self.ask(Asked::Back(pages));
+        Ok(count)
+    }
+
+    fn take_ram(&mut self, pages: Range<u64>) -> Result<u64, CallError> {
+        let count = pages.end - pages.start;
+        self.ask(Asked::Take(pages));
+        Ok(count)
     }
 
     fn create_vp(&mut self, index: u32) -> Result<FakeVp, CallError> {

@@ -1,179 +1,180 @@
-//! `set_guest_memory`: memory of a process becomes memory of its guest.
+//! `add_guest_memory`, `back_guest_memory`, `take_guest_memory`: memory of a process that is its guest's.
 
-use alloc::vec::Vec;
+use alloc::format;
 
 use root_abi::{Error, GuestMemory};
-use root_kernel::addr::{PAGE_SIZE, Pfn, UserRange};
-use root_kernel::frames::{Class, Owner, Slot};
-use root_kernel::hv::{Leaf, Region, leaves};
+use root_kernel::addr::{LARGE_PAGE_SIZE, PAGE_SIZE};
+use root_kernel::backing::{Backing, Part};
+use root_kernel::guest_memory::{GuestRange, Piece};
+use root_kernel::hv::{Hv, HvError, Partition};
 use tlfs::HvMapGpaFlags;
 
-use super::{refuse, with_partition};
-use crate::metal::cpu;
+use super::refuse;
+use crate::metal::hypervisor::Metal;
 use crate::metal::memory::FRAMES;
 use crate::metal::process::TABLE;
-use crate::metal::space::Space;
+use crate::metal::space::{RESERVE, Space, SpaceMachine};
+use crate::metal::{cpu, heap, root_task};
 
-/// Leaves mapped at once.
-const BATCH: usize = 512;
+/// Bytes of a range that are looked through at once.
+const LOOK: u64 = 32 * LARGE_PAGE_SIZE;
 
-/// `set_guest_memory`.
+/// `add_guest_memory`. Returns the first address.
 ///
 /// # Errors
-/// [`Error`]; then the guest's memory is as before.
-pub fn set_guest_memory(arguments: &GuestMemory) -> Result<(), Error> {
+/// [`Error::Invalid`] for a range that there cannot be, or too many; [`Error::State`] if it overlaps another;
+/// [`Error::NoMemory`] if there are no addresses left.
+pub fn add(arguments: &GuestMemory) -> Result<u64, Error> {
+    let flags = decode(arguments.flags).ok_or(Error::Invalid)?;
+    let range = GuestRange::new(arguments.guest_pfn, arguments.pages, flags);
+    let mut range = range.ok_or(Error::Invalid)?;
+    heap::replenish();
+    let admitted = TABLE.with(|table| table.current().guest.admit(&range));
+    admitted.map_err(|error| refuse("add guest memory", &error))?;
+    TABLE.with(|table| {
+        let process = table.current();
+        range.address = process.new_addresses(range.len(), LARGE_PAGE_SIZE)?.start();
+        process.guest.add(range);
+        Ok(range.address)
+    })
+}
+
+/// What the guest may do, by the flags of the call.
+fn decode(flags: u64) -> Option<HvMapGpaFlags> {
     const WRITABLE: u64 = 1 << 0;
     const EXECUTABLE: u64 = 1 << 1;
-    const UNMAP: u64 = 1 << 2;
-    if arguments.flags & !(WRITABLE | EXECUTABLE | UNMAP) != 0 {
+    if flags & !(WRITABLE | EXECUTABLE) != 0 {
+        return None;
+    }
+    let mut rights = HvMapGpaFlags::READABLE | HvMapGpaFlags::ADJUSTABLE;
+    if flags & WRITABLE != 0 {
+        rights |= HvMapGpaFlags::WRITABLE;
+    }
+    if flags & EXECUTABLE != 0 {
+        rights |= HvMapGpaFlags::EXECUTABLE;
+    }
+    Some(rights)
+}
+
+/// `back_guest_memory`. Returns how many pages from the first on have memory now.
+///
+/// # Errors
+/// [`Error::State`] if the pages do not lie in one range, or one of them has memory: then nothing has changed. What else keeps
+/// the first page from getting memory, but for a lack of it.
+pub fn back(first: u64, pages: u64) -> Result<u64, Error> {
+    let (space, range) = find(first, pages)?;
+    must_be_bare(&space, &range, first, pages)?;
+    let backed = each_piece(&space, &range, first, pages, |backing, piece| {
+        backing.back(piece, range.flags, RESERVE)
+    });
+    finish("back guest memory", backed, |error| {
+        matches!(error, HvError::NoMemory(_))
+    })
+}
+
+/// `take_guest_memory`. Returns how many pages from the first on have none now: it ends at one that has none already.
+///
+/// # Errors
+/// [`Error::State`] if the pages do not lie in one range. What else keeps the first page's memory there.
+pub fn take(first: u64, pages: u64) -> Result<u64, Error> {
+    let (space, range) = find(first, pages)?;
+    let taken = each_piece(&space, &range, first, pages, |backing, piece| {
+        backing.take(piece)
+    });
+    finish("take guest memory", taken, |_| false)
+}
+
+/// The process that runs, and the range of these pages.
+fn find(first: u64, pages: u64) -> Result<(Space, GuestRange), Error> {
+    if pages == 0 {
         return Err(Error::Invalid);
     }
-    let region = Region::new(arguments.guest_pfn, arguments.size, arguments.address)
-        .ok_or(Error::Invalid)?;
-    if arguments.flags & UNMAP != 0 {
-        let removed = TABLE.with(|table| table.current().guest.remove(region.gpfn, region.pages));
-        return unmap(&removed.map_err(|error| refuse("unmap guest memory", &error))?);
-    }
-    UserRange::pages(region.address, arguments.size).ok_or(Error::Fault)?;
-    let mut flags = HvMapGpaFlags::READABLE | HvMapGpaFlags::ADJUSTABLE;
-    if arguments.flags & WRITABLE != 0 {
-        flags |= HvMapGpaFlags::WRITABLE;
-    }
-    if arguments.flags & EXECUTABLE != 0 {
-        flags |= HvMapGpaFlags::EXECUTABLE;
-    }
-    let (space, admitted) = TABLE.with(|table| {
+    TABLE.with(|table| {
         let process = table.current();
-        (process.space, process.guest.admit(&region))
-    });
-    admitted.map_err(|error| refuse("map guest memory", &error))?;
-    claim(&space, &region)?;
-    if let Err(error) = map(&space, &region, flags) {
-        unclaim(&space, &region);
-        return Err(error);
+        let range = process.guest.find(first, pages).ok_or(Error::State)?;
+        Ok((process.space, range))
+    })
+}
+
+/// Nobody else maps anything in the process, so the answer lasts although others get in while it is looked for.
+fn must_be_bare(space: &Space, range: &GuestRange, first: u64, pages: u64) -> Result<(), Error> {
+    let mut at = range.address_of(first);
+    let end = at.saturating_add(pages.saturating_mul(PAGE_SIZE));
+    while at < end {
+        let next = at.saturating_add(LOOK).min(end);
+        if space.first_mapped(at, next).is_some() {
+            return Err(Error::State);
+        }
+        at = next;
+        cpu::pause();
     }
-    TABLE.with(|table| table.current().guest.add(region));
     Ok(())
 }
 
-/// Books the region's frames as guest RAM. All of them must be the process's own and not guest RAM yet.
-fn claim(space: &Space, region: &Region) -> Result<(), Error> {
-    let (process, guest) = classes(space.slot());
-    let mut claimed = 0;
-    let result = each_run(space, region, |pfn, count| {
-        FRAMES
-            .with(|frames| frames.transfer(pfn, count, process, guest))
-            .map_err(|_| Error::State)?;
-        claimed += count;
-        Ok(())
-    });
-    if result.is_err() {
-        unclaim(
-            space,
-            &Region {
-                pages: claimed,
-                ..*region
-            },
-        );
-    }
-    result
-}
-
-/// Books guest RAM back as memory of the process.
-fn unclaim(space: &Space, region: &Region) {
-    let (process, guest) = classes(space.slot());
-    let result = each_run(space, region, |pfn, count| {
-        FRAMES
-            .with(|frames| frames.transfer(pfn, count, guest, process))
-            .map_err(|_| Error::State)
-    });
-    assert!(result.is_ok(), "guest memory that was claimed is not there");
-}
-
-/// The frames of a region, in consecutive runs.
-fn each_run(
+/// Works on the pages piece by piece, until one is not done. Others get in between; the process stays in this processor's
+/// hands, and only on its way out of the kernel is it ended.
+fn each_piece(
     space: &Space,
-    region: &Region,
-    mut work: impl FnMut(Pfn, u64) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let mut page = 0;
-    while page < region.pages {
-        let (pfn, run) = space.own_run(region.address + page * PAGE_SIZE)?;
-        let count = run.min(region.pages - page);
-        work(pfn, count)?;
-        page += count;
+    range: &GuestRange,
+    first: u64,
+    pages: u64,
+    mut work: impl FnMut(&mut Backing<'_, 'static, SpaceMachine>, &Piece) -> Part,
+) -> Part {
+    let mut done = 0u64;
+    while done < pages {
+        let piece = range.piece(first.saturating_add(done), pages.saturating_sub(done));
+        let part = on_piece(space, |backing| work(backing, &piece));
+        done = done.saturating_add(part.pages);
+        if part.pages < piece.pages || part.error.is_some() {
+            return Part {
+                pages: done,
+                ..part
+            };
+        }
+        cpu::pause();
     }
-    Ok(())
+    Part {
+        pages: done,
+        error: None,
+    }
 }
 
-fn classes(slot: Slot) -> (Owner, Owner) {
-    (
-        Owner::new(slot, Class::Process),
-        Owner::new(slot, Class::GuestRam),
-    )
-}
-
-fn map(space: &Space, region: &Region, flags: HvMapGpaFlags) -> Result<(), Error> {
-    let slot = space.slot();
-    let mut mapped = 0;
-    let result = in_batches(space, region, |batch| {
-        with_partition("map guest memory", |partition, hv| {
-            hv.map_guest(partition.id(), slot, batch, flags)
-        })?;
-        mapped += batch
-            .iter()
-            .map(|leaf| if leaf.large { 512 } else { 1 })
-            .sum::<u64>();
-        Ok(())
-    });
-    if result.is_err() && mapped > 0 {
-        let _ = unmap_leaves(
-            space,
-            &Region {
-                pages: mapped,
-                ..*region
+fn on_piece(
+    space: &Space,
+    work: impl FnOnce(&mut Backing<'_, 'static, SpaceMachine>) -> Part,
+) -> Part {
+    heap::replenish();
+    let id = TABLE.with(|table| table.current().partition.as_ref().map(Partition::id));
+    let Some(partition) = id else {
+        return Part {
+            pages: 0,
+            error: Some(HvError::State),
+        };
+    };
+    FRAMES.with(|frames| {
+        work(&mut Backing {
+            hv: Hv {
+                calls: &mut Metal,
+                frames,
             },
-        );
-    }
-    result
-}
-
-fn unmap(region: &Region) -> Result<(), Error> {
-    let space = TABLE.with(|table| table.current().space);
-    unmap_leaves(&space, region)?;
-    unclaim(&space, region);
-    Ok(())
-}
-
-fn unmap_leaves(space: &Space, region: &Region) -> Result<(), Error> {
-    in_batches(space, region, |batch| {
-        with_partition("unmap guest memory", |partition, hv| {
-            hv.unmap_guest(partition.id(), batch)
+            machine: &mut space.machine(),
+            partition,
+            slot: space.slot(),
+            root: space.root(),
         })
     })
 }
 
-/// Cuts a region into leaves, and gives them to `work` some at a time; interrupts and other processors get their turn in between.
-fn in_batches(
-    space: &Space,
-    region: &Region,
-    mut work: impl FnMut(&[Leaf]) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let mut batch: Vec<Leaf> = Vec::with_capacity(BATCH);
-    let run_at =
-        |page: u64| space.own_run(region.address.wrapping_add(page.wrapping_mul(PAGE_SIZE)));
-    leaves(region, run_at, |leaf| {
-        batch.push(leaf);
-        if batch.len() == BATCH {
-            work(&batch)?;
-            batch.clear();
-            cpu::pause();
+/// The answer to the process. An error that is not `usual` is noted; one after the first page is not the answer.
+fn finish(what: &str, part: Part, usual: impl Fn(&HvError) -> bool) -> Result<u64, Error> {
+    match part.error {
+        Some(error) if usual(&error) => Ok(part.pages),
+        Some(error) if part.pages == 0 => Err(refuse(what, &error)),
+        Some(error) => {
+            let text = format!("{what}: after {} pages: {error}", part.pages);
+            root_task::event_of_current(&text);
+            Ok(part.pages)
         }
-        Ok(())
-    })?;
-    if batch.is_empty() {
-        Ok(())
-    } else {
-        work(&batch)
+        None => Ok(part.pages),
     }
 }

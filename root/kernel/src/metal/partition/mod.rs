@@ -1,9 +1,8 @@
 //! System calls on the process's partition: the kernel's half of what `/dev/mshv` does.
 
-mod guest_memory;
+pub mod guest_memory;
 mod hvcall;
 
-pub use guest_memory::set_guest_memory;
 pub use hvcall::hvcall;
 
 use alloc::format;

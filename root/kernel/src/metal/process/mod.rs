@@ -19,17 +19,18 @@ pub use run::{
 };
 pub use signal::{
     ask_to_misbehave, ask_to_shut_down, ask_to_stop, intercept, kill, note_unknown_message,
-    take_unknown_message, type_in,
+    order_memory, take_unknown_message, type_in,
 };
 pub use stack::init;
 
 use alloc::boxed::Box;
 use alloc::string::String;
 
-use root_abi::Error;
-use root_kernel::addr::Pfn;
+use root_abi::{Error, MemoryOrder};
+use root_kernel::addr::{PAGE_SIZE, Pfn, UserRange};
 use root_kernel::frames::{Owner, SLOTS, Slot};
-use root_kernel::hv::{GuestMemory, MAX_VPS, Partition};
+use root_kernel::guest_memory::GuestMemory;
+use root_kernel::hv::{MAX_VPS, Partition};
 use root_kernel::inbox::Inbox;
 use root_kernel::ring::ByteRing;
 use root_kernel::sched::{Idle, NEVER, PROCESSORS, Processor, RunQueue};
@@ -60,7 +61,7 @@ pub struct Process {
     /// Its memory.
     pub space: Space,
     /// Where its next memory goes.
-    pub next_memory: u64,
+    next_memory: u64,
     /// Its partition.
     pub partition: Option<Partition>,
     /// Memory of its guest.
@@ -71,6 +72,8 @@ pub struct Process {
     explicit: u64,
     /// What it has to hear of.
     inbox: Inbox,
+    /// The manager's latest order about the guest's memory, until the process has taken it.
+    pub memory_order: Option<MemoryOrder>,
     /// Typed input for it.
     pub input: ByteRing<4096>,
     state: State,
@@ -255,6 +258,21 @@ impl Table {
 }
 
 impl Process {
+    /// Addresses for new memory of `len` bytes, whole pages. They are not given again, so that what a failure leaves behind is
+    /// in nobody's way; one page behind them stays free as a guard.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there cannot be such a range, [`Error::NoMemory`] if there are no addresses left.
+    pub fn new_addresses(&mut self, len: u64, alignment: u64) -> Result<UserRange, Error> {
+        let start = self.next_memory.checked_next_multiple_of(alignment);
+        let range = UserRange::pages(start.ok_or(Error::NoMemory)?, len).ok_or(Error::Invalid)?;
+        if range.end() > layout::VP_PAGES {
+            return Err(Error::NoMemory);
+        }
+        self.next_memory = range.end().saturating_add(PAGE_SIZE);
+        Ok(range)
+    }
+
     /// How a VP is let run on, when it may.
     ///
     /// # Errors
@@ -343,6 +361,7 @@ pub fn start(new: &New<'_>) -> Result<(), SpaceError> {
         resume_blocks: [None; MAX_VPS],
         explicit: 0,
         inbox: Inbox::default(),
+        memory_order: None,
         input: ByteRing::new(),
         state: State::Ready,
         deadline: NEVER,

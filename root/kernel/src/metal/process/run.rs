@@ -180,7 +180,8 @@ pub fn root_task_at(time: u64) {
 }
 
 /// Before the system call `wait`: where the process that runs wants its event, which is usually where it was the last
-/// time, and how its VP is resumed. No place if it takes more than one piece, or is none; the VP is left alone then.
+/// time, and how its VP is resumed. No place if it takes more than one piece, is none, or is in memory of the guest, which may
+/// go; the VP is left alone then.
 ///
 /// # Errors
 /// [`Error::State`] if the VP cannot be resumed.
@@ -193,7 +194,9 @@ pub fn begin_wait(
         let place = match process.event_place {
             Some(place) if place.is_at(address) => place,
             _ => {
-                let Some(place) = process.space.event_place(address) else {
+                let lasting = !process.guest.has_address(address);
+                let place = lasting.then(|| process.space.event_place(address));
+                let Some(place) = place.flatten() else {
                     return Ok((None, None));
                 };
                 process.event_place = Some(place);

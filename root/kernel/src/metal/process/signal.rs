@@ -1,5 +1,6 @@
 //! What wakes processes: intercepts, input, wishes of the manager.
 
+use root_abi::MemoryOrder;
 use root_kernel::frames::Slot;
 use root_kernel::hv::MAX_VPS;
 use tlfs::{HvMessageType, HvPartitionId};
@@ -56,6 +57,18 @@ pub fn ask_to_shut_down(vm: u16, how: u32) {
     TABLE.with(|table| {
         if let Some(slot) = table.of_vm(vm) {
             table.signal(slot, |process| process.inbox.shut_down(how));
+        }
+    });
+}
+
+/// Gives the process of a VM an order about its guest's memory, in the place of one that it has not taken yet.
+pub fn order_memory(vm: u16, order: MemoryOrder) {
+    TABLE.with(|table| {
+        if let Some(slot) = table.of_vm(vm) {
+            table.signal(slot, |process| {
+                process.memory_order = Some(order);
+                process.inbox.memory();
+            });
         }
     });
 }

@@ -10,7 +10,7 @@ use root_kernel::frames::{Class, Owner};
 use root_kernel::paging::{ENTRIES, KERNEL_HALF, TableMemory};
 
 use crate::metal::block::Parts;
-use crate::metal::memory::{self, DirectTables, FRAMES};
+use crate::metal::memory::{self, Direct, DirectTables, FRAMES};
 
 /// Pages: the code with its parameters, and three levels of tables that map the first 2 MiB and the kernel's half.
 const PAGES: u64 = 4;
@@ -162,6 +162,7 @@ fn write_tables(first: Pfn) {
     let kernel = memory::kernel_root();
     FRAMES.with(|frames| {
         let mut tables = DirectTables {
+            ram: Direct,
             frames,
             owner: Owner::KERNEL,
         };

@@ -120,7 +120,7 @@ pub struct Guest {
 impl Guest {
     pub fn new() -> Self {
         let mut fake = Fake::default();
-        let ram = fake.create_ram(8 << 20).unwrap();
+        let ram = fake.create_ram(8 << 20, 8 << 20).unwrap();
         let vmbus = Vmbus::new(&mut fake, 2);
         Self {
             fake,

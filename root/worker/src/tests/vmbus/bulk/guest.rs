@@ -31,7 +31,7 @@ pub struct Guest {
 impl Guest {
     /// One with that much memory, whose channel is open.
     pub fn new(mib: u64) -> Self {
-        let ram = Fake::default().create_ram(mib << 20).unwrap();
+        let ram = Fake::default().create_ram(mib << 20, mib << 20).unwrap();
         let mut server = Server::new(1);
         let instance = Guid::new(7);
         let relid = server.add_offer(Offer::new(interface::SCSI, instance));
