@@ -57,6 +57,10 @@ impl Host for Machine {
         process::ask_to_shut_down(vm.0, root_abi::event::POWER_OFF);
     }
 
+    fn order_memory(&mut self, vm: VmId, order: root_abi::MemoryOrder) {
+        process::order_memory(vm.0, order);
+    }
+
     fn kill_worker(&mut self, vm: VmId) {
         process::kill(vm.0);
     }

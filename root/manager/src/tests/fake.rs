@@ -15,6 +15,7 @@ pub enum Effect {
     Start(VmId, String),
     Stop(VmId),
     ShutDown(VmId),
+    OrderMemory(VmId, root_abi::MemoryOrder),
     Kill(VmId),
     Input(VmId, Vec<u8>),
     Debug(VmId, DebugFault),
@@ -111,6 +112,9 @@ impl Host for Fake {
     }
     fn shut_down_guest(&mut self, vm: VmId) {
         self.effects.push(Effect::ShutDown(vm));
+    }
+    fn order_memory(&mut self, vm: VmId, order: root_abi::MemoryOrder) {
+        self.effects.push(Effect::OrderMemory(vm, order));
     }
     fn kill_worker(&mut self, vm: VmId) {
         self.effects.push(Effect::Kill(vm));

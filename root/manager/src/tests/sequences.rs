@@ -93,7 +93,8 @@ proptest! {
                         prop_assert!(!alive[usize::from(vm.0)], "a second worker");
                         alive[usize::from(vm.0)] = true;
                     }
-                    Effect::Stop(vm) | Effect::ShutDown(vm) | Effect::Kill(vm) | Effect::Debug(vm, _) | Effect::Input(vm, _) => {
+                    Effect::Stop(vm) | Effect::ShutDown(vm) | Effect::OrderMemory(vm, _) | Effect::Kill(vm)
+                    | Effect::Debug(vm, _) | Effect::Input(vm, _) => {
                         prop_assert!(alive[usize::from(vm.0)], "nobody there for {:?}", effect);
                     }
                     Effect::PowerOff | Effect::Reboot => prop_assert_eq!(alive, [false; 2]),
