@@ -29,7 +29,7 @@ mod tests;
 mod top;
 mod vm;
 
-pub use definition::{Boot, Definition, DefinitionError};
+pub use definition::{Boot, Definition, DefinitionError, DynamicMemory};
 pub use host::{Counter, DebugFault, Event, Host, MemoryReport, PartitionMemory, VmId, WorkerEnd};
 pub use life::State;
 pub use manager::Manager;

@@ -2,7 +2,7 @@
 //!
 //! ```toml
 //! name = "debian"                # 1 to 63 letters, digits, "_" and "-"
-//! memory = "256 MiB"             # or "1 GiB", or a number of MiB: a multiple of 2 MiB, at least 8 MiB
+//! memory = "256 MiB"             # or "1 GiB", or a number of MiB: a multiple of 2 MiB, at least 8 MiB; see below for "startup"
 //! processors = 1                 # 1 to 16
 //! kernel = "guest/vmlinuz"       # a member of the archive
 //! initrd = "guest/initrd"        # optional
@@ -15,7 +15,7 @@
 //! debug_exit = false             # port 0xF4 ends the VM
 //! hyperv_testdev = false         # the device of the Hyper-V guest tests, as QEMU's hyperv-testdev, at port 0x3000
 //! autostart = true               # starts with the machine
-//! start_order = 10               # lower starts earlier; among equals the name decides
+//! start_order = 10               # lower starts earlier; among equals the heavier (weight), then the name decides
 //! restart = "on-failure"         # "never"; "on-failure"; "always": after a guest that switched itself off as well
 //! cpu_weight = 100               # 1 to 10000: its share where VPs compete, against the weights of others
 //! cpu_cap = 16384                # 1 to 65536: the most that each VP gets of a processor; 65536 is all of one
@@ -26,16 +26,32 @@
 //! each VP. A key that is missing leaves the hypervisor's own value: 100, all of a processor, nothing. A VM whose reserve is
 //! more than the processors have left does not start.
 //!
+//! With `startup` instead of `memory` a VM has Dynamic Memory: it starts with that much, and gets more or less as its guest needs
+//! it and others do. Its guest has to have a driver for it, as Linux has (`hv_balloon`); it keeps what it started with otherwise.
+//!
+//! ```toml
+//! startup = "1 GiB"              # as memory, but at least 32 MiB
+//! minimum = "512 MiB"            # at least 32 MiB, at most startup; without it 512 MiB, or startup if that is less
+//! maximum = "4 GiB"              # at least startup; without it 1 TiB. It may be more than the machine has
+//! buffer = 20                    # 5 to 2000: per cent of its demand that it shall have beyond that
+//! weight = 5000                  # 1 to 10000 (0 counts as 1): its share when memory is short; heavier VMs start first
+//! ```
+//!
 //! A key that is not listed is an error, and every error says in which file and line, and what would be right.
 
+mod memory;
 mod value;
 
 use alloc::format;
 use alloc::string::{String, ToString};
 
+use balancer::Weight;
 use toml::de::{DeTable, DeValue};
 
+use memory::Keys;
 use value::Fields;
+
+pub use memory::DynamicMemory;
 
 /// Smallest guest memory, bytes.
 pub const MIN_MEMORY: u64 = 8 << 20;
@@ -63,8 +79,10 @@ pub const EVERY_VM: &str = "all";
 pub struct Definition {
     /// Name of the VM.
     pub name: String,
-    /// Guest memory in bytes: a multiple of 2 MiB, at least 8 MiB.
+    /// Guest memory that it starts with in bytes: a multiple of 2 MiB, at least 8 MiB.
     pub memory: u64,
+    /// What may become of that; `None` if it stays.
+    pub dynamic: Option<DynamicMemory>,
     /// Number of virtual processors, 1 to 16.
     pub processors: u32,
     /// Archive member with the kernel or payload.
@@ -89,7 +107,7 @@ pub struct Definition {
     pub hyperv_testdev: bool,
     /// Whether it starts with the machine.
     pub autostart: bool,
-    /// Lower starts earlier; among equals the name decides.
+    /// Lower starts earlier; among equals the heavier, then the name decides.
     pub start_order: u32,
     /// What follows an end that nobody asked for.
     pub restart: Restart,
@@ -196,9 +214,12 @@ impl Definition {
     }
 
     fn from_fields(fields: &mut Fields<'_>) -> Result<Self, DefinitionError> {
-        let definition = Self {
-            name: fields.required("name", "name = \"debian\"", name)?,
-            memory: fields.required("memory", "memory = \"256 MiB\"", memory)?,
+        let name = fields.required("name", "name = \"debian\"", name)?;
+        let memory = Keys::read_memory(fields)?;
+        let mut definition = Self {
+            name,
+            memory: 0,
+            dynamic: None,
             processors: fields.optional("processors", processors)?.unwrap_or(1),
             kernel: fields.required("kernel", "kernel = \"guest/vmlinuz\"", file_name)?,
             initrd: fields.optional("initrd", file_name)?,
@@ -231,6 +252,8 @@ impl Definition {
                 })?,
             },
         };
+        let keys = Keys::read(fields, memory)?;
+        (definition.memory, definition.dynamic) = keys.check(fields, definition.vmbus)?;
         let Cpu { cap, reserve, .. } = definition.cpu;
         if cap.zip(reserve).is_some_and(|(cap, reserve)| cap < reserve) {
             return Err(fields.error(
@@ -253,11 +276,27 @@ impl Definition {
         Ok(definition)
     }
 
+    /// `memory`, of a VM without Dynamic Memory.
+    fn static_memory(&self) -> Option<u64> {
+        self.dynamic.is_none().then_some(self.memory)
+    }
+
+    /// Its weight when memory is short.
+    pub fn weight(&self) -> Weight {
+        self.dynamic
+            .map_or(Weight::DEFAULT, |dynamic| dynamic.weight)
+    }
+
     /// The keys that say something else in `other`.
     pub fn differences(&self, other: &Self) -> impl Iterator<Item = &'static str> {
+        let startup = |of: &Self| of.dynamic.map(|_| of.memory);
+        let minimum = |of: &Self| of.dynamic.map(|dynamic| dynamic.minimum);
+        let maximum = |of: &Self| of.dynamic.map(|dynamic| dynamic.maximum);
+        let buffer = |of: &Self| of.dynamic.map(|dynamic| dynamic.buffer);
+        let weight = |of: &Self| of.dynamic.map(|dynamic| dynamic.weight);
         [
             ("name", self.name != other.name),
-            ("memory", self.memory != other.memory),
+            ("memory", self.static_memory() != other.static_memory()),
             ("processors", self.processors != other.processors),
             ("kernel", self.kernel != other.kernel),
             ("initrd", self.initrd != other.initrd),
@@ -278,6 +317,11 @@ impl Definition {
             ("cpu_weight", self.cpu.weight != other.cpu.weight),
             ("cpu_cap", self.cpu.cap != other.cpu.cap),
             ("cpu_reserve", self.cpu.reserve != other.cpu.reserve),
+            ("startup", startup(self) != startup(other)),
+            ("minimum", minimum(self) != minimum(other)),
+            ("maximum", maximum(self) != maximum(other)),
+            ("buffer", buffer(self) != buffer(other)),
+            ("weight", weight(self) != weight(other)),
         ]
         .into_iter()
         .filter_map(|(key, different)| different.then_some(key))
@@ -306,27 +350,6 @@ fn name(value: &DeValue<'_>) -> Result<String, String> {
         ));
     }
     Ok(text.to_string())
-}
-
-fn memory(value: &DeValue<'_>) -> Result<u64, String> {
-    let wanted = "write \"256 MiB\", \"1 GiB\" or a number of MiB: a multiple of 2 MiB, at least 8 MiB, at most 16 TiB";
-    let (bytes, written) = match value {
-        DeValue::String(text) => (value::size(text), format!("{text:?}")),
-        DeValue::Integer(number) => {
-            let mib = value::integer(number);
-            (
-                mib.and_then(|mib| mib.checked_mul(1 << 20)),
-                number.to_string(),
-            )
-        }
-        other => (None, value::kind(other).to_string()),
-    };
-    let fits = |bytes: &u64| {
-        (MIN_MEMORY..=MAX_MEMORY).contains(bytes) && bytes.is_multiple_of(MEMORY_UNIT)
-    };
-    bytes
-        .filter(fits)
-        .ok_or_else(|| format!("{written} is not a size of memory that can be given; {wanted}"))
 }
 
 fn processors(value: &DeValue<'_>) -> Result<u32, String> {

@@ -77,16 +77,20 @@ impl<'t> Fields<'t> {
         example: &str,
         check: impl FnOnce(&'t DeValue<'t>) -> Result<T, String>,
     ) -> Result<T, DefinitionError> {
-        let end = self.text.trim_end().len();
-        self.optional(key, check)?.ok_or_else(|| {
-            error(
-                self.file,
-                self.text,
-                end,
-                Some(key),
-                format!("this key is missing; add for example: {example}"),
-            )
-        })
+        self.optional(key, check)?
+            .ok_or_else(|| self.missing(key, example))
+    }
+
+    /// An error for a key that has to be there; `example` shows how to write it.
+    pub fn missing(&self, key: &str, example: &str) -> DefinitionError {
+        let problem = format!("this key is missing; add for example: {example}");
+        error(
+            self.file,
+            self.text,
+            self.text.trim_end().len(),
+            Some(key),
+            problem,
+        )
     }
 
     /// An error at `key`, if the key is there, else at the text's start.

@@ -2,8 +2,10 @@
 
 use proptest::prelude::*;
 
+use balancer::{Buffer, Weight};
+
 use crate::definition::{
-    ApicMode, Board, Boot, Cpu, Definition, DefinitionError, MIN_MEMORY, Restart,
+    ApicMode, Board, Boot, Cpu, Definition, DefinitionError, DynamicMemory, MIN_MEMORY, Restart,
 };
 
 const LEAST: &str = "name = \"a\"\nmemory = \"8 MiB\"\nkernel = \"guest/k\"\n";
@@ -49,6 +51,7 @@ fn full_definition_is_read() {
     let expected = Definition {
         name: "debian-12_x".into(),
         memory: 1 << 30,
+        dynamic: None,
         processors: 1,
         kernel: "guest/vmlinuz".into(),
         initrd: Some("guest/initrd".into()),
@@ -135,6 +138,111 @@ fn memory_is_text_with_unit_or_number_of_mib() {
         );
         assert!(error.problem.contains("multiple of 2 MiB"), "{error}");
     }
+}
+
+fn dynamic(more: &str) -> Result<Definition, DefinitionError> {
+    parse(&format!("name = \"a\"\nkernel = \"guest/k\"\n{more}\n"))
+}
+
+#[test]
+fn startup_in_place_of_memory_is_dynamic_memory() {
+    let read = |more: &str| {
+        let read = dynamic(more).expect("valid");
+        (read.memory >> 20, read.dynamic.expect("dynamic"))
+    };
+    let full = "startup = 256\nminimum = 192\nmaximum = \"1 GiB\"\nbuffer = 2000\nweight = 10000";
+    let expected = DynamicMemory {
+        minimum: 192 << 20,
+        maximum: 1 << 30,
+        buffer: Buffer::new(2000).expect("in range"),
+        weight: Weight::MAX,
+    };
+    assert_eq!(read(full), (256, expected));
+    let usual = DynamicMemory {
+        minimum: 512 << 20,
+        maximum: 1 << 40,
+        buffer: Buffer::DEFAULT,
+        weight: Weight::DEFAULT,
+    };
+    assert_eq!(read("startup = \"1 GiB\""), (1024, usual));
+    let (_, small) = read("startup = 32");
+    assert_eq!(small.minimum, 32 << 20, "no more than it starts with");
+    let (_, large) = read("startup = \"2 TiB\"");
+    assert_eq!(large.maximum, 2 << 40, "no less than it starts with");
+    assert_eq!(read("startup = 64\nweight = 0").1.weight, Weight::MIN);
+}
+
+#[test]
+fn dynamic_memory_that_cannot_be_is_told_by_its_key() {
+    for (more, key, remedy) in [
+        ("startup = 64\nmemory = 64", "startup", "remove one of them"),
+        (
+            "startup = 64\nvmbus = false",
+            "startup",
+            "remove vmbus = false",
+        ),
+        ("memory = 64\nweight = 3", "weight", "write startup instead"),
+        (
+            "memory = 64\nbuffer = 30",
+            "buffer",
+            "write startup instead",
+        ),
+        (
+            "memory = 64\nminimum = 64",
+            "minimum",
+            "write startup instead",
+        ),
+        (
+            "memory = 64\nmaximum = 64",
+            "maximum",
+            "write startup instead",
+        ),
+        ("startup = 30", "startup", "at least 32 MiB"),
+        ("startup = 64\nminimum = 30", "minimum", "at least 32 MiB"),
+        (
+            "startup = 64\nminimum = 66",
+            "minimum",
+            "lower it, or raise startup",
+        ),
+        (
+            "startup = 64\nmaximum = 62",
+            "maximum",
+            "raise it, or lower startup",
+        ),
+        ("startup = 63", "startup", "multiple of 2 MiB"),
+        (
+            "startup = 64\nmaximum = \"17 TiB\"",
+            "maximum",
+            "at most 16 TiB",
+        ),
+        ("startup = 64\nbuffer = 4", "buffer", "from 5 to 2000"),
+        ("startup = 64\nbuffer = 2001", "buffer", "from 5 to 2000"),
+        ("startup = 64\nweight = 10001", "weight", "from 0 to 10000"),
+        ("startup = 64\nnode = 0", "node", "there is no such key"),
+    ] {
+        let error = dynamic(more).expect_err(more);
+        assert_eq!(error.key.as_deref(), Some(key), "{error}");
+        assert!(error.problem.contains(remedy), "{error}");
+        let line = error
+            .line
+            .checked_sub(3)
+            .and_then(|at| more.lines().nth(at));
+        assert!(line.is_some_and(|line| line.starts_with(key)), "{error}");
+    }
+}
+
+#[test]
+fn what_changed_of_the_memory_goes_by_its_keys() {
+    let fixed = dynamic("memory = 64").expect("valid");
+    let moving = dynamic("startup = 64\nminimum = 32\nmaximum = 128").expect("valid");
+    let other = dynamic("startup = 66\nminimum = 34\nmaximum = 128\nbuffer = 9").expect("valid");
+    let between =
+        |one: &Definition, other: &Definition| one.differences(other).collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        between(&fixed, &moving),
+        "memory startup minimum maximum buffer weight"
+    );
+    assert_eq!(between(&moving, &other), "startup minimum buffer");
 }
 
 #[test]
@@ -233,6 +341,9 @@ fn lines() -> impl Strategy<Value = String> {
     let keys = [
         "name",
         "memory",
+        "startup",
+        "minimum",
+        "maximum",
         "processors",
         "kernel",
         "initrd",
@@ -246,6 +357,7 @@ fn lines() -> impl Strategy<Value = String> {
     ];
     let values = prop_oneof![
         Just("\"8 MiB\"".to_string()),
+        Just("\"64 MiB\"".to_string()),
         Just("\"linux\"".to_string()),
         Just("true".to_string()),
         any::<i64>().prop_map(|number| number.to_string()),
@@ -269,6 +381,9 @@ proptest! {
             Ok(read) => {
                 prop_assert!(read.memory >= MIN_MEMORY && read.memory % (2 << 20) == 0);
                 prop_assert!((1..=16).contains(&read.processors));
+                if let Some(DynamicMemory { minimum, maximum, .. }) = read.dynamic {
+                    prop_assert!(32 << 20 <= minimum && minimum <= read.memory && read.memory <= maximum);
+                }
                 prop_assert!(!read.name.is_empty() && read.name.is_ascii());
             }
             Err(error) => prop_assert!(error.line >= 1 && error.line <= text.lines().count() + 1),
