@@ -8,8 +8,8 @@ use crate::counters::Whose;
 use crate::events::printable;
 use crate::host::{Host, VmId};
 use crate::input::write_text;
-use crate::life::SECOND;
-use crate::manager::{Ending, Manager};
+use crate::life::{SECOND, State};
+use crate::manager::{Ending, Manager, Started};
 use crate::news;
 use crate::rates::run_time;
 use crate::{registers, report};
@@ -37,9 +37,7 @@ impl Manager {
                 let id = self.find(name)?;
                 self.act(host, action, id)
             }
-            Command::Memory => Ok(report::memory(&host.memory(), |id| {
-                self.name(id).unwrap_or("?").to_string()
-            })),
+            Command::Memory => Ok(self.memory_report(host)),
             Command::Counters(None) => Ok(report::counters(
                 |look| {
                     host.counters(Whose::Machine, look);
@@ -158,12 +156,17 @@ impl Manager {
             let state = self.state(id).map_or("running", |state| state.word());
             return Err(format!("{name} is {state} already; see \"vm list\""));
         }
+        if self.vm(id).is_some_and(|vm| vm.life.is_waiting()) {
+            return Err(format!("{name} waits for memory already; see \"vm list\""));
+        }
         self.begin_life(id);
-        self.start(host, id)
-            .map_err(|problem| format!("{name} cannot be started: {problem}"))?;
-        Ok(format!(
-            "{name} is starting; \"vm attach {name}\" shows its serial line\n"
-        ))
+        match self.start(host, id) {
+            Ok(Started::Now) => Ok(format!(
+                "{name} is starting; \"vm attach {name}\" shows its serial line\n"
+            )),
+            Ok(Started::Waits(missing)) => Ok(format!("{name} waits for memory: {missing}\n")),
+            Err(problem) => Err(format!("{name} cannot be started: {problem}")),
+        }
     }
 
     fn command_stop(&mut self, host: &mut impl Host, id: VmId, name: &str, again: bool) -> String {
@@ -204,9 +207,13 @@ impl Manager {
             let cpu = uptime.and_then(|_| vm.cpu.look(now, run_time(host, Whose::Vm(id))));
             let state = vm.life.state();
             let mut reason = printable(state.reason());
-            if let Some(wake) = vm.life.deadline().filter(|_| vm.life.is_resting()) {
+            if let Some(wake) = vm.life.deadline() {
                 let rest = wake.saturating_sub(now).div_ceil(SECOND);
-                reason = format!("starts again in {rest} s: {reason}");
+                match state {
+                    State::Resting(_) => reason = format!("starts again in {rest} s: {reason}"),
+                    State::Waiting(_) => reason = format!("for {rest} s more: {reason}"),
+                    _ => {}
+                }
             }
             let unknown = || core::array::from_fn(|_| "-".into());
             let [heartbeat, version, channels, system] =

@@ -40,12 +40,12 @@ pub trait Host {
     /// Asks the guest to switch its machine off (`root_abi::event::SHUTDOWN`). What comes of it is the guest's affair.
     fn shut_down_guest(&mut self, vm: VmId);
 
-    /// Orders the worker to change how much memory its guest has (`root_abi::event::MEMORY`). The latest order goes before one
-    /// that the worker has not taken yet.
-    fn order_memory(&mut self, vm: VmId, order: root_abi::MemoryOrder);
-
     /// Ends the worker without asking. `worker_ended` follows, with [`WorkerEnd::Killed`].
     fn kill_worker(&mut self, vm: VmId);
+
+    /// Wants the worker to give its guest memory, or to take some (`root_abi::event::MEMORY`). An order that the worker has not
+    /// taken yet is replaced.
+    fn order_memory(&mut self, vm: VmId, order: root_abi::MemoryOrder);
 
     /// Gives typed bytes to the guest's serial line.
     fn send_input(&mut self, vm: VmId, bytes: &[u8]);

@@ -17,6 +17,7 @@ mod host;
 mod input;
 mod life;
 mod manager;
+mod memory;
 mod news;
 mod rates;
 mod registers;

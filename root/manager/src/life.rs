@@ -21,6 +21,8 @@ pub const STOP_TIME: u64 = 10 * SECOND;
 pub const FIRST_REST: u64 = SECOND;
 /// Each rest is twice as long as the one before, up to this.
 pub const LONGEST_REST: u64 = 60 * SECOND;
+/// How long a VM waits for memory before its start has failed (sheet of Dynamic Memory, 2.8).
+pub const WAIT_TIME: u64 = 60 * SECOND;
 /// A run as long as this makes the next rest a first one again.
 pub const GOOD_RUN: u64 = 60 * SECOND;
 
@@ -39,6 +41,8 @@ pub enum State {
     Failed(String),
     /// No worker, but it will be started again soon. The text says how the last run ended.
     Resting(String),
+    /// No worker, but it will be started when there is memory for it. The text says what is missing.
+    Waiting(String),
 }
 
 impl State {
@@ -51,13 +55,17 @@ impl State {
             State::Stopping => "stopping",
             State::Failed(_) => "failed",
             State::Resting(_) => "resting",
+            State::Waiting(_) => "waiting",
         }
     }
 
-    /// How the last run ended, if there is something to say.
+    /// How the last run ended, or what a start waits for, if there is something to say.
     pub fn reason(&self) -> &str {
         match self {
-            State::Off(reason) | State::Failed(reason) | State::Resting(reason) => reason,
+            State::Off(reason)
+            | State::Failed(reason)
+            | State::Resting(reason)
+            | State::Waiting(reason) => reason,
             _ => "",
         }
     }
@@ -92,8 +100,10 @@ pub struct Life {
     resets: VecDeque<u64>,
     /// The last rest, 0 if there was none that counts.
     rest: u64,
-    /// When the rest is over.
+    /// When the rest is over, or the wait.
     wake: u64,
+    /// Whether what waits had rested before.
+    rested: bool,
 }
 
 impl Default for Life {
@@ -108,6 +118,7 @@ impl Default for Life {
             resets: VecDeque::new(),
             rest: 0,
             wake: 0,
+            rested: false,
         }
     }
 }
@@ -131,11 +142,11 @@ impl Life {
         self.has_worker().then(|| now.saturating_sub(self.since))
     }
 
-    /// When a worker that is stopping will be killed, or a VM that rests will be started.
+    /// When a worker that is stopping will be killed, a VM that rests will be started, or one that waits has waited too long.
     pub fn deadline(&self) -> Option<u64> {
         match self.state {
             State::Stopping => Some(self.asked.saturating_add(STOP_TIME)),
-            State::Resting(_) => Some(self.wake),
+            State::Resting(_) | State::Waiting(_) => Some(self.wake),
             _ => None,
         }
     }
@@ -145,12 +156,31 @@ impl Life {
         matches!(self.state, State::Resting(_))
     }
 
-    /// A person does not want it to be started again. Returns whether it would have been.
+    /// Whether it waits for memory.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting(_))
+    }
+
+    /// It has to wait for memory: `missing` says for how much. `rested` says whether it rested before.
+    pub fn wait(&mut self, now: u64, missing: String, rested: bool) {
+        self.state = State::Waiting(missing);
+        self.wake = now.saturating_add(WAIT_TIME);
+        self.rested = rested;
+    }
+
+    /// It has waited, and cannot be started. If it had rested before, returns for how long it rests again.
+    pub fn gave_up(&mut self, now: u64, reason: String) -> Option<u64> {
+        self.failed(reason);
+        self.rested.then(|| self.rest(now))
+    }
+
+    /// A person does not want it to be started. Returns whether it would have been.
     pub fn stay(&mut self) -> bool {
-        let State::Resting(reason) = &mut self.state else {
-            return false;
+        let reason = match &mut self.state {
+            State::Resting(reason) => core::mem::take(reason),
+            State::Waiting(_) => String::new(),
+            _ => return false,
         };
-        let reason = core::mem::take(reason);
         self.state = State::Off(reason);
         true
     }

@@ -4,15 +4,18 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
+use balancer::{HostReserve, Weight};
 use root_abi::news::GuestState;
 
 use crate::console::Editor;
-use crate::definition::{DEFAULT_ORDER, Restart};
+use crate::definition::{DEFAULT_ORDER, Definition, Restart};
 use crate::events::{Events, printable};
 use crate::host::{Host, VmId, WorkerEnd};
 use crate::input::{Mode, write_text};
 use crate::life::{Next, SECOND, State};
+use crate::memory::{Admission, Balancing, VmMemory};
 use crate::news::{self, WorkerNews};
 use crate::rates::CpuLook;
 use crate::vm::Vm;
@@ -24,6 +27,15 @@ pub(crate) enum Ending {
     PowerOff,
     /// Reset it.
     Reboot,
+}
+
+/// What became of a start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Started {
+    /// There is a worker.
+    Now,
+    /// It waits for memory. The text says what is missing.
+    Waits(String),
 }
 
 /// All VMs and the console.
@@ -38,6 +50,8 @@ pub struct Manager {
     pub(crate) to_stop: Vec<VmId>,
     /// Lives begun so far.
     lives: u64,
+    /// What Dynamic Memory remembers.
+    pub(crate) memory: Balancing,
 }
 
 impl Manager {
@@ -61,7 +75,13 @@ impl Manager {
             mode: Mode::Commands,
             to_stop: Vec::new(),
             lives: 0,
+            memory: Balancing::default(),
         }
+    }
+
+    /// Sets what the host keeps for itself, where VMs have Dynamic Memory. Without this it is the usual.
+    pub fn set_host_reserve(&mut self, reserve: HostReserve) {
+        self.memory.reserve = reserve;
     }
 
     /// The root is ready: greets, says which definitions are bad, starts the VMs with `autostart` in their order.
@@ -82,8 +102,14 @@ impl Manager {
                 Ok(definition) if definition.autostart => {
                     let name = vm.name.clone();
                     self.begin_life(id);
-                    if let Err(problem) = self.start(host, id) {
-                        write_text(host, &format!("{name} cannot be started: {problem}\n"));
+                    match self.start(host, id) {
+                        Ok(Started::Now) => {}
+                        Ok(Started::Waits(missing)) => {
+                            write_text(host, &format!("{name} waits for memory: {missing}\n"));
+                        }
+                        Err(problem) => {
+                            write_text(host, &format!("{name} cannot be started: {problem}\n"));
+                        }
                     }
                 }
                 Ok(_) => {}
@@ -126,6 +152,11 @@ impl Manager {
                     self.events.push_lines(host.now(), &vm.name, &lines);
                 }
             }
+            WorkerNews::Memory(state) => {
+                if let Some(vm) = self.vm_mut(id) {
+                    vm.memory.tell(host.now(), *state);
+                }
+            }
         }
     }
 
@@ -155,8 +186,12 @@ impl Manager {
             if commanded {
                 self.begin_life(id);
             }
-            if let Err(problem) = self.start(host, id) {
-                self.show(host, id, &format!("cannot be started: {problem}"));
+            match self.start(host, id) {
+                Ok(Started::Now) => {}
+                Ok(Started::Waits(missing)) => {
+                    self.show(host, id, &format!("waits for memory: {missing}"));
+                }
+                Err(problem) => self.show(host, id, &format!("cannot be started: {problem}")),
             }
         }
         if self.attached() == Some(id) && !self.has_worker(id) {
@@ -169,11 +204,14 @@ impl Manager {
     /// When [`tick`](Self::tick) is wanted, if nothing happens before; reference time, 100 ns.
     pub fn deadline(&self) -> Option<u64> {
         let lives = self.vms.values().filter_map(|vm| vm.life.deadline());
-        lives.chain(self.mode.deadline()).min()
+        let others = self.mode.deadline().into_iter().chain(self.next_round());
+        lives.chain(others).min()
     }
 
-    /// Time has passed: kills workers that do not stop, starts VMs that have rested, and shows fresh figures.
+    /// Time has passed: balances memory, kills workers that do not stop, starts VMs that have rested or waited, and shows fresh
+    /// figures.
     pub fn tick(&mut self, host: &mut impl Host) {
+        self.balance(host);
         let now = host.now();
         for id in self.ids() {
             let Some(vm) = self.vm_mut(id) else { continue };
@@ -182,6 +220,8 @@ impl Manager {
             }
             if vm.life.is_resting() {
                 self.start_again(host, id);
+            } else if vm.life.is_waiting() {
+                self.waited_too_long(host, id);
             } else {
                 vm.life.overdue(now);
                 self.event(host, id, "does not stop; its worker is killed");
@@ -193,10 +233,17 @@ impl Manager {
 
     /// Starts a VM that has rested.
     fn start_again(&mut self, host: &mut impl Host, id: VmId) {
-        let Err(problem) = self.start(host, id) else {
-            return;
-        };
         let now = host.now();
+        let problem = match self.start(host, id) {
+            Ok(Started::Now) => return,
+            Ok(Started::Waits(missing)) => {
+                if let Some(vm) = self.vm_mut(id) {
+                    vm.life.wait(now, missing.clone(), true);
+                }
+                return self.show(host, id, &format!("waits for memory: {missing}"));
+            }
+            Err(problem) => problem,
+        };
         if let Some(vm) = self.vm_mut(id) {
             let rest = vm.life.failed_again(now, problem.clone()) / SECOND;
             self.show(
@@ -245,32 +292,56 @@ impl Manager {
         }
     }
 
-    /// Checks and starts a VM.
-    pub(crate) fn start(&mut self, host: &mut impl Host, id: VmId) -> Result<(), String> {
+    /// Checks and starts a VM, or lets it wait for memory.
+    pub(crate) fn start(&mut self, host: &mut impl Host, id: VmId) -> Result<Started, String> {
         let Some(vm) = self.vm(id) else {
             return Err("there is no such VM".into());
         };
-        let started = vm.check_start(host).and_then(|definition| {
-            host.start_worker(id, definition, &vm.source.text)?;
-            Ok(definition.clone())
-        });
+        let admission = vm
+            .check_start(host)
+            .map(|definition| self.admit(host, id, definition));
+        let problem = match admission {
+            Ok(Admission::Now) => match self.start_now(host, id) {
+                Ok(()) => return Ok(Started::Now),
+                Err(problem) => problem,
+            },
+            Ok(Admission::Wait(missing)) => {
+                let now = host.now();
+                if let Some(vm) = self.vm_mut(id) {
+                    vm.life.wait(now, missing.clone(), false);
+                }
+                self.event(host, id, &format!("waits for memory: {missing}"));
+                return Ok(Started::Waits(missing));
+            }
+            Ok(Admission::Refuse(problem)) | Err(problem) => problem,
+        };
+        if let Some(vm) = self.vm_mut(id) {
+            vm.life.failed(problem.clone());
+        }
+        self.event(host, id, &format!("cannot be started: {problem}"));
+        Err(problem)
+    }
+
+    /// Starts a VM whose memory is free.
+    ///
+    /// # Errors
+    /// Why it could not be started. Its state is as before.
+    pub(crate) fn start_now(&mut self, host: &mut impl Host, id: VmId) -> Result<(), String> {
+        let Some(vm) = self.vm(id) else {
+            return Err("there is no such VM".into());
+        };
+        let definition = vm.check_start(host)?.clone();
+        host.start_worker(id, &definition, &vm.source.text)?;
         let now = host.now();
         if let Some(vm) = self.vm_mut(id) {
-            match &started {
-                Ok(definition) => {
-                    vm.life.started(now);
-                    vm.running = Some(definition.clone());
-                    vm.cpu = CpuLook::at_start(now);
-                    vm.guest = GuestState::default();
-                }
-                Err(problem) => vm.life.failed(problem.clone()),
-            }
+            vm.life.started(now);
+            vm.running = Some(definition);
+            vm.cpu = CpuLook::at_start(now);
+            vm.guest = GuestState::default();
+            vm.memory = VmMemory::default();
         }
-        match &started {
-            Ok(_) => self.event(host, id, "starting"),
-            Err(problem) => self.event(host, id, &format!("cannot be started: {problem}")),
-        }
-        started.map(drop)
+        self.event(host, id, "starting");
+        Ok(())
     }
 
     /// Ends the machine if that was commanded and no worker is left.
@@ -305,9 +376,10 @@ impl Manager {
     }
 }
 
-/// Where a VM stands in the order of starting.
-fn place(vm: &Vm) -> (u32, &str) {
+/// Where a VM stands in the order of starting: heavier before lighter, among equals of `start_order` (DM-09).
+fn place(vm: &Vm) -> (u32, Reverse<Weight>, &str) {
     let definition = vm.source.definition.as_ref();
     let order = definition.map_or(DEFAULT_ORDER, |definition| definition.start_order);
-    (order, &vm.name)
+    let weight = definition.map_or(Weight::DEFAULT, Definition::weight);
+    (order, Reverse(weight), &vm.name)
 }

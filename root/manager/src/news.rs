@@ -9,7 +9,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use root_abi::news::{self, Crash, GuestState, MAX_CRASH_TEXT};
+use root_abi::news::{self, Crash, GuestState, MAX_CRASH_TEXT, MemoryState};
 use tlfs::HvCrashCtl;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -25,6 +25,8 @@ pub enum WorkerNews<'a> {
     Guest(GuestState),
     /// The guest says that it has crashed, in its own words.
     Crash(Crash, Cow<'a, [u8]>),
+    /// How the guest's memory is; replaces what was told before.
+    Memory(MemoryState),
 }
 
 impl<'a> WorkerNews<'a> {
@@ -34,6 +36,7 @@ impl<'a> WorkerNews<'a> {
             news::LINE => news::MAX_LINE,
             news::GUEST => size_of::<GuestState>(),
             news::CRASH => size_of::<Crash>() + MAX_CRASH_TEXT,
+            news::MEMORY => size_of::<MemoryState>(),
             _ => return None,
         })
     }
@@ -50,6 +53,7 @@ impl<'a> WorkerNews<'a> {
                 let (crash, text) = Crash::read_from_prefix(bytes).ok()?;
                 Self::Crash(crash, text.into())
             }
+            news::MEMORY => Self::Memory(MemoryState::read_from_bytes(bytes).ok()?),
             _ => return None,
         })
     }
@@ -68,6 +72,7 @@ impl<'a> WorkerNews<'a> {
                 bytes.extend(text.iter().take(MAX_CRASH_TEXT));
                 (news::CRASH, bytes.into())
             }
+            Self::Memory(state) => (news::MEMORY, state.as_bytes().into()),
         }
     }
 }

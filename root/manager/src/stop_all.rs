@@ -17,7 +17,8 @@ impl Manager {
             }
             let name = self.name(id).unwrap_or_default().to_string();
             answer += &match self.command_start(host, id, &name) {
-                Ok(_) => format!("{name} is starting\n"),
+                Ok(_) if self.has_worker(id) => format!("{name} is starting\n"),
+                Ok(waits) => waits,
                 Err(problem) => format!("{problem}\n"),
             };
         }
@@ -63,7 +64,7 @@ impl Manager {
     }
 
     /// Makes a list of all that run, in the order of their starts, and stops the last. Returns how many these are. What
-    /// rests before another start is not started any more.
+    /// rests before another start, or waits for one, is not started any more.
     fn begin_to_stop(&mut self, host: &mut impl Host) -> usize {
         for id in self.ids() {
             let rested = self.vm_mut(id).is_some_and(|vm| vm.life.stay());

@@ -8,11 +8,12 @@ use root_abi::news::GuestState;
 use crate::definition::{Definition, DefinitionError, Restart};
 use crate::host::Host;
 use crate::life::Life;
+use crate::memory::VmMemory;
 use crate::rates::CpuLook;
 use crate::ring::Ring;
 
 /// Memory a VM needs besides its guest's RAM, bytes: its worker, and what is deposited for its partition.
-const OVERHEAD: u64 = 8 << 20;
+pub const OVERHEAD: u64 = 8 << 20;
 
 /// A definition, and where it is from.
 #[derive(Clone, Debug)]
@@ -74,6 +75,8 @@ pub struct Vm {
     pub cpu: CpuLook,
     /// What its worker has told of the guest.
     pub guest: GuestState,
+    /// What its worker has told of the guest's memory, and what has been ordered.
+    pub memory: VmMemory,
 }
 
 impl Vm {
@@ -99,6 +102,7 @@ impl Vm {
             number: 0,
             cpu: CpuLook::default(),
             guest: GuestState::default(),
+            memory: VmMemory::default(),
         };
         vm.judge();
         vm
@@ -158,7 +162,7 @@ impl Vm {
         self.judge();
     }
 
-    /// Checks that a start can succeed: the definition is valid, its files are there, memory is free.
+    /// Checks what a start needs beside memory: the definition is valid, and its files are there.
     ///
     /// # Errors
     /// What is missing, and what would help.
@@ -173,17 +177,6 @@ impl Vm {
                     self.source.file
                 ));
             }
-        }
-        let (needed, free) = (
-            definition.memory.saturating_add(OVERHEAD),
-            host.free_memory(),
-        );
-        if needed > free {
-            let (needed, free) = (needed >> 20, free >> 20);
-            let remedy = "stop another VM, or lower \"memory\"";
-            return Err(format!(
-                "{needed} MiB of memory are needed and {free} MiB are free; {remedy}"
-            ));
         }
         Ok(definition)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use root_abi::ExitReason;
+use root_abi::{ExitReason, MemoryOrder};
 use tlfs::{HvRegisterName, HvRegisterValue};
 
 use crate::counters::{Object, Page, Whose};
@@ -15,8 +15,8 @@ pub enum Effect {
     Start(VmId, String),
     Stop(VmId),
     ShutDown(VmId),
-    OrderMemory(VmId, root_abi::MemoryOrder),
     Kill(VmId),
+    Memory(VmId, MemoryOrder),
     Input(VmId, Vec<u8>),
     Debug(VmId, DebugFault),
     PowerOff,
@@ -43,7 +43,7 @@ impl Default for Fake {
             now: 5 * SECOND,
             screen: Vec::new(),
             files: HashMap::from([("guest/k".to_string(), 1)]),
-            free: 1 << 30,
+            free: 16 << 30,
             refuse: None,
             effects: Vec::new(),
             report: MemoryReport::default(),
@@ -113,11 +113,11 @@ impl Host for Fake {
     fn shut_down_guest(&mut self, vm: VmId) {
         self.effects.push(Effect::ShutDown(vm));
     }
-    fn order_memory(&mut self, vm: VmId, order: root_abi::MemoryOrder) {
-        self.effects.push(Effect::OrderMemory(vm, order));
-    }
     fn kill_worker(&mut self, vm: VmId) {
         self.effects.push(Effect::Kill(vm));
+    }
+    fn order_memory(&mut self, vm: VmId, order: MemoryOrder) {
+        self.effects.push(Effect::Memory(vm, order));
     }
     fn send_input(&mut self, vm: VmId, bytes: &[u8]) {
         self.effects.push(Effect::Input(vm, bytes.to_vec()));

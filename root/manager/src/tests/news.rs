@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use root_abi::ExitReason;
-use root_abi::news::{self, Crash, GuestState, MAX_CRASH_TEXT};
+use root_abi::news::{self, Crash, GuestState, MAX_CRASH_TEXT, MemoryState};
 use zerocopy::IntoBytes;
 
 use super::fake::{Fake, begun, exited, typed, vm};
@@ -170,7 +170,25 @@ fn news_that_are_too_long_or_too_short_are_none() {
         WorkerNews::decode(news::CRASH, &crash[..size_of::<Crash>() - 1]),
         None
     );
-    assert_eq!(WorkerNews::decode(3, b""), None);
+    assert_eq!(WorkerNews::decode(news::MEMORY, b""), None);
+    assert_eq!(WorkerNews::decode(4, b""), None);
+}
+
+#[test]
+fn a_state_of_memory_arrives_as_it_was_told() {
+    let state = MemoryState {
+        visible: 1,
+        since_add: news::NEVER,
+        pressures: [74, 75],
+        flags: news::MEMORY_LIVE | news::MEMORY_CAN_BALLOON,
+        ..MemoryState::default()
+    };
+    let news = WorkerNews::Memory(state);
+    let (kind, bytes) = news.encode();
+    assert_eq!((kind, bytes.len()), (news::MEMORY, 160));
+    assert_eq!(WorkerNews::longest(kind), Some(bytes.len()));
+    assert_eq!(WorkerNews::decode(kind, &bytes), Some(news.clone()));
+    assert_eq!(WorkerNews::decode(kind, &bytes[1..]), None);
 }
 
 #[test]
@@ -191,7 +209,7 @@ fn a_line_or_text_that_is_too_long_is_cut_where_it_is_sent() {
 proptest! {
     #[test]
     fn no_news_makes_the_console_print_anything_but_printable_ascii(
-        kind in 0_u64..4,
+        kind in 0_u64..5,
         bytes in proptest::collection::vec(any::<u8>(), 0..300),
         state in proptest::collection::vec(any::<u8>(), size_of::<GuestState>()),
     ) {

@@ -93,8 +93,7 @@ proptest! {
                         prop_assert!(!alive[usize::from(vm.0)], "a second worker");
                         alive[usize::from(vm.0)] = true;
                     }
-                    Effect::Stop(vm) | Effect::ShutDown(vm) | Effect::OrderMemory(vm, _) | Effect::Kill(vm)
-                    | Effect::Debug(vm, _) | Effect::Input(vm, _) => {
+                    Effect::Stop(vm) | Effect::ShutDown(vm) | Effect::Kill(vm) | Effect::Debug(vm, _) | Effect::Input(vm, _) | Effect::Memory(vm, _) => {
                         prop_assert!(alive[usize::from(vm.0)], "nobody there for {:?}", effect);
                     }
                     Effect::PowerOff | Effect::Reboot => prop_assert_eq!(alive, [false; 2]),
@@ -102,7 +101,7 @@ proptest! {
             }
             for (index, alive) in alive.into_iter().enumerate() {
                 let state = manager.state(VmId(index as u16)).expect("there");
-                let off = matches!(state, State::Off(_) | State::Failed(_) | State::Resting(_));
+                let off = matches!(state, State::Off(_) | State::Failed(_) | State::Resting(_) | State::Waiting(_));
                 prop_assert_eq!(!off, alive);
             }
         }

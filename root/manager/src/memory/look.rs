@@ -1,0 +1,154 @@
+//! The machine's memory as the balancer sees it (sheet 4.1).
+//!
+//! What the sheet calls *static*, [`balancer::Node::fixed`], is here:
+//!
+//! | What | Why it is static |
+//! |---|---|
+//! | guest RAM of VMs without Dynamic Memory | it stays |
+//! | deposits of all partitions | they are in no reserve |
+//! | what the host uses beyond its reserve | up to that it is the reserve's |
+//!
+//! What the host uses is all that is left over: neither free, nor guest RAM, nor deposited. So `F` is never more than what is
+//! free, and memory that nobody accounts for is nobody's to give.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use balancer::{HostReserve, Node, PendingStart, Round, Unit};
+
+use crate::host::{Host, MemoryReport, VmId};
+use crate::life::State;
+use crate::manager::Manager;
+use crate::memory::{PAGE, pages};
+use crate::vm::{OVERHEAD, Vm};
+
+/// A node's memory and who has it, at a moment. In pages.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// Its memory.
+    pub node: Node,
+    /// VMs with Dynamic Memory.
+    pub vms: Vec<balancer::Vm>,
+    /// What a start takes of it beside the guest's memory: nothing, as long as the reserve has room for that.
+    pub overhead: u64,
+    /// What is free, and what of that nobody has been promised.
+    unclaimed: u64,
+}
+
+impl Look {
+    /// Bytes that a start can have: free, and promised to nobody.
+    pub fn unclaimed(&self) -> u64 {
+        self.unclaimed.saturating_mul(PAGE)
+    }
+
+    /// One round of the balancer.
+    pub fn round(&self, starts: &[PendingStart], trim_tick: bool) -> Round {
+        balancer::round(&balancer::Input {
+            unit: Unit::Page,
+            node: self.node,
+            vms: &self.vms,
+            starts,
+            trim_tick,
+        })
+    }
+}
+
+impl Manager {
+    /// Looks at a node. `report` is of the node, which has its share of the reserve of a machine with `machine` pages; now
+    /// there is one node, the machine.
+    pub(super) fn look(&self, host: &impl Host, report: &MemoryReport, machine: u64) -> Look {
+        let now = host.now();
+        let mut books = Books::of(report);
+        let mut vms = Vec::new();
+        let running = self.vms.iter().filter(|(_, vm)| vm.life.has_worker());
+        for (id, vm) in running {
+            let Some(definition) = vm.definition() else {
+                continue;
+            };
+            let ram = books.claim(*id, vm, pages(definition.memory));
+            let Some(settings) = &definition.dynamic else {
+                books.fixed = books.fixed.saturating_add(ram);
+                continue;
+            };
+            let mut seen = vm.memory.vm(*id, settings, vm.memory.assigned(ram), now);
+            // It is on its way out, with all that it has.
+            seen.in_flight |= *vm.life.state() == State::Stopping;
+            vms.push(seen);
+        }
+        // Partitions whose VM has no worker any more.
+        let others = books.ram.values().copied();
+        let fixed = others.fold(books.fixed, u64::saturating_add);
+
+        // What the kernel does not give away is its own.
+        let given = host.free_memory() / PAGE;
+        let free = report.free.min(given);
+        let guests = books.guests.saturating_add(books.deposits);
+        let used = report.total.saturating_sub(free).saturating_sub(guests);
+        let reserve = reserve(&self.memory.reserve, report.total, machine);
+        let fixed = fixed
+            .saturating_add(books.deposits)
+            .saturating_add(used.saturating_sub(reserve));
+        Look {
+            node: Node {
+                total: report.total,
+                reserve,
+                fixed,
+            },
+            vms,
+            overhead: pages(OVERHEAD).saturating_sub(reserve.saturating_sub(used)),
+            unclaimed: given.saturating_sub(books.claimed),
+        }
+    }
+}
+
+/// What the host keeps of a node, in pages.
+fn reserve(reserve: &HostReserve, node: u64, machine: u64) -> u64 {
+    let mib = |pages| Unit::Page.mib(pages);
+    Unit::Page.of_mib(reserve.of_node(mib(node), mib(machine)))
+}
+
+/// Who has guest RAM, in pages.
+struct Books {
+    /// By VM, those that are dealt with left out.
+    ram: BTreeMap<VmId, u64>,
+    /// All of it.
+    guests: u64,
+    deposits: u64,
+    fixed: u64,
+    /// Promised to VMs that are being built, and not theirs yet.
+    claimed: u64,
+}
+
+impl Books {
+    fn of(report: &MemoryReport) -> Self {
+        let mut books = Self {
+            ram: BTreeMap::new(),
+            guests: 0,
+            deposits: 0,
+            fixed: 0,
+            claimed: 0,
+        };
+        for partition in &report.partitions {
+            let ram = books.ram.entry(partition.vm).or_default();
+            *ram = ram.saturating_add(partition.ram);
+            books.guests = books.guests.saturating_add(partition.ram);
+            books.deposits = books
+                .deposits
+                .saturating_add(partition.deposited_available)
+                .saturating_add(partition.deposited_in_use);
+        }
+        books
+    }
+
+    /// The RAM that counts as a VM's. One that is being built has what it starts with, whatever is there yet: the start was
+    /// allowed because that was free.
+    fn claim(&mut self, id: VmId, vm: &Vm, startup: u64) -> u64 {
+        let ram = self.ram.remove(&id).unwrap_or(0);
+        if *vm.life.state() != State::Starting || ram >= startup {
+            return ram;
+        }
+        let claim = startup.saturating_add(pages(OVERHEAD)) - ram;
+        self.claimed = self.claimed.saturating_add(claim);
+        startup
+    }
+}

@@ -1,0 +1,60 @@
+//! Dynamic Memory: once a second the balancer is asked who is to get and who to give, and its orders go to the workers.
+//!
+//! | Where | What |
+//! |---|---|
+//! | `told` | one VM: what its worker tells, and what has been ordered |
+//! | `look` | the machine: whose its memory is |
+//! | `round` | a round, and its orders |
+//! | `starts` | VMs that want to start: at once, when memory is free, or not |
+//! | `alerts` | what an administrator should know without asking |
+//! | `counters` | the performance counters |
+//! | `table` | what `mem` shows |
+//!
+//! There are rounds only while there is somebody to balance: a VM with Dynamic Memory that has a worker, or one that waits. There
+//! is one node, the machine; what belongs to a node is in [`look::Look`].
+//!
+//! Section numbers, rules (DM-), traps (T) and vectors named in comments are those of the sheet of Dynamic Memory.
+
+mod alerts;
+pub mod counters;
+mod look;
+mod round;
+mod starts;
+mod table;
+mod told;
+
+pub(crate) use starts::Admission;
+pub use told::VmMemory;
+
+use balancer::HostReserve;
+
+use crate::life::SECOND;
+
+/// Bytes of a page: what sizes in news and orders count.
+pub const PAGE: u64 = 4096;
+/// From one round to the next, 100 ns.
+pub const PERIOD: u64 = SECOND;
+
+/// Bytes as pages.
+pub fn pages(bytes: u64) -> u64 {
+    bytes / PAGE
+}
+
+/// Pages as MiB.
+pub fn mib(pages: u64) -> u64 {
+    pages / 256
+}
+
+/// What the manager remembers from round to round, beside what it does of each VM.
+#[derive(Clone, Debug, Default)]
+pub struct Balancing {
+    /// What the host keeps for itself.
+    pub reserve: HostReserve,
+    /// When the next round is, reference time.
+    due: u64,
+    /// Which [`balancer::TRIM_INTERVAL`] since the root started the last round was in.
+    interval: u64,
+    /// What the last round found; `None` if there is none that still holds.
+    figures: Option<counters::Figures>,
+    alerts: alerts::Alerts,
+}

@@ -1,0 +1,123 @@
+//! A round of the balancer, once a second, and what becomes of its orders.
+
+use alloc::vec::Vec;
+
+use balancer::{Action, Round, TRIM_INTERVAL};
+use root_abi::MemoryOrder;
+
+use crate::host::{Host, VmId};
+use crate::life::SECOND;
+use crate::manager::Manager;
+use crate::memory::PERIOD;
+use crate::memory::counters::Figures;
+use crate::memory::look::Look;
+
+impl Manager {
+    /// Whether there is anybody to balance.
+    pub(super) fn balances(&self) -> bool {
+        self.vms.values().any(|vm| {
+            let definition = vm.definition().filter(|_| vm.life.has_worker());
+            let dynamic = definition.is_some_and(|definition| definition.dynamic.is_some());
+            dynamic || vm.life.is_waiting()
+        })
+    }
+
+    /// When the next round is, if there is one.
+    pub(crate) fn next_round(&self) -> Option<u64> {
+        self.balances().then_some(self.memory.due)
+    }
+
+    /// Has a round, if it is time for one.
+    pub(crate) fn balance(&mut self, host: &mut impl Host) {
+        let now = host.now();
+        if !self.balances() {
+            self.memory.figures = None;
+            return;
+        }
+        if self.memory.due > now {
+            return;
+        }
+        let next = self.memory.due.saturating_add(PERIOD);
+        self.memory.due = if next > now {
+            next
+        } else {
+            now.saturating_add(PERIOD)
+        };
+        let trim_tick = self.trim_tick(now);
+        let report = host.memory();
+        let look = self.look(host, &report, report.total);
+        self.balance_node(host, &look, trim_tick);
+    }
+
+    /// Whether this is the first round of an interval. The one in which the manager begins does not count.
+    fn trim_tick(&mut self, now: u64) -> bool {
+        let interval = now / (u64::from(TRIM_INTERVAL) * SECOND);
+        let before = core::mem::replace(&mut self.memory.interval, interval);
+        before < interval
+    }
+
+    /// A round for one node.
+    fn balance_node(&mut self, host: &mut impl Host, look: &Look, trim_tick: bool) {
+        let waiting = self.waiting(look);
+        let round = look.round(&waiting, trim_tick);
+        self.remember(look, &round);
+        let mut rejected = Vec::new();
+        let mut left = look.unclaimed();
+        for operation in &round.operations {
+            let Ok(id) = u16::try_from(operation.vm.0).map(VmId) else {
+                continue;
+            };
+            match operation.action {
+                Action::Add {
+                    unballoon,
+                    hot_add,
+                    partial,
+                } => {
+                    let order = MemoryOrder {
+                        unballoon,
+                        hot_add,
+                        flags: if partial { MemoryOrder::PARTIAL } else { 0 },
+                        ..MemoryOrder::default()
+                    };
+                    self.order(host, look, id, order);
+                }
+                Action::Remove { size } | Action::Trim { size } => {
+                    let order = MemoryOrder {
+                        remove: size,
+                        ..MemoryOrder::default()
+                    };
+                    self.order(host, look, id, order);
+                }
+                Action::Start { .. } => self.start_waiting(host, id, &mut left),
+                Action::Hold { .. } => {}
+                Action::Reject { .. } => rejected.push(id),
+            }
+        }
+        self.reject(host, look, &waiting, &rejected);
+        self.alert(host, look, &round);
+    }
+
+    fn order(&mut self, host: &mut impl Host, look: &Look, id: VmId, order: MemoryOrder) {
+        let of = balancer::VmId(id.0.into());
+        let at = look.vms.binary_search_by_key(&of, |vm| vm.id);
+        let assigned = at.ok().and_then(|at| look.vms.get(at));
+        if let (Some(vm), Some(before)) = (self.vm_mut(id), assigned) {
+            vm.memory.order(&order, before.assigned);
+            host.order_memory(id, order);
+        }
+    }
+
+    /// Keeps what counters show of the round.
+    fn remember(&mut self, look: &Look, round: &Round) {
+        for vm in self.vms.values_mut() {
+            vm.memory.goal = None;
+        }
+        for goal in &round.goals {
+            let id = u16::try_from(goal.vm.0).map(VmId);
+            if let Some(vm) = id.ok().and_then(|id| self.vm_mut(id)) {
+                vm.memory.goal = Some(goal.size);
+            }
+        }
+        self.memory.figures = Some(Figures::of(look, round));
+    }
+}

@@ -1,0 +1,192 @@
+//! VMs that want to start (sheet 4.5, step 1; DM-09).
+//!
+//! A start is at once if its memory is free. While nobody has Dynamic Memory that is all: it is, or it is not, and the host's
+//! reserve does not count, as nobody could be asked to give back what the host lacks. Otherwise the balancer is asked, with all
+//! that wait. What it holds, waits at most [`WAIT_TIME`] for memory that others give, the heavier before the lighter; a VM
+//! without Dynamic Memory has the usual weight.
+//!
+//! The balancer rejects a start if those that are live may not be made to give enough. It does not count on a VM that it cannot
+//! ask at the moment: one that boots, or has an order under way, perhaps for this very start. So a rejected start is refused
+//! only if it would be with these VMs awake, and needing nothing; else it waits as well.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use balancer::{Action, LONG_AGO, PendingStart};
+
+use crate::definition::Definition;
+use crate::host::{Host, VmId};
+use crate::life::{SECOND, State, WAIT_TIME};
+use crate::manager::Manager;
+use crate::memory::look::Look;
+use crate::memory::{PAGE, mib, pages};
+use crate::vm::OVERHEAD;
+
+/// What becomes of a start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Its memory is free.
+    Now,
+    /// It may become free. The text says what is missing.
+    Wait(String),
+    /// There is not enough. The text says what is missing, and what would help.
+    Refuse(String),
+}
+
+impl Manager {
+    /// Whether a VM with this definition can start now.
+    pub(crate) fn admit(&self, host: &impl Host, id: VmId, definition: &Definition) -> Admission {
+        let report = host.memory();
+        let look = self.look(host, &report, report.total);
+        let needed = definition.memory.saturating_add(OVERHEAD);
+        let fits = needed <= look.unclaimed();
+        if definition.dynamic.is_none() && !self.balances() {
+            if fits {
+                return Admission::Now;
+            }
+            return Admission::Refuse(missing(definition, look.unclaimed(), None));
+        }
+        let mut starts = self.waiting(&look);
+        starts.retain(|start| start.id.0 != u64::from(id.0));
+        starts.push(pending(id, definition, &look));
+        let round = look.round(&starts, false);
+        let free = (round.available * PAGE).min(look.unclaimed());
+        let text = missing(definition, free, Some(look.node.reserve));
+        match action(&round, id) {
+            Some(Action::Start { .. }) if fits => Admission::Now,
+            Some(Action::Reject { .. }) if is_hopeless(&look, &starts, id) => {
+                Admission::Refuse(text)
+            }
+            _ => Admission::Wait(text),
+        }
+    }
+
+    /// Those that wait.
+    pub(super) fn waiting(&self, look: &Look) -> Vec<PendingStart> {
+        let waiting = self.vms.iter().filter(|(_, vm)| vm.life.is_waiting());
+        let start = |(id, vm): (&VmId, &crate::vm::Vm)| Some(pending(*id, vm.definition()?, look));
+        waiting.filter_map(start).collect()
+    }
+
+    /// The balancer has memory for a VM that waited. `left` are the bytes that starts can still have of what is free.
+    pub(super) fn start_waiting(&mut self, host: &mut impl Host, id: VmId, left: &mut u64) {
+        let Some(definition) = self.vm(id).and_then(|vm| vm.definition()) else {
+            return;
+        };
+        let needed = definition.memory.saturating_add(OVERHEAD);
+        // The root's kernel has the last word.
+        let Some(rest) = left.checked_sub(needed) else {
+            return;
+        };
+        match self.start_now(host, id) {
+            Ok(()) => {
+                *left = rest;
+                self.show(host, id, "starting");
+            }
+            Err(problem) => self.start_failed(host, id, problem),
+        }
+    }
+
+    /// Refuses those of the rejected for which there is no hope.
+    pub(super) fn reject(
+        &mut self,
+        host: &mut impl Host,
+        look: &Look,
+        starts: &[PendingStart],
+        rejected: &[VmId],
+    ) {
+        if rejected.is_empty() {
+            return;
+        }
+        let round = awake(look).round(starts, false);
+        let free = look.round(&[], false).available * PAGE;
+        for id in rejected {
+            if !matches!(action(&round, *id), Some(Action::Reject { .. })) {
+                continue;
+            }
+            let definition = self.vm(*id).and_then(|vm| vm.definition());
+            let text = definition.map(|of| missing(of, free, Some(look.node.reserve)));
+            self.start_failed(host, *id, text.unwrap_or_default());
+        }
+    }
+
+    /// Gives up those that have waited too long.
+    pub(crate) fn waited_too_long(&mut self, host: &mut impl Host, id: VmId) {
+        let Some(State::Waiting(missing)) = self.state(id) else {
+            return;
+        };
+        let seconds = WAIT_TIME / SECOND;
+        let problem = format!("no memory became free within {seconds} s: {missing}");
+        self.start_failed(host, id, problem);
+    }
+
+    /// A VM that waited cannot be started. One that had rested before rests again.
+    fn start_failed(&mut self, host: &mut impl Host, id: VmId, problem: String) {
+        let now = host.now();
+        let Some(vm) = self.vm_mut(id) else { return };
+        let rest = vm.life.gave_up(now, problem.clone());
+        let text = match rest {
+            None => format!("cannot be started: {problem}"),
+            Some(rest) => {
+                let rest = rest / SECOND;
+                format!("cannot be started: {problem}; tried again in {rest} s")
+            }
+        };
+        self.notice(host, id, &text);
+    }
+}
+
+fn pending(id: VmId, definition: &Definition, look: &Look) -> PendingStart {
+    PendingStart {
+        id: balancer::VmId(id.0.into()),
+        weight: definition.weight(),
+        startup: pages(definition.memory).saturating_add(look.overhead),
+    }
+}
+
+fn action(round: &balancer::Round, id: VmId) -> Option<Action> {
+    let of = u64::from(id.0);
+    let mut operations = round.operations.iter();
+    let found = operations.find(|operation| operation.vm.0 == of);
+    found.map(|operation| operation.action)
+}
+
+/// Whether a start would be rejected even if all VMs could be asked.
+fn is_hopeless(look: &Look, starts: &[PendingStart], id: VmId) -> bool {
+    let round = awake(look).round(starts, false);
+    matches!(action(&round, id), Some(Action::Reject { .. }))
+}
+
+/// The same memory, while all VMs can be asked. Those that do not report need no more than their minimum.
+fn awake(look: &Look) -> Look {
+    let mut look = look.clone();
+    for vm in look.vms.iter_mut().filter(|vm| !vm.is_live()) {
+        if !vm.reporting {
+            vm.can_balloon = true;
+            vm.since_refusal = LONG_AGO;
+            (vm.settled, vm.smoothed) = (0, 0);
+        }
+        vm.reporting = true;
+        vm.in_flight = false;
+        vm.report_age = 0;
+    }
+    look
+}
+
+/// What a start lacks. `reserve` is the host's, in pages, if it counts.
+fn missing(definition: &Definition, free: u64, reserve: Option<u64>) -> String {
+    let needed = definition.memory.saturating_add(OVERHEAD) >> 20;
+    let free = free >> 20;
+    let key = if definition.dynamic.is_some() {
+        "startup"
+    } else {
+        "memory"
+    };
+    let beyond = reserve.map_or(String::new(), |reserve| {
+        format!(" beyond the host's reserve of {} MiB", mib(reserve))
+    });
+    format!(
+        "{needed} MiB of memory are needed and {free} MiB are free{beyond}; stop another VM, or lower \"{key}\""
+    )
+}

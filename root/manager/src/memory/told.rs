@@ -1,0 +1,166 @@
+//! One VM: what its worker tells of its memory, and what has been ordered.
+//!
+//! A worker may be in its guest's hands, so nothing that it tells is believed where others could be harmed by a lie:
+//!
+//! * What it has (`assigned`) and what is free comes from the kernel's books, never from here.
+//! * Its maximum counts only as far as the definition's allows it, and never below the minimum.
+//! * Demand is what a guest says anyway. A lie about it gets the VM what weight and maximum let it have, or loses it what is
+//!   above its minimum.
+//! * Capabilities, ages and alignment decide what its own VM is asked for, and when.
+//! * A worker that never says that an order is over keeps its own VM frozen, and holds at most what the order was to give.
+
+use root_abi::MemoryOrder;
+use root_abi::news::{self, MemoryState};
+
+use balancer::LONG_AGO;
+
+use crate::definition::DynamicMemory;
+use crate::host::VmId;
+use crate::life::SECOND;
+use crate::memory::pages;
+
+/// Demand of more than this many times the maximum is a counter that wrapped (sheet 2.4).
+const ABSURD: u64 = 64;
+
+/// A VM's memory as its worker tells it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told {
+    /// When, reference time.
+    at: u64,
+    /// What.
+    pub state: MemoryState,
+}
+
+/// What is known of the memory of one VM that runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VmMemory {
+    /// `None` while the worker has said nothing.
+    told: Option<Told>,
+    /// What the VM has once the order is carried out for which its worker has not answered yet; 0 for one that takes memory.
+    ordered: Option<u64>,
+    /// What the last round wanted it to have, pages, if it was live.
+    pub goal: Option<u64>,
+    /// Since when its average pressure has been so high that an administrator should know.
+    pub(super) high_since: Option<u64>,
+    /// It has been told that it is.
+    pub(super) high_told: bool,
+}
+
+/// What is to be seen of a VM's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Orders can go to it.
+    Live,
+    /// It does not report yet: it boots, or its guest has no driver.
+    Quiet,
+    /// It has reported, and does so no more.
+    Frozen,
+    /// An order is under way.
+    Order,
+}
+
+impl Condition {
+    /// One word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Condition::Live => "live",
+            Condition::Quiet => "quiet",
+            Condition::Frozen => "frozen",
+            Condition::Order => "order",
+        }
+    }
+}
+
+impl VmMemory {
+    /// The worker tells how things are. Unless it says that an order is under way, the last one is over: done, refused or
+    /// replaced.
+    pub fn tell(&mut self, now: u64, state: MemoryState) {
+        self.told = Some(Told { at: now, state });
+        if state.flags & news::MEMORY_IN_FLIGHT == 0 {
+            self.ordered = None;
+        }
+    }
+
+    /// An order goes out, to a VM that is `assigned` so many pages.
+    pub fn order(&mut self, order: &MemoryOrder, assigned: u64) {
+        let given = order.unballoon.saturating_add(order.hot_add);
+        self.ordered = Some(if given == 0 {
+            0
+        } else {
+            assigned.saturating_add(given)
+        });
+    }
+
+    /// What the worker told last.
+    pub fn state(&self) -> Option<&MemoryState> {
+        self.told.as_ref().map(|told| &told.state)
+    }
+
+    /// What counts as the VM's if it has `ram` pages: with what an order is still giving to it.
+    pub fn assigned(&self, ram: u64) -> u64 {
+        ram.max(self.ordered.unwrap_or(0))
+    }
+
+    fn in_flight(&self) -> bool {
+        let says_so = |state: &MemoryState| state.flags & news::MEMORY_IN_FLIGHT != 0;
+        self.ordered.is_some() || self.state().is_some_and(says_so)
+    }
+
+    /// The VM as the balancer sees it. `assigned` is what counts as its, in pages.
+    pub fn vm(&self, id: VmId, settings: &DynamicMemory, assigned: u64, now: u64) -> balancer::Vm {
+        let Told { at, state } = self.told.unwrap_or_default();
+        let elapsed = now.saturating_sub(at);
+        let age = |time| seconds(time, elapsed);
+        let flag = |flag| self.told.is_some() && state.flags & flag != 0;
+        let (minimum, maximum) = (pages(settings.minimum), pages(settings.maximum));
+        let most = maximum.saturating_mul(ABSURD);
+        balancer::Vm {
+            id: balancer::VmId(id.0.into()),
+            weight: settings.weight,
+            buffer: settings.buffer,
+            minimum,
+            maximum: state.maximum.min(maximum).max(minimum),
+            // The worker's maximum has it in it.
+            is_32_bit: false,
+            alignment: state.alignment,
+            can_balloon: flag(news::MEMORY_CAN_BALLOON),
+            can_hot_add: flag(news::MEMORY_CAN_HOT_ADD),
+            assigned,
+            ballooned: state.returnable,
+            settled: state.settled.min(most),
+            smoothed: state.smoothed.min(most),
+            reporting: flag(news::MEMORY_LIVE),
+            in_flight: self.in_flight(),
+            report_age: age(state.report_age),
+            since_add: age(state.since_add),
+            since_refusal: age(state.since_refusal),
+            low_for: match state.low_for {
+                0 => 0,
+                low_for => age(low_for),
+            },
+        }
+    }
+
+    /// What is to be seen of it.
+    pub fn condition(&self, id: VmId, settings: &DynamicMemory, now: u64) -> Condition {
+        let vm = self.vm(id, settings, 0, now);
+        if vm.in_flight {
+            Condition::Order
+        } else if vm.is_live() {
+            Condition::Live
+        } else if vm.reporting {
+            Condition::Frozen
+        } else {
+            Condition::Quiet
+        }
+    }
+}
+
+/// A time of [`MemoryState`], which was told `elapsed` ago, in whole seconds.
+fn seconds(time: u64, elapsed: u64) -> u32 {
+    if time == news::NEVER {
+        return LONG_AGO;
+    }
+    let seconds = time.saturating_add(elapsed) / SECOND;
+    u32::try_from(seconds).unwrap_or(LONG_AGO)
+}
