@@ -21,7 +21,7 @@ pub struct OutOfRam {
 /// An access lies wholly in RAM or fails as a whole: a partial access never happens. Guest code runs on other VPs at
 /// the same time, so two reads of the same bytes may differ: read once, check what was read.
 pub trait GuestRam {
-    /// Where RAM is, whether all of it is there or not.
+    /// Where the RAM is that the guest starts with, whether all of it is there now or not.
     fn layout(&self) -> RamLayout;
 
     /// Whether all of that is RAM of the guest now.
@@ -35,8 +35,13 @@ pub trait GuestRam {
 }
 
 /// The guest's memory map: which addresses are RAM, now. Pages leave it when they are taken from the guest, and may come back.
+///
+/// Its linear backing may have room for more than the guest starts with: those pages are away until they are given to it.
 #[derive(Clone, Debug)]
 pub struct RamMap {
+    /// What the guest starts with.
+    start: RamLayout,
+    /// What it can ever have.
     layout: RamLayout,
     /// A bit for each page of the linear backing that is away. Empty until the first one is.
     away: Vec<u64>,
@@ -48,15 +53,27 @@ impl RamMap {
     /// The map in which all RAM of a layout is there.
     pub const fn new(layout: RamLayout) -> Self {
         Self {
+            start: layout,
             layout,
             away: Vec::new(),
             count: 0,
         }
     }
 
-    /// The layout.
+    /// The map of a guest that starts with `start`, and may be given pages of `reach` beyond that.
+    pub fn with_reach(start: RamLayout, reach: RamLayout) -> Self {
+        let mut map = Self::new(reach);
+        map.start = start;
+        map.set_linear(
+            start.size() / PAGE..reach.size().max(start.size()) / PAGE,
+            false,
+        );
+        map
+    }
+
+    /// The layout of what the guest starts with.
     pub fn layout(&self) -> RamLayout {
-        self.layout
+        self.start
     }
 
     /// Where `len` bytes at `gpa` are within a linear backing; `None` unless all of them are RAM that is there.
@@ -78,6 +95,13 @@ impl RamMap {
                     self.set_page(offset / PAGE, present);
                 }
             }
+        }
+    }
+
+    /// Pages of the linear backing.
+    fn set_linear(&mut self, pages: Range<u64>, present: bool) {
+        for page in pages {
+            self.set_page(page, present);
         }
     }
 
@@ -128,6 +152,15 @@ impl VecRam {
         Self {
             map: RamMap::new(RamLayout::new(size as u64)),
             bytes: vec![0; size],
+        }
+    }
+
+    /// As [`Self::new`], for a guest that may be given more: pages of `reach` bytes beyond the first `size`.
+    pub fn with_reach(size: usize, reach: usize) -> Self {
+        let layouts = [size, reach].map(|size| RamLayout::new(size as u64));
+        Self {
+            map: RamMap::with_reach(layouts[0], layouts[1]),
+            bytes: vec![0; reach],
         }
     }
 
@@ -199,6 +232,21 @@ mod tests {
         assert_eq!(bytes, [1, 2, 3, 4]);
         ram.read(0xFFE, &mut bytes).unwrap();
         assert_eq!(bytes, [0; 4]);
+    }
+
+    #[test]
+    fn pages_beyond_the_start_are_away_until_they_are_given() {
+        let (start, reach) = (RamLayout::new(0x3000), RamLayout::new(0x8000));
+        let mut map = RamMap::with_reach(start, reach);
+        assert_eq!(map.layout(), start);
+        assert!(map.offset(0, 0x3000).is_some());
+        assert_eq!(map.offset(0x2000, 0x2000), None);
+        assert_eq!(map.offset(0x7000, 1), None);
+        map.set_present(3..5, true);
+        assert_eq!(map.offset(0x2000, 0x3000), Some(0x2000));
+        assert_eq!(map.offset(0x5000, 1), None);
+        map.set_present(0..u64::MAX, true);
+        assert_eq!(map.offset(0x8000, 1), None);
     }
 
     #[test]

@@ -146,6 +146,7 @@ impl Manager {
                     vm.guest = *state;
                 }
             }
+            WorkerNews::Memory(_) => {}
             WorkerNews::Crash(crash, text) => {
                 if let Some(vm) = self.vms.get(&id) {
                     let lines = news::crash(crash, text);

@@ -30,7 +30,9 @@ impl Exit {
     /// The end that an intercept's outcome means; `None` if the VM runs on.
     pub(crate) fn from_outcome(outcome: Outcome) -> Option<Self> {
         Some(match outcome {
-            Outcome::Resume | Outcome::Complete(_) | Outcome::Inject(_) => return None,
+            Outcome::Resume | Outcome::Wait | Outcome::Complete(_) | Outcome::Inject(_) => {
+                return None;
+            }
             Outcome::PowerOff => Self::new(ExitReason::PowerOff, "the guest switched off"),
             Outcome::Reset(reason) => Self::new(ExitReason::Reset, reason.to_string()),
             Outcome::DebugExit(status) => Self::new(

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use board::device::ioapic::InterruptRequest;
 use board::device::testdev::SintTarget;
-use board::exit::{Access, Completion, Guest, GuestCrash, PostedMessage, TranslateError};
+use board::exit::{Access, Completion, Guest, GuestCrash, PostedMessage, Touched, TranslateError};
 use board::layout::RamLayout;
 use board::ram::{GuestRam, OutOfRam};
 use board::{Board, Exception, Outcome, Registers};
@@ -47,7 +47,14 @@ pub struct Worker<S: System> {
     resume: u64,
     /// The last that was.
     resumed: u32,
+    /// VPs that need memory which is short, one bit each.
+    waiting: u64,
+    /// When they try again; reference time.
+    wait_ends: u64,
 }
+
+/// Between two tries of a VP that needs memory which is short, 100 ns.
+const MEMORY_PAUSE: u64 = 10_000_000;
 
 impl<S: System> Worker<S> {
     /// A VM whose VPs have not run yet.
@@ -70,6 +77,8 @@ impl<S: System> Worker<S> {
             vps,
             resume,
             resumed: u32::MAX,
+            waiting: 0,
+            wait_ends: u64::MAX,
         }
     }
 
@@ -103,6 +112,11 @@ impl<S: System> Worker<S> {
             event::CONSOLE => self.console_input(event.now),
             event::STOP => return Err(Exit::new(ExitReason::Stopped, "stopped")),
             event::SHUTDOWN => self.shut_down(event.vp, event.now),
+            event::MEMORY => {
+                if let Some(vmbus) = &mut self.vmbus {
+                    vmbus.order_memory(&mut self.system, &self.ram, event.now);
+                }
+            }
             event::DEBUG => self.system.misbehave(event.vp),
             // A kind of event from a later kernel.
             _ => {}
@@ -110,6 +124,7 @@ impl<S: System> Worker<S> {
         // Other events come before a timeout, so time is looked at after each.
         if event.now >= deadline {
             self.board.tick(event.now);
+            self.try_again(event.now);
         }
         if let Some(vmbus) = &mut self.vmbus {
             vmbus.run(&mut self.system, &self.ram, event.now)?;
@@ -129,7 +144,16 @@ impl<S: System> Worker<S> {
     fn next_deadline(&self) -> u64 {
         let board = self.board.next_deadline().unwrap_or(u64::MAX);
         let vmbus = self.vmbus.as_ref().map_or(u64::MAX, Vmbus::deadline);
-        board.min(vmbus)
+        board.min(vmbus).min(self.wait_ends)
+    }
+
+    /// Lets VPs that need memory execute their instructions again.
+    #[inline]
+    fn try_again(&mut self, now: u64) {
+        if now >= self.wait_ends {
+            self.resume |= core::mem::take(&mut self.waiting);
+            self.wait_ends = u64::MAX;
+        }
     }
 
     /// The VP whose turn it is to be resumed: the one behind the last, so that none is left behind for ever.
@@ -164,9 +188,15 @@ impl<S: System> Worker<S> {
             echoes: &mut self.echoes,
             crashes: &mut self.crashes,
             vp,
+            now,
         };
         match self.board.handle(message, &mut registers, &mut guest, now) {
             Outcome::Resume => {}
+            Outcome::Wait => {
+                self.waiting |= bit(vp);
+                self.wait_ends = self.wait_ends.min(now.saturating_add(MEMORY_PAUSE));
+                return Ok(());
+            }
             Outcome::Complete(completion) => complete(&mut self.system, vp, &completion)?,
             Outcome::Inject(exception) => inject(&mut self.system, vp, &exception)?,
             end => {
@@ -294,6 +324,7 @@ struct VpMemory<'a, S: System> {
     echoes: &'a mut Echoes,
     crashes: &'a mut Crashes,
     vp: u32,
+    now: u64,
 }
 
 impl<S: System> GuestRam for VpMemory<'_, S> {
@@ -315,6 +346,14 @@ impl<S: System> GuestRam for VpMemory<'_, S> {
 }
 
 impl<S: System> Guest for VpMemory<'_, S> {
+    #[inline]
+    fn touched(&mut self, gpa: u64) -> Touched {
+        match &mut self.vmbus {
+            Some(vmbus) => vmbus.touched(self.system, self.ram, gpa, self.now),
+            None => Touched::NotRam,
+        }
+    }
+
     fn translate(&mut self, gva: u64, access: Access) -> Result<u64, TranslateError> {
         let flags = HvTranslateGvaControlFlags::new()
             .with_validate_read(access == Access::Read)

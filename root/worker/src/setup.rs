@@ -107,7 +107,9 @@ pub fn set_up<S: System>(
         start_in_xapic_mode(&mut system, vm.processors)?;
     }
     install_intercepts(&mut system)?;
-    let vmbus = vm.vmbus.then(|| Vmbus::new(&mut system, vm.processors));
+    let vmbus = vm
+        .vmbus
+        .then(|| Vmbus::new(&mut system, vm.processors, None));
     if vmbus.is_some() || vm.hyperv_testdev {
         intercept_connections(&mut system)?;
     }

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use board::ram::{GuestRam, OutOfRam};
 use manager::WorkerNews;
-use root_abi::Event;
+use root_abi::{Event, MemoryOrder};
 use tlfs::{HvCallCode, HvMessage, HvPartitionCreationFlags, HvStatus, HvX64RegisterPage};
 
 /// A call to the system that failed.
@@ -91,10 +91,10 @@ pub trait System {
     /// Initializes it.
     fn initialize_partition(&mut self) -> Result<(), CallError>;
 
-    /// Makes the partition's RAM, laid out as [`board::layout::RamLayout`] says for `maximum` bytes. The first `startup` bytes
+    /// Makes the partition's RAM, laid out as [`board::layout::RamLayout`] says for `reach` bytes. The first `startup` bytes
     /// of its linear backing are zeroed memory; the rest is away until it is [backed](Self::back_ram). Both are whole pages,
-    /// and `startup` is not more than `maximum`. Called once.
-    fn create_ram(&mut self, startup: u64, maximum: u64) -> Result<Self::Ram, CallError>;
+    /// and `startup` is not more than `reach`. Called once.
+    fn create_ram(&mut self, startup: u64, reach: u64) -> Result<Self::Ram, CallError>;
 
     /// Puts new zeroed memory behind guest pages (their numbers) that have none, all of them on one side of the devices below
     /// 4 GiB. Returns how many pages from the first on have it now: fewer than all if free memory is used up. They are not in
@@ -111,6 +111,9 @@ pub trait System {
     /// # Errors
     /// If there is no such RAM, or the first page's memory cannot be taken.
     fn take_ram(&mut self, pages: Range<u64>) -> Result<u64, CallError>;
+
+    /// The manager's order about the guest's memory, if there is one.
+    fn memory_order(&mut self) -> Option<MemoryOrder>;
 
     /// Creates a VP.
     fn create_vp(&mut self, index: u32) -> Result<Self::Vp, CallError>;

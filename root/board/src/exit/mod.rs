@@ -55,6 +55,10 @@ pub trait Bus {
 
 /// Guest memory as the intercepted VP sees it.
 pub trait Guest: GuestRam {
+    /// The VP touched this address, which nothing is mapped at. Dynamic Memory may have taken the page away, and gives it back
+    /// then (sheet of Dynamic Memory, 2.7).
+    fn touched(&mut self, gpa: u64) -> Touched;
+
     /// Translates a guest virtual address (linear: segmentation is done already) as the VP would at its current
     /// privilege level. Paging is on.
     fn translate(&mut self, gva: u64, access: Access) -> Result<u64, TranslateError>;
@@ -91,6 +95,17 @@ pub trait Guest: GuestRam {
     fn crashed(&mut self, crash: &GuestCrash);
 }
 
+/// What is at an address that a VP touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touched {
+    /// No RAM: a device, or nothing.
+    NotRam,
+    /// RAM that is there again, or was before: the VP executes its instruction again.
+    Backed,
+    /// RAM that cannot be there yet, because memory is short.
+    Waits,
+}
+
 /// Kind of an access by virtual address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -120,6 +135,8 @@ pub enum TranslateError {
 pub enum Outcome {
     /// Let the VP run on.
     Resume,
+    /// Let the VP execute its instruction again later: memory that it needs is not there yet.
+    Wait,
     /// Let the VP run on, after what its instruction brings about beside its registers.
     Complete(Completion),
     /// Let the VP run on with an exception in the intercepted instruction.

@@ -147,6 +147,12 @@ impl Server {
         is_usable.then(|| self.gpadls.get(handle)).flatten()
     }
 
+    /// All complete GPADLs, those on their way out included.
+    pub fn gpadls(&self) -> impl Iterator<Item = (GpadlHandle, &Gpadl)> {
+        let complete = self.gpadls.complete(None);
+        complete.filter_map(|handle| Some((handle, self.gpadls.get(handle)?)))
+    }
+
     /// Whether the channel is open.
     pub fn is_open(&self, relid: Relid) -> bool {
         self.channels

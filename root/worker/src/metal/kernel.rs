@@ -7,7 +7,7 @@ use core::ptr;
 
 use board::layout::{FOUR_GIB, PAGE, RamLayout};
 use manager::WorkerNews;
-use root_abi::{Call, CreatePartition, Error, Event, GuestMemory, Hvcall, NO_VP, VpPages};
+use root_abi::{Call, CreatePartition, Error, Event, GuestMemory, Hvcall, MemoryOrder, NO_VP, VpPages};
 use tlfs::{HvCallCode, HvMessage, HvPartitionCreationFlags, HvStatus, HvX64RegisterPage};
 use worker::{CallError, System, VpState};
 
@@ -91,8 +91,8 @@ impl System for Kernel {
         plain(Call::InitializePartition, "initialize_partition", 0).map(|_| ())
     }
 
-    fn create_ram(&mut self, startup: u64, maximum: u64) -> Result<MappedRam, CallError> {
-        let layout = RamLayout::new(maximum);
+    fn create_ram(&mut self, startup: u64, reach: u64) -> Result<MappedRam, CallError> {
+        let layout = RamLayout::new(reach);
         let low = add_range(0, layout.low_end())?;
         let high = match layout.high_len() {
             0 => ptr::null_mut(),
@@ -120,6 +120,14 @@ impl System for Kernel {
 
     fn take_ram(&mut self, pages: Range<u64>) -> Result<u64, CallError> {
         on_pages(Call::TakeGuestMemory, "take_guest_memory", pages)
+    }
+
+    fn memory_order(&mut self) -> Option<MemoryOrder> {
+        let mut order = MemoryOrder::default();
+        let address = &raw mut order as u64;
+        // SAFETY: the kernel writes one order to the place that is borrowed for it.
+        let result = unsafe { syscall(Call::MemoryOrder, [address, 0, 0]) };
+        check("memory_order", result).ok().map(|_| order)
     }
 
     fn create_vp(&mut self, index: u32) -> Result<MappedVp, CallError> {

@@ -5,7 +5,7 @@ use core::cell::RefCell;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use board::layout::{FOUR_GIB, PAGE, RamLayout};
+use board::layout::{FOUR_GIB, RamLayout};
 use board::ram::{GuestRam, OutOfRam, RamMap};
 use worker::SharedRam;
 
@@ -20,19 +20,15 @@ pub struct MappedRam {
 }
 
 impl MappedRam {
-    /// RAM of that layout, of which the first `startup` bytes are there. Its parts below and above 4 GiB begin at these
+    /// RAM of the layout `reach`, of which the first `startup` bytes are there. Its parts below and above 4 GiB begin at these
     /// addresses.
     ///
     /// # Safety
     /// For the rest of the process's life the addresses of the layout's RAM are this RAM's alone, and no Rust reference points
     /// into them. The first `startup` bytes are mapped, for reading and writing. Whoever calls [`SharedRam::set_present`] has
     /// memory mapped like that as long as pages are present.
-    pub unsafe fn new(layout: RamLayout, startup: u64, low: *mut u8, high: *mut u8) -> Self {
-        let mut map = RamMap::new(layout);
-        let first = startup.min(layout.low_end());
-        let above = FOUR_GIB + startup.saturating_sub(first);
-        map.set_present(first / PAGE..layout.low_end() / PAGE, false);
-        map.set_present(above / PAGE..(FOUR_GIB + layout.high_len()) / PAGE, false);
+    pub unsafe fn new(reach: RamLayout, startup: u64, low: *mut u8, high: *mut u8) -> Self {
+        let map = RamMap::with_reach(RamLayout::new(startup), reach);
         let map = Rc::new(RefCell::new(map));
         Self { map, low, high }
     }

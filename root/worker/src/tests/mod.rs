@@ -6,10 +6,10 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use board::layout::RamLayout;
-use board::layout::{COM1_GSI, COM1_PORT, IOAPIC_BASE, PAGE, RESET_PORT, SLEEP_CONTROL_PORT};
+use board::layout::{COM1_GSI, COM1_PORT, IOAPIC_BASE, RESET_PORT, SLEEP_CONTROL_PORT};
 use board::ram::{GuestRam, OutOfRam, VecRam};
 use manager::WorkerNews;
-use root_abi::{Event, ExitReason, event};
+use root_abi::{Event, ExitReason, MemoryOrder, event};
 use tlfs::{
     HvCallCode, HvInputAssertVirtualInterrupt, HvInputGetPartitionProperty,
     HvInputInstallIntercept, HvInputSetPartitionProperty, HvInterceptAccessType, HvInterceptType,
@@ -45,8 +45,6 @@ enum Asked {
     Create(Flags),
     Initialize,
     Ram(u64),
-    Back(Range<u64>),
-    Take(Range<u64>),
     Vp(u32),
     Wait(u64, Option<u32>),
     Hypercall(HvCallCode, Vec<u8>),
@@ -85,6 +83,19 @@ struct Shared {
     /// What other registers read as, by VP and name.
     registers: BTreeMap<(u32, HvRegisterName), u64>,
     translation: HvOutputTranslateVirtualAddress,
+    /// Pages of free memory.
+    free_pages: u64,
+    /// Memory that came and went.
+    moved: Vec<Moved>,
+    /// The manager's order about memory.
+    order: Option<MemoryOrder>,
+}
+
+/// What became of guest pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Moved {
+    Backed(Range<u64>),
+    Taken(Range<u64>),
 }
 
 #[derive(Clone, Default)]
@@ -237,27 +248,37 @@ impl System for Fake {
         Ok(())
     }
 
-    fn create_ram(&mut self, startup: u64, maximum: u64) -> Result<TestRam, CallError> {
+    fn create_ram(&mut self, startup: u64, reach: u64) -> Result<TestRam, CallError> {
         self.ask(Asked::Ram(startup));
-        if maximum > 64 << 20 {
-            let call = "add_guest_memory";
+        if startup > 64 << 20 {
+            let call = "back_guest_memory";
             return Err(CallError::System { call, error: 3 });
         }
-        let mut ram = VecRam::new(maximum as usize);
-        ram.set_present(startup / PAGE..maximum / PAGE, false);
+        let ram = VecRam::with_reach(startup as usize, reach as usize);
         Ok(TestRam(Rc::new(RefCell::new(ram))))
     }
 
     fn back_ram(&mut self, pages: Range<u64>) -> Result<u64, CallError> {
-        let count = pages.end - pages.start;
-        self.ask(Asked::Back(pages));
-        Ok(count)
+        let mut shared = self.0.borrow_mut();
+        let wanted = pages.end - pages.start;
+        let backed = wanted.min(shared.free_pages);
+        shared.free_pages -= backed;
+        shared
+            .moved
+            .push(Moved::Backed(pages.start..pages.start + backed));
+        Ok(backed)
     }
 
     fn take_ram(&mut self, pages: Range<u64>) -> Result<u64, CallError> {
-        let count = pages.end - pages.start;
-        self.ask(Asked::Take(pages));
-        Ok(count)
+        let mut shared = self.0.borrow_mut();
+        let taken = pages.end - pages.start;
+        shared.free_pages += taken;
+        shared.moved.push(Moved::Taken(pages));
+        Ok(taken)
+    }
+
+    fn memory_order(&mut self) -> Option<MemoryOrder> {
+        self.0.borrow_mut().order.take()
     }
 
     fn create_vp(&mut self, index: u32) -> Result<FakeVp, CallError> {
@@ -301,6 +322,7 @@ impl System for Fake {
         match WorkerNews::decode(kind, &bytes).expect("well-formed") {
             WorkerNews::Line(text) => shared.logs.push(text.into_owned()),
             WorkerNews::Guest(state) => shared.told.push(WorkerNews::Guest(state)),
+            WorkerNews::Memory(state) => shared.told.push(WorkerNews::Memory(state)),
             WorkerNews::Crash(crash, text) => {
                 let text = text.into_owned().into();
                 shared.told.push(WorkerNews::Crash(crash, text));

@@ -3,13 +3,12 @@
 use alloc::vec;
 
 use tlfs::HV_PAGE_SIZE;
-use utilities::frame::MAX_PAYLOAD;
-use utilities::{Clocks, Service};
 use vmbus::gpadl::Rings;
 use vmbus::protocol::{DESCRIPTOR_SIZE, GpadlHandle, PACKET_UNIT, PacketType, Relid, TRAILER_SIZE};
 use vmbus::ring::{IncomingRing, OutgoingRing, RingError, Signal, WriteError};
 
 use super::memory::RunMemory;
+use super::peer::Peer;
 use crate::system::SharedRam;
 
 /// Packets that are taken at once, so that a guest which never stops sending has to wait for everything else.
@@ -78,29 +77,40 @@ impl<R: SharedRam> Link<R> {
         self.open.is_some()
     }
 
-    /// Whether the rings are in that memory.
-    pub fn uses(&self, gpadl: GpadlHandle) -> bool {
-        self.open.as_ref().is_some_and(|open| open.gpadl == gpadl)
+    /// The memory that the rings are in.
+    pub fn gpadl(&self) -> Option<GpadlHandle> {
+        self.open.as_ref().map(|open| open.gpadl)
     }
 
-    /// Takes packets, and sends what the service wants to send.
+    /// Whether the rings are in that memory.
+    pub fn uses(&self, gpadl: GpadlHandle) -> bool {
+        self.gpadl() == Some(gpadl)
+    }
+
+    /// Takes packets, and sends what the peer wants to send.
     ///
     /// # Errors
     /// The guest broke a rule, and the rings are not to be used any more.
-    pub fn serve(
-        &mut self,
-        service: &mut dyn Service,
-        now: u64,
-        clocks: &mut dyn FnMut() -> Clocks,
-    ) -> Result<(), RingError> {
+    pub fn serve(&mut self, peer: &mut dyn Peer) -> Result<(), RingError> {
         let Some(open) = &mut self.open else {
             return Ok(());
         };
         let mut signals = Signals::default();
-        self.has_more = open.take(service, now, &mut signals)?;
-        open.send(service, now, clocks, &mut signals)?;
+        self.has_more = open.take(peer, &mut signals)?;
+        open.send(peer, &mut signals)?;
         self.owes_flag |= signals.needed;
         Ok(())
+    }
+
+    /// Takes what the guest has sent before it closed the channel, in at most so many batches; answers nothing.
+    pub fn drain(&mut self, peer: &mut dyn Peer, batches: usize) {
+        let Some(open) = &mut self.open else { return };
+        for _ in 0..batches {
+            // What is behind a packet that cannot be read is nothing.
+            if !open.take(peer, &mut Signals::default()).unwrap_or(false) {
+                return;
+            }
+        }
     }
 }
 
@@ -118,27 +128,20 @@ impl Signals {
 
 impl<R: SharedRam> Open<R> {
     /// Takes a batch of packets. Whether there are more.
-    fn take(
-        &mut self,
-        service: &mut dyn Service,
-        now: u64,
-        signals: &mut Signals,
-    ) -> Result<bool, RingError> {
+    fn take(&mut self, peer: &mut dyn Peer, signals: &mut Signals) -> Result<bool, RingError> {
         for _ in 0..BATCH {
             let Some(mut packet) = self.incoming.read_packet()? else {
                 break;
             };
-            // The utilities answer in-band (trap 35); nothing else has a meaning here.
+            // These answer in-band (trap 35); nothing else has a meaning here.
             if packet.packet_type() != PacketType::DATA_IN_BAND {
                 continue;
             }
-            // One unit more than the longest, which the service then sees to be too long.
-            let longest = MAX_PAYLOAD + PACKET_UNIT as usize;
+            // One unit more than the longest, which the peer then sees to be too long.
+            let longest = peer.longest() + PACKET_UNIT as usize;
             let mut payload = vec![0; longest.min(packet.payload_len() as usize)];
             packet.read_payload(&mut payload)?;
-            let transaction = packet.transaction_id();
-            // A service that dies of it says so in an event.
-            let _ = service.received(&payload, transaction, now);
+            peer.received(&payload, packet.transaction_id());
         }
         let finish = self.incoming.finish()?;
         signals.add(finish.signal);
@@ -146,20 +149,14 @@ impl<R: SharedRam> Open<R> {
     }
 
     /// Sends what there is and fits. When something does not fit, the guest signals as soon as there is room.
-    fn send(
-        &mut self,
-        service: &mut dyn Service,
-        now: u64,
-        clocks: &mut dyn FnMut() -> Clocks,
-        signals: &mut Signals,
-    ) -> Result<(), RingError> {
-        while let Some(len) = service.packet_len() {
+    fn send(&mut self, peer: &mut dyn Peer, signals: &mut Signals) -> Result<(), RingError> {
+        while let Some(len) = peer.packet_len() {
             let room = self.outgoing.request_room(room_for(len))?;
             signals.add(room.signal);
             if !room.room {
                 return Ok(());
             }
-            let Some(packet) = service.take_packet(now, clocks) else {
+            let Some(packet) = peer.take_packet() else {
                 break;
             };
             match self
@@ -167,7 +164,7 @@ impl<R: SharedRam> Open<R> {
                 .write_in_band(packet.transaction, false, &[&packet.payload])
             {
                 Err(WriteError::Ring(error)) => return Err(error),
-                // There is room, and what a service sends is short enough: it would only wait for an answer in vain.
+                // There is room, and what a peer sends is short enough: it would only wait for an answer in vain.
                 Ok(()) | Err(WriteError::Full { .. } | WriteError::TooLong(_)) => {}
             }
         }
@@ -178,6 +175,6 @@ impl<R: SharedRam> Open<R> {
 
 /// Bytes that a packet with that payload takes in a ring.
 fn room_for(payload: usize) -> u32 {
-    let payload = payload.min(MAX_PAYLOAD) as u32;
+    let payload = payload.min(MAX_PACKET as usize) as u32;
     DESCRIPTOR_SIZE + payload.next_multiple_of(PACKET_UNIT) + TRAILER_SIZE
 }

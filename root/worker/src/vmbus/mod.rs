@@ -14,16 +14,18 @@
 
 mod bulk;
 mod clocks;
+mod dynamic;
 mod guest;
 mod link;
 mod memory;
 mod news;
 mod pause;
+mod peer;
 
 use alloc::format;
 use alloc::vec::Vec;
 
-use board::exit::PostedMessage;
+use board::exit::{PostedMessage, Touched};
 use board::layout::PAGE;
 use tlfs::{HvConnectionId, HvMessage, HvMessageType, HvStatus};
 use utilities::shutdown::{ShutdownKind, ShutdownRequest};
@@ -36,12 +38,15 @@ use zerocopy::FromBytes;
 use crate::post::{self, Posted};
 use crate::system::{CallError, SharedRam, System};
 use clocks::ClockPair;
+use dynamic::Dynamic;
 use guest::GuestView;
 use link::Link;
 use news::News;
 use pause::Pause;
+use peer::Utility;
 
 pub use bulk::BulkMemory;
+pub use dynamic::Limits;
 #[cfg(test)]
 pub use memory::RunMemory;
 
@@ -52,7 +57,7 @@ const CHANNEL_MESSAGE: HvMessageType = HvMessageType(1);
 /// What the guest is told of the time it has for a shutdown. Linux does not look at it.
 const SHUTDOWN_SECONDS: u32 = 60;
 
-/// Channels that a guest is offered: one for each service.
+/// Channels that every guest is offered: one for each service.
 pub const CHANNELS: usize = Services::COUNT;
 
 /// The services.
@@ -83,6 +88,7 @@ pub struct Vmbus<R> {
     server: Server,
     services: Services,
     links: Vec<Link<R>>,
+    dynamic: Option<Dynamic<R>>,
     clocks: ClockPair,
     news: News,
     guest: GuestView,
@@ -97,8 +103,8 @@ pub struct Vmbus<R> {
 }
 
 impl<R: SharedRam> Vmbus<R> {
-    /// VMBus for a guest with `vp_count` VPs, whose partition has just been made.
-    pub fn new<S: System>(system: &mut S, vp_count: u32) -> Self {
+    /// VMBus for a guest with `vp_count` VPs, whose partition has just been made; with Dynamic Memory within `limits`.
+    pub fn new<S: System>(system: &mut S, vp_count: u32, limits: Option<&Limits>) -> Self {
         let mut server = Server::new(vp_count);
         let mut services = Services::default();
         let mut links = Vec::new();
@@ -111,10 +117,13 @@ impl<R: SharedRam> Vmbus<R> {
             // Four different channels always find their place; a link without a channel is never opened.
             links.push(Link::new(server.add_offer(offer).unwrap_or_default()));
         }
+        // Limits that can be no VM's are the definition's fault, and are refused there.
+        let dynamic = limits.and_then(|limits| Dynamic::new(&mut server, limits).ok());
         Self {
             server,
             services,
             links,
+            dynamic,
             clocks: ClockPair::new(system),
             news: News::default(),
             guest: GuestView::default(),
@@ -170,7 +179,38 @@ impl<R: SharedRam> Vmbus<R> {
 
     /// The link of a channel.
     fn link(&mut self, relid: Relid) -> Option<&mut Link<R>> {
-        self.links.iter_mut().find(|link| link.relid == relid)
+        all(&mut self.links, &mut self.dynamic).find(|link| link.relid == relid)
+    }
+
+    /// The manager has an order about the guest's memory.
+    pub fn order_memory<S: System<Ram = R>>(&mut self, system: &mut S, ram: &R, now: u64) {
+        let Some(order) = system.memory_order() else {
+            return;
+        };
+        let Some(dynamic) = &mut self.dynamic else {
+            return;
+        };
+        if let Err(refused) = dynamic.order(system, ram, &order, now) {
+            self.news
+                .say(system, &format!("memory: an order: {refused}"), now);
+        }
+        self.is_due = true;
+    }
+
+    /// A VP touched an address without memory behind it.
+    pub fn touched<S: System<Ram = R>>(
+        &mut self,
+        system: &mut S,
+        ram: &R,
+        gpa: u64,
+        now: u64,
+    ) -> Touched {
+        let Some(dynamic) = &mut self.dynamic else {
+            return Touched::NotRam;
+        };
+        let touched = dynamic.touched(system, ram, gpa, now);
+        self.is_due |= touched != Touched::NotRam;
+        touched
     }
 
     /// Slots for messages to a VP are free.
@@ -226,7 +266,8 @@ impl<R: SharedRam> Vmbus<R> {
         now: u64,
     ) -> Result<(), CallError> {
         self.carry_out_effects(system, ram, now);
-        self.serve_links(system, now);
+        self.serve_links(system, ram, now);
+        self.serve_memory(system, ram, now);
         // A ring that broke has closed its channel, and that can be what an effect waited for.
         self.carry_out_effects(system, ram, now);
         self.post_messages(system, now)?;
@@ -234,15 +275,19 @@ impl<R: SharedRam> Vmbus<R> {
         for service in self.services.each() {
             self.news.drain(system, service, &mut self.guest, now);
         }
-        let channels = self.links.iter().filter(|link| link.is_open()).count();
+        let mut channels = self.links.iter().filter(|link| link.is_open()).count();
+        if let Some(dynamic) = &mut self.dynamic {
+            dynamic.tell(system, &mut self.news, now);
+            channels += usize::from(dynamic.is_open());
+        }
         let heartbeat = self.services.heartbeat.contact();
         self.guest.tell(system, heartbeat, channels);
-        self.is_due = self.links.iter().any(|link| link.has_more);
+        self.is_due = all(&mut self.links, &mut self.dynamic).any(|link| link.has_more);
         self.deadline = self.next_deadline();
         Ok(())
     }
 
-    fn carry_out_effects<S: System>(&mut self, system: &mut S, ram: &R, now: u64) {
+    fn carry_out_effects<S: System<Ram = R>>(&mut self, system: &mut S, ram: &R, now: u64) {
         while let Some(effect) = self.server.take_effect() {
             match effect {
                 Effect::Connected { version } => {
@@ -255,13 +300,13 @@ impl<R: SharedRam> Vmbus<R> {
                     self.guest.disconnected();
                     self.news.say(system, "VMBus: disconnected", now);
                 }
-                Effect::OpenChannel(open) => self.open(ram, &open, now),
+                Effect::OpenChannel(open) => self.open(system, ram, &open, now),
                 Effect::CloseChannel { relid } => {
-                    self.close(relid, now);
+                    self.close(system, ram, relid, now);
                     // It is being closed, as the effect says.
                     let _ = self.server.closed(relid);
                 }
-                Effect::ReleaseGpadl { handle, .. } => self.release(handle, now),
+                Effect::ReleaseGpadl { handle, .. } => self.release(system, ram, handle, now),
                 Effect::TargetVpChanged { relid } => {
                     if let Some(link) = self.link(relid) {
                         link.owes_flag = link.is_open();
@@ -279,57 +324,109 @@ impl<R: SharedRam> Vmbus<R> {
         self.messages.end();
     }
 
-    fn open(&mut self, ram: &R, open: &ChannelOpen, now: u64) {
+    fn open<S: System<Ram = R>>(&mut self, system: &mut S, ram: &R, open: &ChannelOpen, now: u64) {
         let relid = open.relid;
         let rings = self.server.open_rings(relid);
-        let found = self
-            .links
-            .iter_mut()
-            .zip(self.services.each())
-            .find(|(link, _)| link.relid == relid);
-        let result = match (found, rings) {
-            (Some((link, service)), Some(rings)) => link
+        let links = all(&mut self.links, &mut self.dynamic);
+        let result = match (links.into_iter().find(|link| link.relid == relid), rings) {
+            (Some(link), Some(rings)) => link
                 .open(ram, open.ring_gpadl, &rings)
-                .map(|()| service.opened(now))
                 .map_err(|_| Status::INVALID_PARAMETER),
             _ => Err(Status::UNSUCCESSFUL),
         };
+        if result.is_ok() {
+            match (self.service(relid), &mut self.dynamic) {
+                (Some(at), _) => {
+                    if let Some(service) = self.services.each().into_iter().nth(at) {
+                        service.opened(now);
+                    }
+                }
+                (None, Some(dynamic)) => dynamic.opened(system, ram, now),
+                (None, None) => {}
+            }
+        }
         // It is being opened, as the effect says.
         let _ = self.server.open_result(relid, result);
     }
 
-    fn close(&mut self, relid: Relid, now: u64) {
+    /// Which of the services a channel is.
+    fn service(&self, relid: Relid) -> Option<usize> {
+        self.links.iter().position(|link| link.relid == relid)
+    }
+
+    fn close<S: System<Ram = R>>(&mut self, system: &mut S, ram: &R, relid: Relid, now: u64) {
         let links = self.links.iter_mut().zip(self.services.each());
         for (link, service) in links.filter(|(link, _)| link.relid == relid) {
             link.close();
             service.closed(now);
         }
+        if let Some(dynamic) = &mut self.dynamic
+            && dynamic.relid() == relid
+        {
+            dynamic.closed(system, ram, &self.server, now);
+        }
     }
 
     /// The server closes a channel before it releases the memory of its rings, so nothing uses it; if ever something does, it
     /// ends here.
-    fn release(&mut self, handle: GpadlHandle, now: u64) {
-        let user = self.links.iter().find(|link| link.uses(handle));
+    fn release<S: System<Ram = R>>(
+        &mut self,
+        system: &mut S,
+        ram: &R,
+        handle: GpadlHandle,
+        now: u64,
+    ) {
+        let user = all(&mut self.links, &mut self.dynamic).find(|link| link.uses(handle));
         if let Some(relid) = user.map(|link| link.relid) {
-            self.close(relid, now);
+            self.close(system, ram, relid, now);
             let _ = self.server.fail(relid);
         }
         let _ = self.server.gpadl_released(handle);
+        let rings = self.rings();
+        if let Some(dynamic) = &mut self.dynamic {
+            dynamic.unpinned(system, ram, &self.server, &rings, now);
+        }
     }
 
-    fn serve_links<S: System>(&mut self, system: &mut S, now: u64) {
+    /// The GPADLs in which services have their rings.
+    fn rings(&self) -> Vec<GpadlHandle> {
+        self.links.iter().filter_map(Link::gpadl).collect()
+    }
+
+    fn serve_memory<S: System<Ram = R>>(&mut self, system: &mut S, ram: &R, now: u64) {
+        let rings = self.rings();
+        let Some(dynamic) = &mut self.dynamic else {
+            return;
+        };
+        let Err(error) = dynamic.serve(system, ram, &self.server, &rings, now) else {
+            return;
+        };
+        let relid = dynamic.relid();
+        self.close(system, ram, relid, now);
+        // Closed already if the guest was quicker.
+        let _ = self.server.fail(relid);
+        self.news.say(system, &format!("memory: {error}"), now);
+    }
+
+    fn serve_links<S: System<Ram = R>>(&mut self, system: &mut S, ram: &R, now: u64) {
         let clocks = self.clocks;
         let mut broken: [Option<(Relid, &'static str, RingError)>; Services::COUNT] =
             [None; Services::COUNT];
         let links = self.links.iter_mut().zip(self.services.each());
         for ((link, service), broken) in links.zip(&mut broken) {
             service.tick(now);
-            if let Err(error) = link.serve(service, now, &mut || clocks.read(system)) {
-                *broken = Some((link.relid, service.id().name, error));
+            let name = service.id().name;
+            let mut peer = Utility {
+                service,
+                now,
+                clocks: &mut || clocks.read(system),
+            };
+            if let Err(error) = link.serve(&mut peer) {
+                *broken = Some((link.relid, name, error));
             }
         }
         for (relid, name, error) in broken.into_iter().flatten() {
-            self.close(relid, now);
+            self.close(system, ram, relid, now);
             // Closed already if the guest was quicker.
             let _ = self.server.fail(relid);
             self.news.say(system, &format!("{name}: {error}"), now);
@@ -373,7 +470,8 @@ impl<R: SharedRam> Vmbus<R> {
             return Ok(());
         }
         let mut refused = false;
-        for link in self.links.iter_mut().filter(|link| link.owes_flag) {
+        let links = all(&mut self.links, &mut self.dynamic);
+        for link in links.filter(|link| link.owes_flag) {
             let Some(flag) = self.server.event_flag(link.relid) else {
                 link.owes_flag = false;
                 continue;
@@ -393,7 +491,16 @@ impl<R: SharedRam> Vmbus<R> {
         let pauses = [self.messages.until(), self.flags.until()];
         let services = self.services.each();
         let services = services.iter().map(|service| service.next_deadline());
-        let all = services.chain(pauses).flatten();
+        let memory = self.dynamic.as_ref().and_then(Dynamic::next_deadline);
+        let all = services.chain(pauses).chain([memory]).flatten();
         all.min().unwrap_or(u64::MAX)
     }
+}
+
+/// All links, that of Dynamic Memory last.
+fn all<'a, R: SharedRam>(
+    links: &'a mut [Link<R>],
+    dynamic: &'a mut Option<Dynamic<R>>,
+) -> impl Iterator<Item = &'a mut Link<R>> {
+    links.iter_mut().chain(dynamic.as_mut().map(Dynamic::link))
 }

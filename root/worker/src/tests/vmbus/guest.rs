@@ -6,7 +6,7 @@ use board::exit::PostedMessage;
 use tlfs::{HvConnectionId, HvMessageType};
 
 use super::super::*;
-use crate::vmbus::Vmbus;
+use crate::vmbus::{Limits, Vmbus};
 
 /// Pages of each of the two rings of a channel.
 const RING_PAGES: usize = 3;
@@ -16,6 +16,7 @@ pub const HEARTBEAT: u32 = 1;
 pub const SHUTDOWN: u32 = 2;
 pub const TIME_SYNC: u32 = 3;
 pub const KVP: u32 = 4;
+pub const MEMORY: u32 = 5;
 
 pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
@@ -119,9 +120,18 @@ pub struct Guest {
 
 impl Guest {
     pub fn new() -> Self {
+        Self::with_memory(None)
+    }
+
+    /// With Dynamic Memory, and so many free pages in the machine.
+    pub fn with_memory(limits: Option<(Limits, u64)>) -> Self {
         let mut fake = Fake::default();
-        let ram = fake.create_ram(8 << 20, 8 << 20).unwrap();
-        let vmbus = Vmbus::new(&mut fake, 2);
+        let startup = limits.map_or(8 << 20, |(limits, _)| limits.startup);
+        let reach = limits.map_or(startup, |(limits, _)| limits.reach());
+        fake.0.borrow_mut().free_pages = limits.map_or(0, |(_, free)| free);
+        let ram = fake.create_ram(startup, reach).unwrap();
+        let limits = limits.as_ref().map(|(limits, _)| limits);
+        let vmbus = Vmbus::new(&mut fake, 2, limits);
         Self {
             fake,
             ram,
@@ -135,6 +145,14 @@ impl Guest {
     /// One that has connected and knows the offers.
     pub fn connected() -> Self {
         let mut guest = Self::new();
+        let offers = guest.connect();
+        assert_eq!(offers, 4);
+        guest
+    }
+
+    /// Connects. The number of channels that are offered.
+    pub fn connect(&mut self) -> usize {
+        let guest = self;
         guest.contact(5 << 16 | 3).unwrap();
         guest.run();
         let response = &guest.messages()[0];
@@ -146,8 +164,10 @@ impl Guest {
             .iter()
             .map(|offer| u32_at(&offer.payload, 0))
             .collect();
-        assert_eq!(types, [1, 1, 1, 1, 4]);
-        guest
+        let (last, offers) = types.split_last().unwrap();
+        assert_eq!(*last, 4, "all offers delivered");
+        assert!(offers.iter().all(|kind| *kind == 1));
+        offers.len()
     }
 
     pub fn post_to(&mut self, connection: u32, payload: &[u8]) -> Result<(), HvStatus> {
@@ -265,6 +285,14 @@ impl Guest {
         self.rings.insert(relid, (ring(incoming), ring(outgoing)));
         self.messages();
         self.post(&Self::open_message(relid, 0)).unwrap();
+        self.run();
+    }
+
+    /// Closes a channel, and takes its GPADL back.
+    pub fn close(&mut self, relid: u32) {
+        self.post(&words(&[7, 0, relid])).unwrap();
+        self.run();
+        self.post(&words(&[11, 0, relid, relid])).unwrap();
         self.run();
     }
 

@@ -1,0 +1,304 @@
+//! Dynamic Memory of the guest: the VSP of `dynamic-memory`, its channel, and the memory behind it.
+
+mod manager;
+mod pins;
+mod state;
+mod text;
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use board::exit::Touched;
+use board::layout::{FOUR_GIB, MMIO_START, PAGE, RamLayout};
+use dynamic_memory::wire::MAX_INCOMING;
+use dynamic_memory::{
+    Add, BookError, DynamicMemory, GuestPages, INTERFACE, PageRun, Refused, Settings, Touch,
+};
+use root_abi::MemoryOrder;
+use utilities::Packet;
+use vmbus::protocol::{GpadlHandle, Guid, Relid};
+use vmbus::ring::RingError;
+use vmbus::server::{Offer, Server};
+use zerocopy::FromBytes;
+
+use super::link::Link;
+use super::news::News;
+use super::peer::Peer;
+use crate::system::{CallError, SharedRam, System};
+use manager::MemoryManager;
+use pins::Pins;
+use state::Telling;
+
+/// Instance of the channel, which the sheet leaves to the host: one for each VM, the same at each start.
+const INSTANCE: Guid = Guid::new(0x1f5c6ae1_4ad3_4f8a_9f0e_6f2b8e1d7c39);
+/// Batches that are read from a ring that the guest has closed. The longest answer, of 1 GiB in single pages, is 17 of them.
+const LAST_BATCHES: usize = 32;
+/// What hot-added memory may leave free below it, twice: at the guest's unit, at most 2 GiB, and below the device window.
+const SLACK: u64 = 2 << 30;
+
+/// How much memory a guest may have, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// What it starts with.
+    pub startup: u64,
+    /// The least.
+    pub minimum: u64,
+    /// The most.
+    pub maximum: u64,
+}
+
+impl Limits {
+    /// Bytes of RAM that there have to be addresses for: more than the maximum, because new memory begins at multiples of the
+    /// guest's unit, and not within the device window.
+    pub fn reach(&self) -> u64 {
+        let most = self.maximum.saturating_add(SLACK);
+        if most > MMIO_START {
+            most.saturating_add(SLACK)
+        } else {
+            most
+        }
+    }
+}
+
+/// Dynamic Memory of one guest.
+pub struct Dynamic<R> {
+    vsp: DynamicMemory,
+    book: GuestPages,
+    link: Link<R>,
+    telling: Telling,
+    failed: Option<(PageRun, CallError)>,
+}
+
+/// The VSP at its channel.
+struct Vsp<'a, S: System> {
+    vsp: &'a mut DynamicMemory,
+    memory: MemoryManager<'a, S>,
+    now: u64,
+}
+
+impl<S: System> Peer for Vsp<'_, S> {
+    fn longest(&self) -> usize {
+        MAX_INCOMING
+    }
+
+    fn received(&mut self, payload: &[u8], _transaction: u64) {
+        self.vsp.received(payload, self.now, &mut self.memory);
+    }
+
+    fn packet_len(&self) -> Option<usize> {
+        self.vsp.packet_len()
+    }
+
+    fn take_packet(&mut self) -> Option<Packet> {
+        let payload = self.vsp.take_packet(self.now, &mut self.memory)?;
+        Some(Packet {
+            transaction: 0,
+            payload,
+        })
+    }
+}
+
+impl<R: SharedRam> Dynamic<R> {
+    /// For a guest that has just been made, with its startup memory behind it. Offers the channel.
+    ///
+    /// # Errors
+    /// If the limits are none.
+    pub fn new(server: &mut Server, limits: &Limits) -> Result<Self, BookError> {
+        let start = RamLayout::new(limits.startup);
+        let reach = RamLayout::new(limits.reach());
+        let runs = [
+            PageRun::new(0, start.low_end() / PAGE),
+            PageRun::new(FOUR_GIB / PAGE, start.high_len() / PAGE),
+        ];
+        let runs: Vec<PageRun> = runs.into_iter().filter(|run| !run.is_empty()).collect();
+        let end = if reach.high_len() == 0 {
+            reach.low_end()
+        } else {
+            FOUR_GIB.saturating_add(reach.high_len())
+        };
+        let hole = PageRun::new(MMIO_START / PAGE, (FOUR_GIB - MMIO_START) / PAGE);
+        let settings = Settings {
+            minimum: limits.minimum / PAGE,
+            maximum: limits.maximum / PAGE,
+            holes: Vec::from([hole]),
+            end_of_addresses: end / PAGE,
+        };
+        let interface = Guid::read_from_bytes(&INTERFACE).unwrap_or_default();
+        // There are few channels: it finds its place, and a link without a channel is never opened.
+        let relid = server.add_offer(Offer::new(interface, INSTANCE));
+        Ok(Self {
+            vsp: DynamicMemory::new(settings),
+            book: GuestPages::new(&runs)?,
+            link: Link::new(relid.unwrap_or_default()),
+            telling: Telling::default(),
+            failed: None,
+        })
+    }
+
+    /// The channel.
+    pub fn link(&mut self) -> &mut Link<R> {
+        &mut self.link
+    }
+
+    /// Whether the channel is open.
+    pub fn is_open(&self) -> bool {
+        self.link.is_open()
+    }
+
+    /// Calls `f` with the VSP, the link and what moves memory.
+    fn with<S: System<Ram = R>, T>(
+        &mut self,
+        system: &mut S,
+        ram: &R,
+        pins: &Pins,
+        now: u64,
+        f: impl FnOnce(&mut Vsp<'_, S>, &mut Link<R>) -> T,
+    ) -> T {
+        let memory = MemoryManager {
+            system,
+            ram,
+            book: &mut self.book,
+            pins,
+            failed: &mut self.failed,
+        };
+        let mut vsp = Vsp {
+            vsp: &mut self.vsp,
+            memory,
+            now,
+        };
+        f(&mut vsp, &mut self.link)
+    }
+
+    /// The guest has opened the channel, and its link is open.
+    pub fn opened<S: System<Ram = R>>(&mut self, system: &mut S, ram: &R, now: u64) {
+        self.with(system, ram, &Pins::default(), now, |vsp, _| {
+            vsp.vsp.opened(now, &mut vsp.memory);
+        });
+    }
+
+    /// The guest has closed the channel. What it had sent before counts (sheet 2.5).
+    pub fn closed<S: System<Ram = R>>(
+        &mut self,
+        system: &mut S,
+        ram: &R,
+        server: &Server,
+        now: u64,
+    ) {
+        let pins = self.pins(server, &[]);
+        self.with(system, ram, &pins, now, |vsp, link| {
+            link.drain(vsp, LAST_BATCHES);
+            link.close();
+            vsp.vsp.closed(now, &mut vsp.memory);
+        });
+    }
+
+    /// A GPADL has gone: what only it kept can be taken.
+    pub fn unpinned<S: System<Ram = R>>(
+        &mut self,
+        system: &mut S,
+        ram: &R,
+        server: &Server,
+        rings: &[GpadlHandle],
+        now: u64,
+    ) {
+        let pins = self.pins(server, rings);
+        self.with(system, ram, &pins, now, |vsp, _| {
+            let all = PageRun::new(0, u64::MAX);
+            vsp.vsp.unpinned(all, now, &mut vsp.memory);
+        });
+    }
+
+    /// Takes what came, does what is due, sends what is to be sent. `rings` are the GPADLs with rings of open channels.
+    ///
+    /// # Errors
+    /// The guest broke a rule of rings.
+    pub fn serve<S: System<Ram = R>>(
+        &mut self,
+        system: &mut S,
+        ram: &R,
+        server: &Server,
+        rings: &[GpadlHandle],
+        now: u64,
+    ) -> Result<(), RingError> {
+        let pins = self.pins(server, rings);
+        self.with(system, ram, &pins, now, |vsp, link| {
+            vsp.vsp.tick(now, &mut vsp.memory);
+            link.serve(vsp)
+        })
+    }
+
+    /// Carries out an order of the manager's.
+    pub fn order<S: System<Ram = R>>(
+        &mut self,
+        system: &mut S,
+        ram: &R,
+        order: &MemoryOrder,
+        now: u64,
+    ) -> Result<(), Refused> {
+        // Not told yet that it has one, the manager would give it the next.
+        self.telling.hurry();
+        let add = Add {
+            unballoon: order.unballoon,
+            hot_add: order.hot_add,
+            partial: order.flags & MemoryOrder::PARTIAL != 0,
+        };
+        let remove = order.remove;
+        self.with(system, ram, &Pins::default(), now, |vsp, _| {
+            if remove == 0 {
+                vsp.vsp.add(add, now, &mut vsp.memory).map(drop)
+            } else {
+                vsp.vsp.remove(remove, now, &mut vsp.memory).map(drop)
+            }
+        })
+    }
+
+    /// A VP touched an address without memory behind it.
+    pub fn touched<S: System<Ram = R>>(
+        &mut self,
+        system: &mut S,
+        ram: &R,
+        gpa: u64,
+        now: u64,
+    ) -> Touched {
+        let touch = self.with(system, ram, &Pins::default(), now, |vsp, _| {
+            vsp.vsp.touched(gpa / PAGE, now, &mut vsp.memory)
+        });
+        match touch {
+            Touch::Backed => Touched::Backed,
+            Touch::Waits => Touched::Waits,
+            Touch::NotRam => Touched::NotRam,
+        }
+    }
+
+    /// Says what happened, and tells the manager how the guest's memory is.
+    pub fn tell<S: System>(&mut self, system: &mut S, news: &mut News, now: u64) {
+        while let Some(event) = self.vsp.take_event() {
+            if let Some(text) = text::line(&event) {
+                news.say(system, &format!("memory: {text}"), now);
+            }
+        }
+        if let Some((run, error)) = self.failed.take() {
+            let text = format!("memory: {} pages from {:#x}: {error}", run.count, run.start);
+            news.say(system, &text, now);
+        }
+        let status = self.vsp.status(&self.book, now);
+        self.telling
+            .tell(system, &status, &self.vsp.counters(), now);
+    }
+
+    /// When [`Self::serve`] has something to do at the latest.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.vsp.next_deadline()
+    }
+
+    /// Relid of the channel.
+    pub fn relid(&self) -> Relid {
+        self.link.relid
+    }
+
+    fn pins(&self, server: &Server, rings: &[GpadlHandle]) -> Pins {
+        let own = |handle| self.link.uses(handle);
+        let gpadls = server.gpadls();
+        Pins::new(gpadls.map(|(handle, gpadl)| (gpadl, rings.contains(&handle) || own(handle))))
+    }
+}
