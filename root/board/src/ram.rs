@@ -40,9 +40,9 @@ pub trait GuestRam {
 #[derive(Clone, Debug)]
 pub struct RamMap {
     /// What the guest starts with.
-    start: RamLayout,
-    /// What it can ever have.
     layout: RamLayout,
+    /// What it can ever have.
+    reach: RamLayout,
     /// A bit for each page of the linear backing that is away. Empty until the first one is.
     away: Vec<u64>,
     /// Pages that are away.
@@ -53,45 +53,43 @@ impl RamMap {
     /// The map in which all RAM of a layout is there.
     pub const fn new(layout: RamLayout) -> Self {
         Self {
-            start: layout,
             layout,
+            reach: layout,
             away: Vec::new(),
             count: 0,
         }
     }
 
     /// The map of a guest that starts with `start`, and may be given pages of `reach` beyond that.
-    pub fn with_reach(start: RamLayout, reach: RamLayout) -> Self {
+    pub fn with_reach(layout: RamLayout, reach: RamLayout) -> Self {
         let mut map = Self::new(reach);
-        map.start = start;
-        map.set_linear(
-            start.size() / PAGE..reach.size().max(start.size()) / PAGE,
-            false,
-        );
+        map.layout = layout;
+        let (from, to) = (layout.size() / PAGE, reach.size() / PAGE);
+        map.set_linear(from..to, false);
         map
     }
 
     /// The layout of what the guest starts with.
     pub fn layout(&self) -> RamLayout {
-        self.start
+        self.layout
     }
 
     /// Where `len` bytes at `gpa` are within a linear backing; `None` unless all of them are RAM that is there.
     #[inline]
     pub fn offset(&self, gpa: u64, len: u64) -> Option<u64> {
-        let offset = self.layout.offset(gpa, len)?;
+        let offset = self.reach.offset(gpa, len)?;
         (self.count == 0 || self.is_there(offset, len)).then_some(offset)
     }
 
     /// Pages of the guest leave the map, or come back. Those that are no RAM at all, or are so already, stay as they are.
     pub fn set_present(&mut self, pages: Range<u64>, present: bool) {
-        let layout = self.layout;
-        let low = 0..layout.low_end() / PAGE;
+        let reach = self.reach;
+        let low = 0..reach.low_end() / PAGE;
         let above = FOUR_GIB / PAGE;
-        let high = above..above + layout.high_len() / PAGE;
+        let high = above..above + reach.high_len() / PAGE;
         for region in [low, high] {
             for pfn in pages.start.max(region.start)..pages.end.min(region.end) {
-                if let Some(offset) = layout.offset(pfn * PAGE, PAGE) {
+                if let Some(offset) = reach.offset(pfn * PAGE, PAGE) {
                     self.set_page(offset / PAGE, present);
                 }
             }
@@ -108,7 +106,7 @@ impl RamMap {
     /// `page` counts in the linear backing, and is in it.
     fn set_page(&mut self, page: u64, present: bool) {
         if self.away.is_empty() {
-            let words = self.layout.size().div_ceil(PAGE).div_ceil(BITS);
+            let words = self.reach.size().div_ceil(PAGE).div_ceil(BITS);
             self.away = vec![0; words as usize];
         }
         let Some(word) = self.away.get_mut((page / BITS) as usize) else {

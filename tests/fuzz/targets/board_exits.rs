@@ -4,7 +4,9 @@
 #![no_main]
 
 use board::device::testdev::SintTarget;
-use board::exit::{Access, Guest, GuestCrash, Outcome, PostedMessage, Registers, TranslateError};
+use board::exit::{
+    Access, Guest, GuestCrash, Outcome, PostedMessage, Registers, Touched, TranslateError,
+};
 use board::layout::RamLayout;
 use board::ram::{GuestRam, OutOfRam, VecRam};
 use board::{Board, BoardKind, Options};
@@ -53,6 +55,14 @@ impl GuestRam for Ram {
 }
 
 impl Guest for Ram {
+    fn touched(&mut self, gpa: u64) -> Touched {
+        match gpa >> 12 & 0xFF {
+            0xFE => Touched::Backed,
+            0xFF => Touched::Waits,
+            _ => Touched::NotRam,
+        }
+    }
+
     fn translate(&mut self, gva: u64, _: Access) -> Result<u64, TranslateError> {
         match gva >> 20 & 1 {
             0 => Ok(gva & 0xFFFF),
@@ -119,7 +129,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         };
         if !matches!(
             board.handle(&message, &mut registers, &mut ram, now),
-            Outcome::Resume | Outcome::Inject(_)
+            Outcome::Resume | Outcome::Wait | Outcome::Inject(_)
         ) {
             return;
         }

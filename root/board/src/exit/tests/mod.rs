@@ -99,6 +99,8 @@ struct Paged {
     /// What connections were given: id, and type and payload of a message or a flag; and what they answer.
     given: Vec<Given>,
     answer: Result<(), HvStatus>,
+    /// What there is at an address that was touched.
+    touched: Touched,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +134,10 @@ impl GuestRam for Paged {
 }
 
 impl Guest for Paged {
+    fn touched(&mut self, _gpa: u64) -> Touched {
+        self.touched
+    }
+
     fn translate(&mut self, gva: u64, _access: Access) -> Result<u64, TranslateError> {
         self.translations += 1;
         if gva & !(PAGE - 1) == self.missing {
@@ -204,6 +210,7 @@ impl Vp {
                 translations: 0,
                 given: Vec::new(),
                 answer: Ok(()),
+                touched: Touched::NotRam,
             },
             page,
         }

@@ -31,6 +31,30 @@ fn code_outside_of_memory_and_intercepted_ram_are_faults() {
 }
 
 #[test]
+fn an_access_to_ram_that_was_away_is_executed_again_now_or_later() {
+    let mut vp = Vp::new();
+    for access in [
+        HvInterceptAccessType::EXECUTE,
+        HvInterceptAccessType::READ,
+        HvInterceptAccessType::WRITE,
+    ] {
+        let intercept = HvX64MemoryInterceptMessage {
+            header: vp.header(access, 0),
+            guest_physical_address: 0x3000,
+            ..Default::default()
+        };
+        for (touched, outcome) in [
+            (Touched::Backed, Outcome::Resume),
+            (Touched::Waits, Outcome::Wait),
+        ] {
+            vp.guest.touched = touched;
+            assert_eq!(vp.send(HvMessageType::UNMAPPED_GPA, &intercept), outcome);
+            assert_eq!(vp.page.rip, RIP, "the same instruction");
+        }
+    }
+}
+
+#[test]
 fn a_triple_fault_is_a_reset_that_tells_its_place() {
     let mut vp = Vp::new();
     let header = vp.header(HvInterceptAccessType::READ, 0);
