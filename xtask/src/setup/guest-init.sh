@@ -8,9 +8,12 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 hostname partita-guest
 # The virtualization stack's bus, and the services on it. Nothing is lost where there is none.
-for module in hv_vmbus hv_utils; do
+for module in hv_vmbus hv_utils hv_balloon; do
     insmod /lib/$module.ko 2>/dev/null
 done
+
+# What a process commits is what Dynamic Memory goes by, and it may commit more than there is at the moment.
+echo 1 > /proc/sys/vm/overcommit_memory
 
 # The key/value service has its other half in a daemon, which some guests have.
 [ -x /usr/sbin/hv_kvp_daemon ] && hv_kvp_daemon

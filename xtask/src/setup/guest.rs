@@ -16,7 +16,7 @@ const BUSYBOX: &str = "busybox-static";
 
 /// Modules of the kernel that the guest has, in the order in which they are to be loaded. Later kernels have the first one in
 /// themselves.
-const MODULES: [&str; 2] = ["hv_vmbus", "hv_utils"];
+const MODULES: [&str; 3] = ["hv_vmbus", "hv_utils", "hv_balloon"];
 /// Where a kernel has them, below its folder of modules.
 const MODULE_FOLDER: &str = "kernel/drivers/hv";
 
