@@ -43,30 +43,30 @@ pub struct RamMap {
     layout: RamLayout,
     /// What it can ever have.
     reach: RamLayout,
-    /// A bit for each page of the linear backing that is away. Empty until the first one is.
+    /// Pages of the linear backing from here on are away: no page of them has ever been there.
+    top: u64,
+    /// A bit for each page below that which is away. Short while the last ones are not.
     away: Vec<u64>,
-    /// Pages that are away.
+    /// Pages below `top` that are away.
     count: u64,
 }
 
 impl RamMap {
     /// The map in which all RAM of a layout is there.
     pub const fn new(layout: RamLayout) -> Self {
+        Self::with_reach(layout, layout)
+    }
+
+    /// The map of a guest that starts with `layout`, and may be given pages of `reach` beyond that. It takes memory only for
+    /// what the guest gets.
+    pub const fn with_reach(layout: RamLayout, reach: RamLayout) -> Self {
         Self {
             layout,
-            reach: layout,
+            reach,
+            top: layout.size().div_ceil(PAGE),
             away: Vec::new(),
             count: 0,
         }
-    }
-
-    /// The map of a guest that starts with `start`, and may be given pages of `reach` beyond that.
-    pub fn with_reach(layout: RamLayout, reach: RamLayout) -> Self {
-        let mut map = Self::new(reach);
-        map.layout = layout;
-        let (from, to) = (layout.size() / PAGE, reach.size() / PAGE);
-        map.set_linear(from..to, false);
-        map
     }
 
     /// The layout of what the guest starts with.
@@ -78,7 +78,9 @@ impl RamMap {
     #[inline]
     pub fn offset(&self, gpa: u64, len: u64) -> Option<u64> {
         let offset = self.reach.offset(gpa, len)?;
-        (self.count == 0 || self.is_there(offset, len)).then_some(offset)
+        let end = (offset + len).div_ceil(PAGE);
+        let is_there = end <= self.top && (self.count == 0 || self.is_there(offset / PAGE..end));
+        is_there.then_some(offset)
     }
 
     /// Pages of the guest leave the map, or come back. Those that are no RAM at all, or are so already, stay as they are.
@@ -88,28 +90,40 @@ impl RamMap {
         let above = FOUR_GIB / PAGE;
         let high = above..above + reach.high_len() / PAGE;
         for region in [low, high] {
-            for pfn in pages.start.max(region.start)..pages.end.min(region.end) {
-                if let Some(offset) = reach.offset(pfn * PAGE, PAGE) {
-                    self.set_page(offset / PAGE, present);
-                }
+            let part = pages.start.max(region.start)..pages.end.min(region.end);
+            if let Some(offset) = reach.offset(part.start.saturating_mul(PAGE), 0)
+                && !part.is_empty()
+            {
+                let first = offset / PAGE;
+                self.set_linear(first..first + (part.end - part.start), present);
             }
         }
     }
 
-    /// Pages of the linear backing.
+    /// The same for pages of the linear backing.
     fn set_linear(&mut self, pages: Range<u64>, present: bool) {
-        for page in pages {
+        if present && pages.end > self.top {
+            // What lies between stays away.
+            let before = core::mem::replace(&mut self.top, pages.end);
+            for page in before..pages.start.max(before) {
+                self.set_page(page, false);
+            }
+        }
+        for page in pages.start..pages.end.min(self.top) {
             self.set_page(page, present);
         }
     }
 
-    /// `page` counts in the linear backing, and is in it.
+    /// `page` is below `top`.
     fn set_page(&mut self, page: u64, present: bool) {
-        if self.away.is_empty() {
-            let words = self.reach.size().div_ceil(PAGE).div_ceil(BITS);
-            self.away = vec![0; words as usize];
+        let at = (page / BITS) as usize;
+        if at >= self.away.len() {
+            if present {
+                return;
+            }
+            self.away.resize(at + 1, 0);
         }
-        let Some(word) = self.away.get_mut((page / BITS) as usize) else {
+        let Some(word) = self.away.get_mut(at) else {
             return;
         };
         let bit = 1 << (page % BITS);
@@ -125,12 +139,12 @@ impl RamMap {
     }
 
     #[cold]
-    fn is_there(&self, offset: u64, len: u64) -> bool {
+    fn is_there(&self, mut pages: Range<u64>) -> bool {
         let is_away = |page: u64| {
             let word = self.away.get((page / BITS) as usize);
             word.is_some_and(|word| word & 1 << (page % BITS) != 0)
         };
-        !(offset / PAGE..(offset + len).div_ceil(PAGE)).any(is_away)
+        !pages.any(is_away)
     }
 }
 
@@ -240,11 +254,29 @@ mod tests {
         assert!(map.offset(0, 0x3000).is_some());
         assert_eq!(map.offset(0x2000, 0x2000), None);
         assert_eq!(map.offset(0x7000, 1), None);
+        map.set_present(5..6, true);
+        assert_eq!(map.offset(0x5000, 0x1000), Some(0x5000));
+        assert_eq!(map.offset(0x3000, 0x1000), None);
+        assert_eq!(map.offset(0x4000, 0x2000), None);
+        map.set_present(4..7, false);
         map.set_present(3..5, true);
         assert_eq!(map.offset(0x2000, 0x3000), Some(0x2000));
         assert_eq!(map.offset(0x5000, 1), None);
         map.set_present(0..u64::MAX, true);
+        assert!(map.offset(0, 0x8000).is_some());
         assert_eq!(map.offset(0x8000, 1), None);
+        assert_eq!(map.count, 0);
+    }
+
+    #[test]
+    fn a_map_that_reaches_far_is_small() {
+        let (start, reach) = (RamLayout::new(0x10_0000), RamLayout::new(16 << 40));
+        let mut map = RamMap::with_reach(start, reach);
+        map.set_present(0..u64::MAX, false);
+        map.set_present(FOUR_GIB / PAGE..FOUR_GIB / PAGE + 1, true);
+        assert!(map.offset(FOUR_GIB, 0x1000).is_some());
+        assert_eq!(map.offset(0, 1), None);
+        assert!(map.away.len() as u64 <= crate::layout::MMIO_START / PAGE / BITS + 1);
     }
 
     #[test]

@@ -146,7 +146,6 @@ impl Manager {
                     vm.guest = *state;
                 }
             }
-            WorkerNews::Memory(_) => {}
             WorkerNews::Crash(crash, text) => {
                 if let Some(vm) = self.vms.get(&id) {
                     let lines = news::crash(crash, text);

@@ -21,7 +21,7 @@ use zerocopy::IntoBytes;
 
 use crate::run::Worker;
 use crate::system::{CallError, Files, System};
-use crate::vmbus::Vmbus;
+use crate::vmbus::{Limits, Vmbus};
 
 /// Why a VM cannot be set up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,8 +68,14 @@ pub fn set_up<S: System>(
     offer_reset(&mut system)?;
     system.initialize_partition()?;
     set_share(&mut system, &vm.cpu)?;
+    let limits = vm.dynamic.map(|dynamic| Limits {
+        startup: vm.memory,
+        minimum: dynamic.minimum,
+        maximum: dynamic.maximum,
+    });
+    let reach = limits.map_or(vm.memory, |limits| limits.reach());
     let mut ram = system
-        .create_ram(vm.memory, vm.memory)
+        .create_ram(vm.memory, reach)
         .map_err(|error| SetupError::Memory {
             size: vm.memory >> 20,
             error,
@@ -109,7 +115,7 @@ pub fn set_up<S: System>(
     install_intercepts(&mut system)?;
     let vmbus = vm
         .vmbus
-        .then(|| Vmbus::new(&mut system, vm.processors, None));
+        .then(|| Vmbus::new(&mut system, vm.processors, limits.as_ref()));
     if vmbus.is_some() || vm.hyperv_testdev {
         intercept_connections(&mut system)?;
     }

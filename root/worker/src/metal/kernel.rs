@@ -7,7 +7,9 @@ use core::ptr;
 
 use board::layout::{FOUR_GIB, PAGE, RamLayout};
 use manager::WorkerNews;
-use root_abi::{Call, CreatePartition, Error, Event, GuestMemory, Hvcall, MemoryOrder, NO_VP, VpPages};
+use root_abi::{
+    Call, CreatePartition, Error, Event, GuestMemory, Hvcall, MemoryOrder, NO_VP, VpPages,
+};
 use tlfs::{HvCallCode, HvMessage, HvPartitionCreationFlags, HvStatus, HvX64RegisterPage};
 use worker::{CallError, System, VpState};
 

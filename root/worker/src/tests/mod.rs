@@ -251,7 +251,7 @@ impl System for Fake {
     fn create_ram(&mut self, startup: u64, reach: u64) -> Result<TestRam, CallError> {
         self.ask(Asked::Ram(startup));
         if startup > 64 << 20 {
-            let call = "back_guest_memory";
+            let call = "add_guest_memory";
             return Err(CallError::System { call, error: 3 });
         }
         let ram = VecRam::with_reach(startup as usize, reach as usize);
