@@ -38,19 +38,7 @@ impl Manager {
                 self.act(host, action, id)
             }
             Command::Memory => Ok(self.memory_report(host)),
-            Command::Counters(None) => Ok(report::counters(
-                |look| {
-                    host.counters(Whose::Machine, look);
-                    host.counters(Whose::Root, look);
-                },
-                "",
-                &host.own_counters(),
-            )),
-            Command::Counters(Some(name)) => {
-                let id = self.find(name)?;
-                let show = |look: &mut dyn FnMut(_, &_)| host.counters(Whose::Vm(id), look);
-                Ok(report::counters(show, name, &[]))
-            }
+            Command::Counters(what) => self.command_counters(host, what),
             Command::Registers(name) => {
                 let id = self.find(name)?;
                 Ok(registers::report(name, |names, look| {

@@ -1,14 +1,10 @@
 //! What the reporting commands print.
 
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use tlfs::HV_STATS_COUNTERS_PER_PAGE;
-
 use crate::console::{Table, kib, seconds};
-use crate::counters::{Object, Page};
-use crate::host::{Counter, Event, MemoryReport, VmId};
+use crate::host::{Event, MemoryReport, VmId};
 use crate::life::SECOND;
 use crate::rates::PerMille;
 
@@ -55,68 +51,6 @@ pub fn memory(report: &MemoryReport, name: impl Fn(VmId) -> String) -> String {
         format!("{} pages are counted twice", sum - report.total)
     };
     format!("{}{verdict}\n", table.text())
-}
-
-/// `counters`: `show` is asked to show the pages; those of a VM belong to `vm`, those of the machine and the root to
-/// nobody. The VPs of a VM are followed by their sums, if there are several. `own` are the root kernel's.
-pub fn counters(
-    show: impl FnOnce(&mut dyn FnMut(Object, &Page)),
-    vm: &str,
-    own: &[Counter],
-) -> String {
-    let root = vm.is_empty();
-    let owner = if root { "Root" } else { vm };
-    let mut table = Table::new(["COUNTER", ">VALUE", "PERFORMANCE COUNTER"]);
-    let mut vps: (usize, Box<Page>) = (0, Box::new([0; HV_STATS_COUNTERS_PER_PAGE]));
-    let mut section = |object: Object, instance: &str, page: &Page| {
-        let mut values = object.values(page).peekable();
-        if values.peek().is_some() {
-            table.line(format!("{} ({instance})", object.set(root)));
-        }
-        for value in values {
-            let counter = if value.counter.is_empty() {
-                "-"
-            } else {
-                value.counter
-            };
-            table.row([
-                counter.into(),
-                value.value.to_string(),
-                value.performance.into(),
-            ]);
-        }
-    };
-    show(&mut |object, page| {
-        let instance = match object {
-            Object::Hypervisor => "Hv".into(),
-            Object::LogicalProcessor(index) => format!("Hv LP {index}"),
-            Object::Partition => owner.into(),
-            Object::VirtualProcessor(index) if root => format!("Root VP {index}"),
-            Object::VirtualProcessor(index) => format!("{vm}:Hv VP {index}"),
-        };
-        if let Object::VirtualProcessor(_) = object {
-            vps.0 += 1;
-            crate::counters::add(&mut vps.1, page);
-        }
-        section(object, &instance, page);
-    });
-    if vps.0 > 1 {
-        section(Object::VirtualProcessor(0), "_Total", &vps.1);
-    }
-    if !own.is_empty() {
-        table.line("Root kernel".into());
-    }
-    for counter in own {
-        table.row([
-            counter.name.clone(),
-            counter.value.to_string(),
-            String::new(),
-        ]);
-    }
-    if table.is_empty() {
-        return "no counters\n".into();
-    }
-    table.text()
 }
 
 /// A share with one digit behind the point.

@@ -14,10 +14,11 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use tlfs::stats::partition;
 
-use crate::counters::{Object, Page, Value, Whose, get};
+use crate::counters::{Object, Page, Whose, get};
 use crate::host::{Host, VmId};
 use crate::life::SECOND;
 use crate::manager::Manager;
+use crate::memory::counters as memory;
 
 /// Version of the lines' schema.
 pub const SCHEMA: u32 = 1;
@@ -46,7 +47,7 @@ pub struct Stream {
     busy_until: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Line<'a> {
     schema: u32,
     /// When the counters were read: reference time, 100 ns.
@@ -57,6 +58,15 @@ struct Line<'a> {
     hypervisor: Option<Counters>,
     processors: Vec<Indexed>,
     partitions: Vec<Partition<'a>>,
+    /// Only in the line of the machine, while there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    balancers: Option<[Balancer; 1]>,
+}
+
+#[derive(Serialize)]
+struct Balancer {
+    name: &'static str,
+    counters: Counters,
 }
 
 #[derive(Serialize)]
@@ -71,24 +81,45 @@ struct Partition<'a> {
     root: bool,
     id: u64,
     counters: Counters,
+    /// Only in the first line of a VM with Dynamic Memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<Counters>,
     vps: Vec<Indexed>,
+}
+
+impl Partition<'_> {
+    /// The same partition in its next line.
+    fn rest(&self) -> Self {
+        Self {
+            counters: Counters::default(),
+            memory: None,
+            vps: Vec::new(),
+            ..*self
+        }
+    }
 }
 
 /// Counters by name, those that are zero left out.
 #[derive(Default)]
-struct Counters(Vec<Value>);
+struct Counters(Vec<(&'static str, u64)>);
 
 impl Counters {
     fn of(object: Object, page: &Page) -> Self {
-        Self(object.values(page).collect())
+        let values = object.values(page);
+        Self(values.map(|value| (value.name(), value.value)).collect())
+    }
+
+    fn of_memory(values: &[memory::Value]) -> Self {
+        let values = values.iter().filter(|(_, value)| *value != 0);
+        Self(values.copied().collect())
     }
 }
 
 impl Serialize for Counters {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for value in &self.0 {
-            map.serialize_entry(value.name(), &value.value)?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
         }
         map.end()
     }
@@ -113,8 +144,8 @@ impl Manager {
         let time = host.now();
         let mut lines = Lines { time, stream, send };
         match whose {
-            Whose::Machine => lines.machine(host),
-            Whose::Root => lines.partition(host, whose, "root"),
+            Whose::Machine => lines.machine(host, self.balancer_counters()),
+            Whose::Root => lines.partition(host, whose, "root", None),
             Whose::Vm(id) => {
                 // It may have ended since the look began.
                 let Some(vm) = self.vm(id).filter(|vm| vm.life.has_worker()) else {
@@ -128,7 +159,9 @@ impl Manager {
                     let count = (vps as usize).div_ceil(VPS_PER_LINE);
                     lines.stream.dropped += count as u64;
                 } else {
-                    lines.partition(host, whose, &vm.name);
+                    let memory = self.memory_counters(id);
+                    let memory = memory.map(|values| Counters::of_memory(&values));
+                    lines.partition(host, whose, &vm.name, memory);
                 }
                 if stream.full && stream.turn.is_none() {
                     stream.turn = Some(id);
@@ -156,7 +189,7 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    fn machine(&mut self, host: &impl Host) {
+    fn machine(&mut self, host: &impl Host, balancer: Option<[memory::Value; 4]>) {
         let mut hypervisor = None;
         let mut processors = Vec::new();
         host.counters(Whose::Machine, &mut |object, page| {
@@ -166,61 +199,59 @@ impl Lines<'_> {
                 _ => hypervisor = Some(counters),
             }
         });
-        self.line(hypervisor, processors, Vec::new());
+        let balancers = balancer.map(|values| {
+            let (name, counters) = (memory::BALANCER_INSTANCE, Counters::of_memory(&values));
+            [Balancer { name, counters }]
+        });
+        self.line(Line {
+            hypervisor,
+            processors,
+            balancers,
+            ..Line::default()
+        });
     }
 
-    fn partition(&mut self, host: &impl Host, whose: Whose, name: &str) {
-        let (mut id, mut counters) = (0, Counters::default());
-        let mut vps: Vec<Indexed> = Vec::new();
+    fn partition(&mut self, host: &impl Host, whose: Whose, name: &str, memory: Option<Counters>) {
+        let mut part = Partition {
+            name,
+            root: whose == Whose::Root,
+            id: 0,
+            counters: Counters::default(),
+            memory,
+            vps: Vec::new(),
+        };
         host.counters(whose, &mut |object, page| match object {
             Object::VirtualProcessor(index) => {
-                if vps.len() >= VPS_PER_LINE {
-                    self.part(whose, name, id, &mut counters, &mut vps);
+                if part.vps.len() >= VPS_PER_LINE {
+                    let rest = part.rest();
+                    self.part(core::mem::replace(&mut part, rest));
                 }
                 let counters = Counters::of(object, page);
-                vps.push(Indexed { index, counters });
+                part.vps.push(Indexed { index, counters });
             }
             _ => {
-                id = get(page, partition::PARTITION_ID);
-                counters = Counters::of(object, page);
+                part.id = get(page, partition::PARTITION_ID);
+                part.counters = Counters::of(object, page);
             }
         });
-        self.part(whose, name, id, &mut counters, &mut vps);
+        self.part(part);
     }
 
     /// A line with what has been collected of a partition.
-    fn part(
-        &mut self,
-        whose: Whose,
-        name: &str,
-        id: u64,
-        counters: &mut Counters,
-        vps: &mut Vec<Indexed>,
-    ) {
-        let partition = Partition {
-            name,
-            root: whose == Whose::Root,
-            id,
-            counters: core::mem::take(counters),
-            vps: core::mem::take(vps),
-        };
-        self.line(None, Vec::new(), [partition].into());
+    fn part(&mut self, part: Partition<'_>) {
+        self.line(Line {
+            partitions: [part].into(),
+            ..Line::default()
+        });
     }
 
-    fn line(
-        &mut self,
-        hypervisor: Option<Counters>,
-        processors: Vec<Indexed>,
-        partitions: Vec<Partition<'_>>,
-    ) {
+    fn line(&mut self, content: Line<'_>) {
         let line = Line {
             schema: SCHEMA,
             time: self.time,
             sample: self.stream.sample,
             dropped: self.stream.dropped,
-            hypervisor,
-            processors,
-            partitions,
+            ..content
         };
         // As much may wait as the line carries in a second.
         let free = self.stream.busy_until <= self.time.saturating_add(SECOND);

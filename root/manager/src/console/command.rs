@@ -22,6 +22,7 @@ vm reload                forget typed definitions of VMs that do not run
 top                      processors and VPs, every second; any key ends it
 mem                      who owns the machine's memory
 counters [NAME]          counters of the machine, or of a VM
+counters PATTERN         counters with that in their names, of everybody
 registers NAME           registers of a VM's VPs, those that are not zero
 events                   what has happened
 debug worker NAME WHAT   make a worker misbehave: panic, wild or loop
@@ -70,7 +71,7 @@ pub enum Command<'l> {
     Vm(VmAction, &'l str),
     /// `mem`.
     Memory,
-    /// `counters [NAME]`.
+    /// `counters`, `counters NAME`, `counters PATTERN`: the pattern may be several words.
     Counters(Option<&'l str>),
     /// `registers NAME`.
     Registers(&'l str),
@@ -95,7 +96,13 @@ pub fn parse(line: &str) -> Result<Command<'_>, String> {
         ["vm", rest @ ..] => vm(rest),
         ["mem"] => Ok(Command::Memory),
         ["counters"] => Ok(Command::Counters(None)),
-        ["counters", name] => Ok(Command::Counters(Some(name))),
+        ["counters", option, ..] if option.starts_with('-') => Err(
+            "type \"counters\", \"counters NAME\" with a VM's name, or \"counters PATTERN\"".into(),
+        ),
+        ["counters", ..] => {
+            let rest = line.trim_ascii().strip_prefix("counters");
+            Ok(Command::Counters(rest.map(str::trim_ascii)))
+        }
         ["registers", name] => Ok(Command::Registers(name)),
         ["top"] => Ok(Command::Top),
         ["events"] => Ok(Command::Events),
@@ -109,9 +116,6 @@ pub fn parse(line: &str) -> Result<Command<'_>, String> {
         ] => Err(format!(
             "\"{known}\" takes nothing after it; type just \"{known}\""
         )),
-        ["counters", ..] => {
-            Err("type \"counters\", or \"counters NAME\" with one VM's name".into())
-        }
         ["registers", ..] => Err("type \"registers NAME\" with one VM's name".into()),
         // The VM commands without their first word are an easy slip.
         [

@@ -88,8 +88,8 @@ pub const VM: [Name; 12] = [
 pub struct Figures([u64; 4]);
 
 impl Figures {
-    /// The figures of a round.
-    pub(super) fn of(look: &Look, round: &Round) -> Self {
+    /// The figures of a round. `newest` is the demand of a VM's newest report.
+    pub(super) fn of(look: &Look, round: &Round, newest: impl Fn(balancer::VmId) -> u64) -> Self {
         let mut surplus = 0u64;
         let (mut demand, mut assigned) = (0u128, 0u128);
         let (mut averages, mut count) = (0u128, 0u128);
@@ -97,7 +97,7 @@ impl Figures {
             let levels = Levels::of(vm.smoothed, vm.settled, vm.buffer);
             let kept = vm.minimum.max(levels.buffer);
             surplus = surplus.saturating_add(vm.assigned.saturating_sub(kept));
-            demand += u128::from(vm.settled);
+            demand += u128::from(newest(vm.id));
             assigned += u128::from(vm.assigned);
             averages += u128::from(pressure(vm.smoothed, vm.assigned));
             count += 1;

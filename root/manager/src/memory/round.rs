@@ -118,6 +118,11 @@ impl Manager {
                 vm.memory.goal = Some(goal.size);
             }
         }
-        self.memory.figures = Some(Figures::of(look, round));
+        let newest = |vm: balancer::VmId| {
+            let id = u16::try_from(vm.0).map(VmId);
+            let vm = id.ok().and_then(|id| self.vm(id));
+            vm.map_or(0, |vm| vm.memory.newest())
+        };
+        self.memory.figures = Some(Figures::of(look, round, newest));
     }
 }

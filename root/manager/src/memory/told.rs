@@ -96,6 +96,11 @@ impl VmMemory {
         self.told.as_ref().map(|told| &told.state)
     }
 
+    /// Demand of the newest report, pages.
+    pub fn newest(&self) -> u64 {
+        self.state().map_or(0, |state| state.newest)
+    }
+
     /// What counts as the VM's if it has `ram` pages: with what an order is still giving to it.
     pub fn assigned(&self, ram: u64) -> u64 {
         ram.max(self.ordered.unwrap_or(0))

@@ -127,7 +127,11 @@ fn commands_are_understood() {
         ("top", Command::Top),
         ("mem", Command::Memory),
         ("counters", Command::Counters(None)),
-        ("counters a", Command::Counters(Some("a"))),
+        (" counters  a ", Command::Counters(Some("a"))),
+        (
+            "counters average pressure",
+            Command::Counters(Some("average pressure")),
+        ),
         ("registers a", Command::Registers("a")),
         ("events", Command::Events),
         ("help", Command::Help),
@@ -155,7 +159,7 @@ fn wrong_commands_get_help() {
         ("reload", "did you mean \"vm reload\"?"),
         ("top 5", "type just \"top\""),
         ("poweroff now", "type just \"poweroff\""),
-        ("counters a b", "counters NAME"),
+        ("counters --csv", "counters NAME"),
         ("registers", "registers NAME"),
         ("debug worker a sleep", "panic"),
         ("debug", "debug worker NAME"),
@@ -172,6 +176,7 @@ fn every_command_of_the_help_is_understood() {
         let typed = usage
             .replace("[NAME]", "a")
             .replace("NAME", "a")
+            .replace("PATTERN", "pressure")
             .replace("WHAT", "wild");
         assert!(parse(&typed).is_ok(), "{typed}");
     }

@@ -5,6 +5,7 @@ mod definition;
 mod fake;
 mod life;
 mod manager;
+mod memory;
 mod news;
 mod registers;
 mod report;

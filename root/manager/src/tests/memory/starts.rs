@@ -1,0 +1,254 @@
+//! Starts when memory is short: who waits, who goes first, and who is refused.
+
+use super::{A, B, C, Machine, dynamic, remove, state};
+use crate::life::{SECOND, WAIT_TIME};
+use crate::tests::fake::{Effect, Fake, vm};
+use crate::{Manager, State, VmId};
+
+/// A VM that fills a machine of 8192 MiB, 640 of them the host's, but for `free`, and others that want to start.
+fn short(free: u64, others: &[(String, String)]) -> Machine {
+    let size = 8192 - 640 - free;
+    let mut definitions = vec![dynamic("a", [size, 1024, 8192], "start_order = 1")];
+    definitions.extend_from_slice(others);
+    let mut machine = Machine::new(8192, &definitions);
+    machine.run(A, size);
+    machine
+}
+
+fn started(effects: &[Effect]) -> Vec<VmId> {
+    let started = effects.iter().filter_map(|effect| match effect {
+        Effect::Start(id, _) => Some(*id),
+        _ => None,
+    });
+    started.collect()
+}
+
+#[test]
+fn a_start_waits_until_another_vm_has_given_memory() {
+    let mut machine = short(512, &[dynamic("b", [2048, 512, 4096], "")]);
+    let size = 7040;
+    machine.tell(A, state(size, 0, 2000));
+    let answer = machine.type_in("vm start b");
+    let words = "b waits for memory: 2056 MiB of memory are needed and 512 MiB are free beyond the host's reserve of 640 MiB";
+    assert!(answer.contains(words), "{answer}");
+    assert!(machine.type_in("vm list").contains("waiting"));
+    assert!(
+        machine
+            .type_in("vm start b")
+            .contains("waits for memory already")
+    );
+    assert_eq!(machine.second(), [remove(A, 1536)]);
+    // What is being taken is not there yet, and the VM that gives it cannot be asked.
+    assert_eq!(machine.second(), []);
+    machine.ram(A, size - 1536);
+    machine.tell(A, state(size, 1536, 2000));
+    assert_eq!(machine.second(), [Effect::Start(B, "b".into())]);
+    assert!(machine.host.seen().contains("[b: starting]"));
+    assert_eq!(machine.manager.state(B), Some(&State::Starting));
+    let events = machine.type_in("events");
+    assert!(events.contains("waits for memory: 2056 MiB"), "{events}");
+}
+
+#[test]
+fn the_heavier_starts_first_whoever_came_first() {
+    let others = [
+        dynamic("b", [2048, 512, 4096], "weight = 1000"),
+        dynamic("c", [2048, 512, 4096], "weight = 8000"),
+    ];
+    let mut machine = short(0, &others);
+    let (b, c) = (
+        machine.manager.find("b").expect("b"),
+        machine.manager.find("c").expect("c"),
+    );
+    let size = 7552;
+    machine.tell(A, state(size, 0, 1000));
+    assert!(machine.type_in("vm start b").contains("waits"));
+    assert!(machine.type_in("vm start c").contains("waits"));
+    assert_eq!(machine.second(), [remove(A, 4096)]);
+    machine.ram(A, size - 2048);
+    machine.tell(A, state(size, 2048, 1000));
+    assert_eq!(started(&machine.second()), [c]);
+    machine.ram(c, 2048);
+    machine.ram(A, size - 4096);
+    machine.tell(A, state(size, 4096, 1000));
+    assert_eq!(started(&machine.second()), [b]);
+}
+
+#[test]
+fn a_vm_with_static_memory_waits_as_well() {
+    let mut machine = short(32, &[vm("b", "")]);
+    machine.tell(A, state(7520, 0, 2000));
+    let answer = machine.type_in("vm start b");
+    assert!(answer.contains("b waits for memory: 72 MiB"), "{answer}");
+    assert_eq!(machine.second(), [remove(A, 32)]);
+    machine.ram(A, 7520 - 32);
+    machine.tell(A, state(7520, 32, 2000));
+    assert_eq!(started(&machine.second()), [B]);
+}
+
+#[test]
+fn who_waits_in_vain_is_told_after_a_minute() {
+    let mut machine = short(512, &[dynamic("b", [2048, 512, 4096], "")]);
+    // The guest that could give boots, and goes on booting.
+    assert!(machine.type_in("vm start b").contains("waits"));
+    let end = machine.host.now + WAIT_TIME;
+    while machine.host.now < end - SECOND {
+        assert_eq!(machine.second(), []);
+        assert!(matches!(machine.manager.state(B), Some(State::Waiting(_))));
+    }
+    assert!(
+        machine
+            .type_in("vm list")
+            .contains("for 1 s more: 2056 MiB")
+    );
+    machine.second();
+    let told = machine.host.seen();
+    assert!(told.contains("no memory became free within 60 s"), "{told}");
+    assert!(matches!(machine.manager.state(B), Some(State::Failed(_))));
+    let events = machine.type_in("events");
+    assert_eq!(
+        events.matches("b       cannot be started").count(),
+        1,
+        "{events}"
+    );
+}
+
+#[test]
+fn what_cannot_be_is_refused_at_once() {
+    // Nobody gives so much, nor is there so much.
+    for startup in [6600, 20000] {
+        let mut machine = short(512, &[dynamic("b", [startup, 512, 20000], "")]);
+        let answer = machine.type_in("vm start b");
+        assert!(answer.contains("b cannot be started"), "{answer}");
+        assert!(answer.contains("stop another VM, or lower \"startup\""));
+        machine.tell(A, state(7040, 0, 2000));
+        assert!(
+            machine
+                .type_in("vm start b")
+                .contains("b cannot be started")
+        );
+        assert!(matches!(machine.manager.state(B), Some(State::Failed(_))));
+    }
+}
+
+#[test]
+fn a_lighter_vm_may_not_take_what_a_heavier_needs() {
+    let mut machine = short(728, &[dynamic("b", [2048, 512, 4096], "weight = 1000")]);
+    machine.tell(A, state(6824, 0, 5000));
+    assert!(machine.type_in("vm start b").contains("cannot be started"));
+    machine.tell(A, state(6824, 0, 3000));
+    assert!(machine.type_in("vm start b").contains("waits"));
+    machine.tell(A, state(6824, 0, 5000));
+    assert_eq!(machine.second(), []);
+    let told = machine.host.seen();
+    assert!(told.contains("[b: cannot be started: 2056 MiB"), "{told}");
+}
+
+#[test]
+fn a_start_that_waits_can_be_given_up() {
+    for command in ["vm stop b", "vm kill b", "vm stop all"] {
+        let mut machine = short(512, &[dynamic("b", [2048, 512, 4096], "")]);
+        assert!(machine.type_in("vm start b").contains("waits"));
+        machine.type_in(command);
+        assert_eq!(machine.manager.state(B), Some(&State::Off(String::new())));
+        machine.ram(A, 1024);
+        machine.host.done();
+        assert_eq!(machine.second(), []);
+        assert!(machine.type_in("vm start b").contains("is starting"));
+    }
+}
+
+#[test]
+fn the_machine_ends_without_starting_what_waits() {
+    let mut machine = short(512, &[dynamic("b", [2048, 512, 4096], "")]);
+    assert!(machine.type_in("vm start b").contains("waits"));
+    machine.type_in("poweroff");
+    machine.host.done();
+    machine.ends(A);
+    assert_eq!(machine.host.done(), [Effect::PowerOff]);
+}
+
+#[test]
+fn a_reset_waits_if_the_memory_is_gone() {
+    let mut machine = short(0, &[dynamic("b", [2048, 512, 4096], "")]);
+    machine.ram(A, 5000);
+    machine.tell(A, state(7552, 2552, 2000));
+    machine.run(B, 2048);
+    // What the guest had given back others have now.
+    machine.ram(A, 6500);
+    machine.tell(A, state(7552, 1052, 2000));
+    machine.ram(B, 0);
+    let end = crate::tests::fake::exited(root_abi::ExitReason::Reset);
+    machine.manager.worker_ended(&mut machine.host, B, &end);
+    assert!(
+        machine
+            .host
+            .seen()
+            .contains("[b: waits for memory: 2056 MiB")
+    );
+    assert!(matches!(machine.manager.state(B), Some(State::Waiting(_))));
+    assert_eq!(machine.second(), [remove(A, 996)]);
+}
+
+#[test]
+fn one_that_had_rested_rests_again_when_it_waited_in_vain() {
+    let other = dynamic("b", [1024, 512, 4096], "restart = \"on-failure\"");
+    let mut machine = short(1100, &[other]);
+    machine.run(B, 1024);
+    let end = crate::tests::fake::exited(root_abi::ExitReason::GuestFault);
+    machine.manager.worker_ended(&mut machine.host, B, &end);
+    machine.ram(B, 0);
+    machine.ram(A, 7000);
+    machine.second();
+    assert!(matches!(machine.manager.state(B), Some(State::Waiting(_))));
+    for _ in 0..WAIT_TIME / SECOND {
+        machine.second();
+    }
+    let told = machine.host.seen();
+    assert!(told.contains("tried again in 2 s"), "{told}");
+    assert!(matches!(machine.manager.state(B), Some(State::Resting(_))));
+}
+
+#[test]
+fn what_is_promised_to_a_vm_that_is_being_built_is_not_promised_again() {
+    let mut machine = Machine::new(8192, &[vm("a", ""), vm("b", "")]);
+    machine.host.free = 100 << 20;
+    assert!(machine.type_in("vm start a").contains("is starting"));
+    let answer = machine.type_in("vm start b");
+    assert!(
+        answer.contains("72 MiB of memory are needed and 28 MiB are free; stop"),
+        "{answer}"
+    );
+    // Now it has what it was promised.
+    machine.ram(A, 64);
+    machine.host.free = 72 << 20;
+    assert!(machine.type_in("vm start b").contains("is starting"));
+}
+
+#[test]
+fn at_the_machines_start_the_heavier_go_first_and_the_lightest_waits() {
+    let auto = |name: &str, weight| {
+        dynamic(
+            name,
+            [1024, 512, 4096],
+            &format!("autostart = true\nweight = {weight}"),
+        )
+    };
+    let definitions = [auto("a", 1000), auto("b", 5000), auto("c", 9000)];
+    let definitions = definitions.iter();
+    let mut manager = Manager::new(definitions.map(|(file, text)| (&file[..], text.as_bytes())));
+    let mut host = Fake::default();
+    host.report.total = 3000 * super::MIB;
+    host.report.free = 2900 * super::MIB;
+    host.free = 2900 << 20;
+    manager.begin(&mut host);
+    let effects = host.done();
+    let expected = [Effect::Start(A, "c".into()), Effect::Start(B, "b".into())];
+    assert_eq!(effects, expected);
+    assert!(matches!(manager.state(C), Some(State::Waiting(_))));
+    let told = host.seen();
+    assert!(
+        told.contains("a waits for memory: 1032 MiB of memory are needed and 465 MiB are free"),
+        "{told}"
+    );
+}
