@@ -38,6 +38,10 @@ impl Manager {
                 self.act(host, action, id)
             }
             Command::Memory => Ok(self.memory_report(host)),
+            Command::WatchMemory => {
+                self.enter_watch(host);
+                Ok(String::new())
+            }
             Command::Counters(what) => self.command_counters(host, what),
             Command::Registers(name) => {
                 let id = self.find(name)?;

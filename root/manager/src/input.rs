@@ -9,6 +9,7 @@ use crate::define::Draft;
 use crate::events::printable;
 use crate::host::{Host, VmId};
 use crate::manager::Manager;
+use crate::memory::Watch;
 use crate::top::Top;
 
 /// Who gets what is typed.
@@ -22,6 +23,8 @@ pub(crate) enum Mode {
     Define(Draft),
     /// Nobody: the live table is shown until a key is pressed.
     Top(Top),
+    /// Nobody likewise: VMs with Dynamic Memory are shown.
+    Memory(Watch),
 }
 
 impl Mode {
@@ -29,6 +32,7 @@ impl Mode {
     pub(crate) fn deadline(&self) -> Option<u64> {
         match self {
             Mode::Top(top) => Some(top.deadline()),
+            Mode::Memory(watch) => Some(watch.deadline()),
             _ => None,
         }
     }
@@ -44,7 +48,7 @@ impl Manager {
                     let (id, typed) = (*id, escape.bytes(rest));
                     return self.typed_for_guest(host, id, typed);
                 }
-                Mode::Top(_) => self.leave_top(host, rest),
+                Mode::Top(_) | Mode::Memory(_) => self.leave_top(host, rest),
                 Mode::Commands | Mode::Define(_) => self.typed_line(host, rest),
             };
         }
@@ -90,7 +94,7 @@ impl Manager {
         let prompt = match &self.mode {
             Mode::Commands => PROMPT.into(),
             Mode::Define(draft) => draft.prompt(),
-            Mode::Attached(..) | Mode::Top(_) => return,
+            Mode::Attached(..) | Mode::Top(_) | Mode::Memory(_) => return,
         };
         host.console_write(prompt.as_bytes());
         host.console_write(self.editor.line().as_bytes());
@@ -135,7 +139,7 @@ impl Manager {
                 write_text(host, &format!("\n[{name}: {text}]\n"));
             }
             // The table has the state, and `events` the words.
-            Mode::Attached(..) | Mode::Top(_) => {}
+            Mode::Attached(..) | Mode::Top(_) | Mode::Memory(_) => {}
         }
     }
 }

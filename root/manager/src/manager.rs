@@ -229,6 +229,7 @@ impl Manager {
             }
         }
         self.refresh(host);
+        self.refresh_memory(host);
     }
 
     /// Starts a VM that has rested.

@@ -174,8 +174,13 @@ pub fn screen<'n>(
     new: &Look,
     vm: impl Fn(VmId) -> (&'n str, &'n str),
 ) -> String {
+    frame(lines(title, old, new, vm))
+}
+
+/// Lines as bytes for a terminal, cut to its width, over what was there before.
+pub fn frame(lines: Vec<String>) -> String {
     let mut screen = String::from("\x1b[H");
-    for line in lines(title, old, new, vm) {
+    for line in lines {
         let line: String = line.chars().take(COLUMNS - 1).collect();
         screen += line.trim_end();
         screen += "\x1b[K\r\n";
@@ -219,7 +224,7 @@ fn lines<'n>(
         let before = old.and_then(|old| old.vps.get(id));
         lines.push(format!(
             "{:NAME$} {:>4} {state:8} {}",
-            cut(name),
+            cut(name, NAME),
             id.1,
             vp_line(before, figures, time)
         ));
@@ -282,12 +287,12 @@ fn vp_line(old: Option<&Vp>, new: &Vp, time: Option<u64>) -> String {
     )
 }
 
-/// A name that fits its column.
-fn cut(name: &str) -> String {
-    if name.chars().count() <= NAME {
+/// A name that fits a column of that width.
+pub fn cut(name: &str, width: usize) -> String {
+    if name.chars().count() <= width {
         return name.into();
     }
-    name.chars().take(NAME - 1).chain(['~']).collect()
+    name.chars().take(width - 1).chain(['~']).collect()
 }
 
 /// A number in at most `width` columns: in thousands, millions and so on if it is longer.

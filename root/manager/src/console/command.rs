@@ -21,6 +21,7 @@ vm define NAME           type a definition, which goes before the archive's
 vm reload                forget typed definitions of VMs that do not run
 top                      processors and VPs, every second; any key ends it
 mem                      who owns the machine's memory
+mem --watch              memory of VMs with Dynamic Memory, every second
 counters [NAME]          counters of the machine, or of a VM
 counters PATTERN         counters with that in their names, of everybody
 registers NAME           registers of a VM's VPs, those that are not zero
@@ -71,6 +72,8 @@ pub enum Command<'l> {
     Vm(VmAction, &'l str),
     /// `mem`.
     Memory,
+    /// `mem --watch`.
+    WatchMemory,
     /// `counters`, `counters NAME`, `counters PATTERN`: the pattern may be several words.
     Counters(Option<&'l str>),
     /// `registers NAME`.
@@ -95,6 +98,8 @@ pub fn parse(line: &str) -> Result<Command<'_>, String> {
         [] => Ok(Command::None),
         ["vm", rest @ ..] => vm(rest),
         ["mem"] => Ok(Command::Memory),
+        ["mem", "--watch"] => Ok(Command::WatchMemory),
+        ["mem", ..] => Err("type \"mem\", or \"mem --watch\"".into()),
         ["counters"] => Ok(Command::Counters(None)),
         ["counters", option, ..] if option.starts_with('-') => Err(
             "type \"counters\", \"counters NAME\" with a VM's name, or \"counters PATTERN\"".into(),
@@ -111,7 +116,7 @@ pub fn parse(line: &str) -> Result<Command<'_>, String> {
         ["reboot"] => Ok(Command::Reboot),
         ["debug", rest @ ..] => debug(rest),
         [
-            known @ ("mem" | "top" | "events" | "help" | "?" | "poweroff" | "reboot"),
+            known @ ("top" | "events" | "help" | "?" | "poweroff" | "reboot"),
             ..,
         ] => Err(format!(
             "\"{known}\" takes nothing after it; type just \"{known}\""

@@ -8,7 +8,7 @@
 //! | `starts` | VMs that want to start: at once, when memory is free, or not |
 //! | `alerts` | what an administrator should know without asking |
 //! | `counters` | the performance counters |
-//! | `table` | what `mem` shows |
+//! | `table`, `watch` | what `mem` and `mem --watch` show |
 //!
 //! There are rounds only while there is somebody to balance: a VM with Dynamic Memory that has a worker, or one that waits. There
 //! is one node, the machine; what belongs to a node is in [`look::Look`].
@@ -22,9 +22,11 @@ mod round;
 mod starts;
 mod table;
 mod told;
+mod watch;
 
 pub(crate) use starts::Admission;
 pub use told::VmMemory;
+pub use watch::Watch;
 
 use balancer::HostReserve;
 

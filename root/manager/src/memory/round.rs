@@ -111,6 +111,9 @@ impl Manager {
     fn remember(&mut self, look: &Look, round: &Round) {
         for vm in self.vms.values_mut() {
             vm.memory.goal = None;
+            if let Some([pressure, _]) = vm.memory.state().map(|state| state.pressures) {
+                vm.memory.history.push(pressure);
+            }
         }
         for goal in &round.goals {
             let id = u16::try_from(goal.vm.0).map(VmId);

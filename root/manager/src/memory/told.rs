@@ -18,6 +18,7 @@ use crate::definition::DynamicMemory;
 use crate::host::VmId;
 use crate::life::SECOND;
 use crate::memory::pages;
+use crate::memory::watch::History;
 
 /// Demand of more than this many times the maximum is a counter that wrapped (sheet 2.4).
 const ABSURD: u64 = 64;
@@ -32,7 +33,7 @@ pub struct Told {
 }
 
 /// What is known of the memory of one VM that runs.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct VmMemory {
     /// `None` while the worker has said nothing.
     told: Option<Told>,
@@ -40,6 +41,8 @@ pub struct VmMemory {
     ordered: Option<u64>,
     /// What the last round wanted it to have, pages, if it was live.
     pub goal: Option<u64>,
+    /// Its pressures of the last rounds.
+    pub history: History,
     /// Since when its average pressure has been so high that an administrator should know.
     pub(super) high_since: Option<u64>,
     /// It has been told that it is.

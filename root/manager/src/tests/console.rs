@@ -126,6 +126,7 @@ fn commands_are_understood() {
         ("vm reload", Command::Reload),
         ("top", Command::Top),
         ("mem", Command::Memory),
+        ("mem --watch", Command::WatchMemory),
         ("counters", Command::Counters(None)),
         (" counters  a ", Command::Counters(Some("a"))),
         (
@@ -158,6 +159,7 @@ fn wrong_commands_get_help() {
         ("vm define", "vm define NAME"),
         ("reload", "did you mean \"vm reload\"?"),
         ("top 5", "type just \"top\""),
+        ("mem all", "mem --watch"),
         ("poweroff now", "type just \"poweroff\""),
         ("counters --csv", "counters NAME"),
         ("registers", "registers NAME"),

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use root_abi::ExitReason;
 
 use super::fake::{Effect, begun, exited, vm};
+use super::memory::dynamic;
 use crate::life::SECOND;
 use crate::{State, VmId, WorkerEnd};
 
@@ -35,6 +36,7 @@ fn acts() -> impl Strategy<Value = Act> {
         "counters",
         "registers a",
         "mem",
+        "mem --watch",
         "events",
         "poweroff",
     ];
@@ -68,7 +70,7 @@ fn end(number: u8) -> WorkerEnd {
 proptest! {
     #[test]
     fn any_sequence_of_events_keeps_one_worker_for_each_vm(acts in prop::collection::vec(acts(), 0..60)) {
-        let (mut manager, mut host) = begun(&[vm("a", "restart = \"always\""), vm("b", "")]);
+        let (mut manager, mut host) = begun(&[vm("a", "restart = \"always\""), dynamic("b", [64, 32, 128], "")]);
         let mut alive = [false; 2];
         for act in acts {
             match act {

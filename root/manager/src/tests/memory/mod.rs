@@ -3,6 +3,7 @@
 mod counters;
 mod properties;
 mod rounds;
+mod sequence;
 mod starts;
 
 use root_abi::MemoryOrder;

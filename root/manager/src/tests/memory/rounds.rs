@@ -266,6 +266,59 @@ fn a_guest_that_is_short_for_long_is_an_event() {
 }
 
 #[test]
+fn watch_is_drawn_every_second_with_a_bar_for_each_until_a_key_is_pressed() {
+    let mut machine = one();
+    let mut screens = Vec::new();
+    machine.type_in("mem --watch");
+    for pressure in [0, 20, 74, 140, u32::MAX] {
+        let mut told = state(1024, 0, 1000);
+        told.pressures = [pressure, 75];
+        machine.tell(A, told);
+        machine.second();
+        screens.push(machine.host.seen());
+    }
+    let expected = "\x1b[H14480 MiB available; any key ends this\x1b[K\r
+VM, MiB           HAS   SEES  NEEDS PRES%  AVG% STATE  PRESSURE\x1b[K\r
+a                1024   1024   1000 4294M    75 order  ▁▂▄██\x1b[K\r
+\x1b[J";
+    assert_eq!(screens.last().map(String::as_str), Some(expected));
+    for _ in 0..99 {
+        machine.tell(A, state(1024, 0, 1000));
+        machine.second();
+        let screen = machine.host.seen();
+        assert!(
+            screen.lines().all(|line| line.chars().count() < 80 + 6),
+            "{screen}"
+        );
+    }
+    machine.manager.console_input(&mut machine.host, b"x");
+    assert!(machine.host.seen().ends_with("partita> "));
+    machine.second();
+    assert_eq!(machine.host.seen(), "");
+}
+
+#[test]
+fn watch_of_many_says_how_many_it_leaves_out() {
+    let names: Vec<_> = (0..30).map(|index| format!("vm{index:02}")).collect();
+    let definitions: Vec<_> = names
+        .iter()
+        .map(|name| dynamic(name, [64, 64, 64], ""))
+        .collect();
+    let mut machine = Machine::new(16384, &definitions);
+    assert!(
+        machine
+            .type_in("mem --watch")
+            .contains("no VM with Dynamic Memory runs")
+    );
+    machine.type_in("qvm start all");
+    machine.second();
+    let shown = machine.type_in("mem --watch");
+    assert!(shown.contains("and 10 more"), "{shown}");
+    let frame = shown.split("\x1b[H").nth(1).expect("a frame");
+    assert_eq!(frame.lines().count(), 24, "{frame}");
+}
+
+#[test]
 fn mem_shows_each_vm_with_dynamic_memory_below_the_owners() {
     let definitions = [
         dynamic("a", [1024, 512, 8192], ""),
