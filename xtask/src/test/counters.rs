@@ -29,6 +29,15 @@ struct Line {
     hypervisor: Counters,
     processors: Vec<Indexed>,
     partitions: Vec<Partition>,
+    #[serde(default)]
+    balancers: Vec<Balancer>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Balancer {
+    name: String,
+    counters: Counters,
 }
 
 #[derive(Debug, Deserialize)]
@@ -45,7 +54,24 @@ struct Partition {
     root: bool,
     id: u64,
     counters: Counters,
+    #[serde(default)]
+    memory: Counters,
     vps: Vec<Indexed>,
+}
+
+impl Line {
+    /// Whether what there is about Dynamic Memory keeps to its names: all of the balancer's values are gauges of 32 bits, and a VM
+    /// always has memory.
+    fn memory_is_right(&self) -> bool {
+        let gauges = |balancer: &Balancer| {
+            let mut values = balancer.counters.values();
+            balancer.name == "System Balancer" && values.all(|value| u32::try_from(*value).is_ok())
+        };
+        let sized = |partition: &Partition| {
+            partition.memory.is_empty() || partition.memory.contains_key("Physical Memory")
+        };
+        self.balancers.iter().all(gauges) && self.partitions.iter().all(sized)
+    }
 }
 
 impl Partition {
@@ -69,6 +95,7 @@ impl Lines {
             let line: Line = serde_json::from_str(line)
                 .with_context(|| format!("not a line of counters: {line:?}"))?;
             ensure!(line.schema == SCHEMA, "schema {}", line.schema);
+            ensure!(line.memory_is_right(), "Dynamic Memory: {line:?}");
             if let Some(last) = lines.last() {
                 ensure!(line.time >= last.time, "time goes back: {last:?}, {line:?}");
                 let step = line.sample.checked_sub(last.sample);
