@@ -31,6 +31,7 @@ mod tests;
 mod top;
 mod vm;
 
+pub use balancer::HostReserve;
 pub use definition::{Boot, Definition, DefinitionError, DynamicMemory};
 pub use host::{Counter, DebugFault, Event, Host, MemoryReport, PartitionMemory, VmId, WorkerEnd};
 pub use life::State;

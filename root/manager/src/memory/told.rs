@@ -7,6 +7,8 @@
 //! * Demand is what a guest says anyway. A lie about it gets the VM what weight and maximum let it have, or loses it what is
 //!   above its minimum.
 //! * Capabilities, ages and alignment decide what its own VM is asked for, and when.
+//! * A state that crosses an order on its way makes the order seem answered for. The worker refuses a second one while it is at
+//!   the first, and the kernel gives nobody what is not free.
 //! * A worker that never says that an order is over keeps its own VM frozen, and holds at most what the order was to give.
 
 use root_abi::MemoryOrder;

@@ -3,7 +3,7 @@
 use super::{A, B, C, Machine, dynamic, remove, state};
 use crate::life::{SECOND, WAIT_TIME};
 use crate::tests::fake::{Effect, Fake, vm};
-use crate::{Manager, State, VmId};
+use crate::{HostReserve, Manager, State, VmId};
 
 /// A VM that fills a machine of 8192 MiB, 640 of them the host's, but for `free`, and others that want to start.
 fn short(free: u64, others: &[(String, String)]) -> Machine {
@@ -251,4 +251,18 @@ fn at_the_machines_start_the_heavier_go_first_and_the_lightest_waits() {
         told.contains("a waits for memory: 1032 MiB of memory are needed and 465 MiB are free"),
         "{told}"
     );
+}
+
+#[test]
+fn the_hosts_reserve_can_be_another() {
+    let mut machine = short(0, &[dynamic("b", [256, 256, 256], "")]);
+    assert!(machine.type_in("vm start b").contains("waits for memory"));
+    machine.type_in("vm stop b");
+    let reserve = HostReserve {
+        base: 0,
+        per_gib: 30,
+        extra: 100,
+    };
+    machine.manager.set_host_reserve(reserve);
+    assert!(machine.type_in("vm start b").contains("is starting"));
 }
