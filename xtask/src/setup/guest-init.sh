@@ -25,6 +25,43 @@ dmesg -r | sed -n 's/^<[0-4]>\[ *[0-9.]*\] //p'
 WARNINGS
 chmod +x /bin/dmesg-warnings
 
+cat > /bin/commit <<'COMMIT'
+#!/bin/sh
+# commit MIB SECONDS: has so much private memory in one piece for so long, and touches none of it.
+sleep $2 | dd bs=${1}M count=1 iflag=fullblock of=/dev/null 2>/dev/null
+COMMIT
+chmod +x /bin/commit
+
+cat > /bin/work <<'WORK'
+#!/bin/sh
+# work MIB SECONDS: has so much private memory in one piece, touches all of it, each part once the kernel says that there is
+# as much available, says how many seconds that took, and keeps it for so many seconds.
+spare=24
+uptime() {
+    read now rest < /proc/uptime
+    echo ${now%.*}
+}
+feed() {
+    from=$(uptime)
+    left=$1
+    while [ $left -gt 0 ]; do
+        part=$(( $(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo) / 1024 - spare ))
+        [ $part -le $left ] || part=$left
+        if [ $part -ge 1 ]; then
+            dd if=/dev/zero bs=1M count=$part 2>/dev/null
+            left=$((left - part))
+        else
+            sleep 1
+        fi
+    done
+    echo "worked: $1 MiB after $(( $(uptime) - from )) s" >&2
+    sleep $2
+}
+# Its buffer has room for one more, so that it waits for that until the feeding ends.
+feed $1 $2 | dd bs=$(($1 + 1))M count=1 iflag=fullblock of=/dev/null 2>/dev/null
+WORK
+chmod +x /bin/work
+
 cat > /bin/partita-shell <<'SHELL'
 #!/bin/sh
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root TERM=vt100 PS1='guest# '
