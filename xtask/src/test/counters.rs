@@ -1,5 +1,8 @@
 //! The counters' line: JSON, one object a line, as docs/counters.md says.
 
+mod file;
+pub mod samples;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
@@ -12,10 +15,13 @@ const RUN_TIME: &str = "% Total Run Time";
 /// The counter that shows whether a processor's clock goes.
 const CLOCK: &str = "LpGlobalTime";
 
-type Counters = BTreeMap<String, u64>;
+/// Counters of an object by their names; one that is missing is 0.
+pub type Counters = BTreeMap<String, u64>;
+
+pub use file::CounterFile;
 
 /// What has been received.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Lines(Vec<Line>);
 
 #[derive(Debug, Deserialize)]
@@ -83,28 +89,32 @@ impl Partition {
 }
 
 impl Lines {
-    /// Reads all lines but what the firmware has said before the first, and but the last if it is not complete yet.
+    /// Takes complete lines that follow those before. What the firmware has said before the first is left out.
     ///
     /// # Errors
     /// If a line does not keep to the schema.
-    pub fn read(text: &[u8]) -> Result<Self> {
-        let end = text.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
-        let text = String::from_utf8_lossy(text.get(..end).unwrap_or_default());
-        let mut lines: Vec<Line> = Vec::new();
-        for line in text.lines().skip_while(|line| !line.starts_with('{')) {
+    fn add(&mut self, text: &str) -> Result<()> {
+        let begun = !self.0.is_empty();
+        let is_firmware = |line: &&str| !begun && !line.starts_with('{');
+        for line in text.lines().skip_while(is_firmware) {
             let line: Line = serde_json::from_str(line)
                 .with_context(|| format!("not a line of counters: {line:?}"))?;
             ensure!(line.schema == SCHEMA, "schema {}", line.schema);
             ensure!(line.memory_is_right(), "Dynamic Memory: {line:?}");
-            if let Some(last) = lines.last() {
+            if let Some(last) = self.0.last() {
                 ensure!(line.time >= last.time, "time goes back: {last:?}, {line:?}");
                 let step = line.sample.checked_sub(last.sample);
                 let complete = line.dropped != 0 || step.is_some_and(|step| step <= 1);
                 ensure!(complete, "a look is missing: {last:?}, {line:?}");
             }
-            lines.push(line);
+            self.0.push(line);
         }
-        Ok(Self(lines))
+        Ok(())
+    }
+
+    /// When the last line was told: reference time, 100 ns; 0 before the first.
+    pub fn time(&self) -> u64 {
+        self.0.last().map_or(0, |line| line.time)
     }
 
     /// Whether the clocks of the processors go, the root's VPs have run in between, and the partition `name` was seen in two
@@ -176,11 +186,17 @@ mod tests {
     #[test]
     fn what_the_firmware_says_is_left_out() {
         let text = format!("BdsDxe: starting\n{}", line(1, 5, 0));
-        assert_eq!(Lines::read(text.as_bytes()).unwrap().0.len(), 3);
+        assert_eq!(read(&text).unwrap().0.len(), 3);
+    }
+
+    fn read(text: &str) -> anyhow::Result<Lines> {
+        let mut lines = Lines::default();
+        lines.add(text)?;
+        Ok(lines)
     }
 
     fn check(text: &str) -> anyhow::Result<bool> {
-        Lines::read(text.as_bytes())?.check("a")
+        read(text)?.check("a")
     }
 
     #[test]
@@ -189,9 +205,7 @@ mod tests {
         assert!(!check(&line(1, 5, 0)).unwrap());
         let two = line(1, 5, 0) + &line(2, 6, 0);
         assert!(check(&two).unwrap());
-        assert!(!Lines::read(two.as_bytes()).unwrap().check("b").unwrap());
-        let cut = &two[..two.len() - 9];
-        assert!(!check(cut).unwrap(), "the last line is not complete");
+        assert!(!read(&two).unwrap().check("b").unwrap());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::case::Case;
+use super::counters::samples;
 use super::inquest;
 use super::listed;
 use super::random::Random;
@@ -147,12 +148,25 @@ pub fn boot(emulators: &Emulators, case: &Case, image: &Path) -> Result<SerialLi
     Ok(SerialLine::new(link, log, case.scenario.forbid.clone()))
 }
 
-/// Goes through the steps.
+/// Times by their names: reference time of the machine, 100 ns.
+pub type Marks = Vec<(String, u64)>;
+
+/// Goes through the steps; returns what they have marked.
 ///
 /// # Errors
 /// Naming the first step that went wrong.
-pub fn play(line: &mut SerialLine, case: &Case) -> Result<()> {
-    play_part(line, case, &case.scenario.steps, &mut Memory::of(case))
+pub fn play(line: &mut SerialLine, case: &Case) -> Result<Marks> {
+    let mut memory = Memory::of(case);
+    play_part(line, case, &case.scenario.steps, &mut memory)?;
+    Ok(memory.marks)
+}
+
+/// Waits for the machine's clock.
+fn clock(line: &mut SerialLine, seconds: u64, wait: Duration) -> Result<()> {
+    const SECOND: u64 = 10_000_000;
+    let until = line.look()?.time() + seconds * SECOND;
+    let what = format!("that {seconds} s have gone by in the machine");
+    line.told(&what, wait, |lines| Ok(lines.time() >= until))
 }
 
 /// What goes from step to step.
@@ -163,6 +177,8 @@ struct Memory {
     random: Random,
     /// What SEED stands for.
     seed: u32,
+    /// What was marked.
+    marks: Marks,
 }
 
 type Answers = BTreeMap<String, String>;
@@ -173,6 +189,7 @@ impl Memory {
             answers: Answers::new(),
             random: Random::new(case.seed),
             seed: seed_of(case, 0),
+            marks: Marks::new(),
         }
     }
 }
@@ -220,7 +237,27 @@ fn play_part(
                     LONGEST_WAY * case.processor.patience(),
                 )
             }
-            Action::Counters(name) => line.counters(name, wait),
+            Action::Counters(name) => {
+                let what = format!("that {name:?} runs");
+                line.told(&what, wait, |lines| lines.check(name))
+            }
+            Action::Clock(seconds) => clock(line, *seconds, wait),
+            Action::Memory {
+                vm,
+                counter,
+                between: [least, most],
+            } => {
+                let what = format!("{counter} of {vm} from {least} to {most}");
+                let is_within = |value: u64| (*least..=*most).contains(&value);
+                line.told(&what, wait, |lines| {
+                    Ok(lines.newest(vm, counter).is_some_and(is_within))
+                })
+            }
+            Action::Mark(name) => {
+                let time = line.look()?.time();
+                memory.marks.push((name.clone(), time));
+                Ok(())
+            }
             Action::End(end) => line.end(case.processor.sign(*end), wait),
         };
         result.with_context(|| format!("step {}", number + 1))?;
@@ -242,7 +279,19 @@ fn play_all(line: &mut SerialLine, case: &Case) -> Result<()> {
             .with_context(|| format!("cycle {cycle}"))?;
     }
     memory.seed = seed_of(case, 0);
-    play_part(line, case, &scenario.after, &mut memory).context("after the cycles")
+    play_part(line, case, &scenario.after, &mut memory).context("after the cycles")?;
+    check_samples(line, case)
+}
+
+/// What the counters' line has told of Dynamic Memory fits together, in every sample.
+///
+/// # Errors
+/// As [`samples::check`], and if a line does not keep to the schema.
+pub fn check_samples(line: &mut SerialLine, case: &Case) -> Result<()> {
+    if !case.scenario.machine.counters {
+        return Ok(());
+    }
+    samples::check(&line.look()?.samples(), &case.scenario.limits()?)
 }
 
 /// Types a text, and returns what comes behind its echo.

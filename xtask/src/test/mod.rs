@@ -11,7 +11,7 @@ use crate::paths;
 use crate::system::{Needs, System};
 
 pub mod case;
-mod counters;
+pub mod counters;
 pub mod emulator;
 mod host;
 mod inquest;

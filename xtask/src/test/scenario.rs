@@ -57,6 +57,14 @@
 //! counters = "debian"          # waits until the counters' line has told twice of a partition of that name that has run;
 //!                              # the machine needs `counters = true`, and every line has to keep to the schema
 //! [[step]]
+//! clock = 300                  # waits until so many seconds have gone by in the machine, by the counters' line
+//! [[step]]
+//! memory = "debian"            # waits until this counter of the VM's Dynamic Memory is within these
+//! counter = "Physical Memory"
+//! between = [500, 600]
+//! [[step]]
+//! mark = "hog"                 # gives the machine's time a name, for what looks at the run afterwards (`experiment`)
+//! [[step]]
 //! end = "success"              # a payload root has found all in order; or "off": switched off, or "reset"
 //! ```
 //!
@@ -73,8 +81,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use manager::Definition;
 use serde::Deserialize;
 
+use super::counters::samples::Limits;
 use crate::machine::{Machine, Processor, Vendor};
 pub use step::{Action, Step};
 
@@ -257,6 +267,27 @@ impl Scenario {
             Action::Send(text) => text.contains(SEED),
             _ => false,
         })
+    }
+
+    /// What the definitions of VMs with Dynamic Memory say about it, by their names.
+    ///
+    /// # Errors
+    /// If one is no definition.
+    pub fn limits(&self) -> Result<BTreeMap<String, Limits>> {
+        let mut limits = BTreeMap::new();
+        for vm in &self.vm {
+            let file = self.file.display().to_string();
+            let definition = Definition::parse(&file, &toml::to_string(vm)?)?;
+            if let Some(dynamic) = definition.dynamic {
+                let sizes = Limits {
+                    startup: definition.memory >> 20,
+                    minimum: dynamic.minimum >> 20,
+                    maximum: dynamic.maximum >> 20,
+                };
+                limits.insert(definition.name, sizes);
+            }
+        }
+        Ok(limits)
     }
 
     /// How many processors the machines have.

@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::counters::Lines;
+use super::counters::{CounterFile, Lines};
 use crate::machine::{Link, Sign};
+
+/// How long it takes at most until what the counters' line has told is noticed.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// A running emulator with the machine's serial line. Dropping it ends the emulator.
 pub struct SerialLine {
@@ -19,7 +22,7 @@ pub struct SerialLine {
     output: Receiver<Vec<u8>>,
     log: File,
     words: Option<PathBuf>,
-    counters: Option<PathBuf>,
+    counters: Option<CounterFile>,
     transcript: Transcript,
 }
 
@@ -158,7 +161,7 @@ impl SerialLine {
             output,
             log,
             words: link.words,
-            counters: link.counters,
+            counters: link.counters.map(CounterFile::new),
             transcript: Transcript::new(forbidden),
         }
     }
@@ -199,11 +202,11 @@ impl SerialLine {
         &mut self,
         first: &str,
         column: usize,
-        between: [u32; 2],
+        between: [u64; 2],
         wait: Duration,
     ) -> Result<()> {
         let until = Instant::now() + wait;
-        let [least, most] = between.map(f64::from);
+        let [least, most] = between.map(|bound| bound as f64);
         loop {
             while let Some(words) = self.transcript.take_row(first) {
                 let word = words.get(column).and_then(|word| word.parse::<f64>().ok());
@@ -244,30 +247,40 @@ impl SerialLine {
         }
     }
 
-    /// Waits until the counters' line has told of a partition that has run, see [`Lines::check`].
+    /// Waits until the counters' line has told what `is_there` looks for, which is said in `what`.
     ///
     /// # Errors
-    /// If a line does not keep to the schema, and as [`expect`](Self::expect).
-    pub fn counters(&mut self, name: &str, wait: Duration) -> Result<()> {
-        let file = self.counters.clone();
-        let file = file.context("the machine has no second serial line")?;
+    /// If a line does not keep to the schema, if `is_there` finds a mistake, and as [`expect`](Self::expect).
+    pub fn told(
+        &mut self,
+        what: &str,
+        wait: Duration,
+        is_there: impl Fn(&Lines) -> Result<bool>,
+    ) -> Result<()> {
         let until = Instant::now() + wait;
         loop {
-            let text = crate::paths::read(&file).unwrap_or_default();
-            if Lines::read(&text)?.check(name)? {
+            if is_there(self.look()?)? {
                 return Ok(());
             }
-            let look_again = Instant::now() + Duration::from_millis(250);
+            let look_again = Instant::now() + BETWEEN_LOOKS;
             match self.receive(look_again.min(until))? {
-                Received::Time if Instant::now() >= until => bail!(
-                    "{name:?} is not seen running within {:.0} s in {}",
-                    wait.as_secs_f64(),
-                    file.display()
-                ),
-                Received::End => bail!("the machine ended"),
+                Received::Time if Instant::now() >= until => {
+                    bail!("{what} is not told within {:.0} s", wait.as_secs_f64())
+                }
+                Received::End => bail!("the machine ended before {what}"),
                 _ => {}
             }
         }
+    }
+
+    /// What the counters' line has told by now.
+    ///
+    /// # Errors
+    /// If there is none, or a line does not keep to the schema.
+    pub fn look(&mut self) -> Result<&Lines> {
+        let file = self.counters.as_mut();
+        file.context("the machine has no second serial line")?
+            .look()
     }
 
     /// Makes sure that `text` does not appear for a while.

@@ -57,12 +57,25 @@ pub enum Action {
         /// Which word is the number.
         column: usize,
         /// The least and the most.
-        between: [u32; 2],
+        between: [u64; 2],
     },
     /// Waits for a random point: so many bytes of output at most, and then at most as long as the step says.
     Point(u32),
     /// Waits for counters of a partition that has run.
     Counters(String),
+    /// Waits until so many seconds have gone by in the machine, by the counters' line.
+    Clock(u64),
+    /// Waits until a VM's counter of Dynamic Memory is within bounds.
+    Memory {
+        /// The VM.
+        vm: String,
+        /// The counter.
+        counter: String,
+        /// The least and the most.
+        between: [u64; 2],
+    },
+    /// Remembers the machine's time, by the counters' line, under a name.
+    Mark(String),
     /// Waits for the machine's end.
     End(End),
 }
@@ -79,9 +92,13 @@ struct RawStep {
     until: Option<String>,
     row: Option<String>,
     column: Option<usize>,
-    between: Option<[u32; 2]>,
+    between: Option<[u64; 2]>,
     point: Option<u32>,
     counters: Option<String>,
+    clock: Option<u64>,
+    memory: Option<String>,
+    counter: Option<String>,
+    mark: Option<String>,
     end: Option<End>,
     #[serde(default)]
     only_long: bool,
@@ -99,6 +116,12 @@ impl TryFrom<RawStep> for Step {
         let listed = raw.listed.zip(raw.until).zip(raw.file);
         let listed = listed.map(|((send, until), file)| Action::Listed { send, until, file });
         let row = raw.row.zip(raw.column).zip(raw.between);
+        let memory = raw.memory.zip(raw.counter).zip(raw.between);
+        let memory = memory.map(|((vm, counter), between)| Action::Memory {
+            vm,
+            counter,
+            between,
+        });
         let row = row.map(|((first, column), between)| Action::Row {
             first,
             column,
@@ -113,12 +136,15 @@ impl TryFrom<RawStep> for Step {
             row,
             raw.point.map(Action::Point),
             raw.counters.map(Action::Counters),
+            raw.clock.map(Action::Clock),
+            memory,
+            raw.mark.map(Action::Mark),
             raw.end.map(Action::End),
         ];
         let mut actions = actions.into_iter().flatten();
         let (Some(action), None) = (actions.next(), actions.next()) else {
             return Err(
-                "a step has exactly one of expect, send, absent, same (with until), listed (with until and file), row (with column and between), point, counters, end"
+                "a step has exactly one of expect, send, absent, same (with until), listed (with until and file), row (with column and between), point, counters, clock, memory (with counter and between), mark, end"
                     .into(),
             );
         };
