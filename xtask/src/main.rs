@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod check;
+mod experiment;
 mod flat;
 mod fuzz;
 mod image;
@@ -47,6 +48,8 @@ enum Command {
     Kut(kut::Kut),
     /// Count instructions on the hot paths and compare them with their bounds
     Bench(bench::Bench),
+    /// Watch Dynamic Memory at work, and write a report with charts
+    Experiment(experiment::Experiment),
     /// Run the fuzz targets
     Fuzz(fuzz::Fuzz),
     /// Check formatting, lints and documentation
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::test(&options),
         Command::Kut(options) => kut::kut(&options),
         Command::Bench(options) => bench::bench(&options),
+        Command::Experiment(options) => experiment::experiment(&options),
         Command::Fuzz(options) => fuzz::fuzz(&options),
         Command::Check => check::check().map(done),
     };
