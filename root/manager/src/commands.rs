@@ -8,7 +8,7 @@ use crate::counters::Whose;
 use crate::events::printable;
 use crate::host::{Host, VmId};
 use crate::input::write_text;
-use crate::life::{SECOND, State};
+use crate::life::{Patience, SECOND, State};
 use crate::manager::{Ending, Manager, Started};
 use crate::news;
 use crate::rates::run_time;
@@ -152,7 +152,7 @@ impl Manager {
             return Err(format!("{name} waits for memory already; see \"vm list\""));
         }
         self.begin_life(id);
-        match self.start(host, id) {
+        match self.start(host, id, Patience::Once) {
             Ok(Started::Now) => Ok(format!(
                 "{name} is starting; \"vm attach {name}\" shows its serial line\n"
             )),
@@ -199,7 +199,9 @@ impl Manager {
             let cpu = uptime.and_then(|_| vm.cpu.look(now, run_time(host, Whose::Vm(id))));
             let state = vm.life.state();
             let mut reason = printable(state.reason());
-            if let Some(wake) = vm.life.deadline() {
+            if vm.life.waits_after_reset() {
+                reason = format!("as long as it takes, after a reset: {reason}");
+            } else if let Some(wake) = vm.life.deadline() {
                 let rest = wake.saturating_sub(now).div_ceil(SECOND);
                 match state {
                     State::Resting(_) => reason = format!("starts again in {rest} s: {reason}"),

@@ -82,6 +82,18 @@ pub enum Next {
     StartAfter(u64),
 }
 
+/// How long a start waits for memory, and what follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Patience {
+    /// [`WAIT_TIME`]: then it has failed.
+    #[default]
+    Once,
+    /// [`WAIT_TIME`]: then it rests, as it did before.
+    Rested,
+    /// As long as it takes: its guest has reset, and nobody is there who would start it again (sheet of Dynamic Memory, 2.5).
+    Reset,
+}
+
 /// A VM's state and what it remembers.
 #[derive(Clone, Debug)]
 pub struct Life {
@@ -102,8 +114,8 @@ pub struct Life {
     rest: u64,
     /// When the rest is over, or the wait.
     wake: u64,
-    /// Whether what waits had rested before.
-    rested: bool,
+    /// How long it waits.
+    patience: Patience,
 }
 
 impl Default for Life {
@@ -118,7 +130,7 @@ impl Default for Life {
             resets: VecDeque::new(),
             rest: 0,
             wake: 0,
-            rested: false,
+            patience: Patience::Once,
         }
     }
 }
@@ -146,6 +158,7 @@ impl Life {
     pub fn deadline(&self) -> Option<u64> {
         match self.state {
             State::Stopping => Some(self.asked.saturating_add(STOP_TIME)),
+            State::Waiting(_) if self.patience == Patience::Reset => None,
             State::Resting(_) | State::Waiting(_) => Some(self.wake),
             _ => None,
         }
@@ -161,17 +174,22 @@ impl Life {
         matches!(self.state, State::Waiting(_))
     }
 
-    /// It has to wait for memory: `missing` says for how much. `rested` says whether it rested before.
-    pub fn wait(&mut self, now: u64, missing: String, rested: bool) {
+    /// It has to wait for memory: `missing` says for how much.
+    pub fn wait(&mut self, now: u64, missing: String, patience: Patience) {
         self.state = State::Waiting(missing);
         self.wake = now.saturating_add(WAIT_TIME);
-        self.rested = rested;
+        self.patience = patience;
+    }
+
+    /// Whether it waits for as long as it takes, because its guest has reset.
+    pub fn waits_after_reset(&self) -> bool {
+        self.is_waiting() && self.patience == Patience::Reset
     }
 
     /// It has waited, and cannot be started. If it had rested before, returns for how long it rests again.
     pub fn gave_up(&mut self, now: u64, reason: String) -> Option<u64> {
         self.failed(reason);
-        self.rested.then(|| self.rest(now))
+        (self.patience == Patience::Rested).then(|| self.rest(now))
     }
 
     /// A person does not want it to be started. Returns whether it would have been.

@@ -14,7 +14,7 @@ use crate::definition::{DEFAULT_ORDER, Definition, Restart};
 use crate::events::{Events, printable};
 use crate::host::{Host, VmId, WorkerEnd};
 use crate::input::{Mode, write_text};
-use crate::life::{Next, SECOND, State};
+use crate::life::{Next, Patience, SECOND, State};
 use crate::memory::{Admission, Balancing, VmMemory};
 use crate::news::{self, WorkerNews};
 use crate::rates::CpuLook;
@@ -102,7 +102,7 @@ impl Manager {
                 Ok(definition) if definition.autostart => {
                     let name = vm.name.clone();
                     self.begin_life(id);
-                    match self.start(host, id) {
+                    match self.start(host, id, Patience::Once) {
                         Ok(Started::Now) => {}
                         Ok(Started::Waits(missing)) => {
                             write_text(host, &format!("{name} waits for memory: {missing}\n"));
@@ -183,10 +183,13 @@ impl Manager {
         };
         self.notice(host, id, &text);
         if next == Next::Start && self.ending.is_none() {
-            if commanded {
+            let patience = if commanded {
                 self.begin_life(id);
-            }
-            match self.start(host, id) {
+                Patience::Once
+            } else {
+                Patience::Reset
+            };
+            match self.start(host, id, patience) {
                 Ok(Started::Now) => {}
                 Ok(Started::Waits(missing)) => {
                     self.show(host, id, &format!("waits for memory: {missing}"));
@@ -235,12 +238,9 @@ impl Manager {
     /// Starts a VM that has rested.
     fn start_again(&mut self, host: &mut impl Host, id: VmId) {
         let now = host.now();
-        let problem = match self.start(host, id) {
+        let problem = match self.start(host, id, Patience::Rested) {
             Ok(Started::Now) => return,
             Ok(Started::Waits(missing)) => {
-                if let Some(vm) = self.vm_mut(id) {
-                    vm.life.wait(now, missing.clone(), true);
-                }
                 return self.show(host, id, &format!("waits for memory: {missing}"));
             }
             Err(problem) => problem,
@@ -294,13 +294,18 @@ impl Manager {
     }
 
     /// Checks and starts a VM, or lets it wait for memory.
-    pub(crate) fn start(&mut self, host: &mut impl Host, id: VmId) -> Result<Started, String> {
+    pub(crate) fn start(
+        &mut self,
+        host: &mut impl Host,
+        id: VmId,
+        patience: Patience,
+    ) -> Result<Started, String> {
         let Some(vm) = self.vm(id) else {
             return Err("there is no such VM".into());
         };
         let admission = vm
             .check_start(host)
-            .map(|definition| self.admit(host, id, definition));
+            .map(|definition| self.admit(host, id, definition, patience));
         let problem = match admission {
             Ok(Admission::Now) => match self.start_now(host, id) {
                 Ok(()) => return Ok(Started::Now),
@@ -309,7 +314,7 @@ impl Manager {
             Ok(Admission::Wait(missing)) => {
                 let now = host.now();
                 if let Some(vm) = self.vm_mut(id) {
-                    vm.life.wait(now, missing.clone(), false);
+                    vm.life.wait(now, missing.clone(), patience);
                 }
                 self.event(host, id, &format!("waits for memory: {missing}"));
                 return Ok(Started::Waits(missing));

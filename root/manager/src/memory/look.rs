@@ -54,9 +54,9 @@ impl Look {
 }
 
 impl Manager {
-    /// Looks at a node. `report` is of the node, which has its share of the reserve of a machine with `machine` pages; now
-    /// there is one node, the machine.
-    pub(super) fn look(&self, host: &impl Host, report: &MemoryReport, machine: u64) -> Look {
+    /// Looks at a node, which is the machine now. The host keeps its reserve only if somebody has Dynamic Memory
+    /// (`is_dynamic`): nobody else could be asked to give back what the host lacks.
+    pub(super) fn look(&self, host: &impl Host, report: &MemoryReport, is_dynamic: bool) -> Look {
         let now = host.now();
         let mut books = Books::of(report);
         let mut vms = Vec::new();
@@ -84,7 +84,11 @@ impl Manager {
         let free = report.free.min(given);
         let guests = books.guests.saturating_add(books.deposits);
         let used = report.total.saturating_sub(free).saturating_sub(guests);
-        let reserve = reserve(&self.memory.reserve, report.total, machine);
+        let reserve = if is_dynamic {
+            reserve(&self.memory.reserve, report.total, report.total)
+        } else {
+            0
+        };
         let fixed = fixed
             .saturating_add(books.deposits)
             .saturating_add(used.saturating_sub(reserve));
@@ -101,7 +105,7 @@ impl Manager {
     }
 }
 
-/// What the host keeps of a node, in pages.
+/// What the host keeps of a node, in pages: its share of the reserve of a machine with `machine` pages.
 fn reserve(reserve: &HostReserve, node: u64, machine: u64) -> u64 {
     let mib = |pages| Unit::Page.mib(pages);
     Unit::Page.of_mib(reserve.of_node(mib(node), mib(machine)))

@@ -15,10 +15,15 @@ use crate::memory::look::Look;
 impl Manager {
     /// Whether there is anybody to balance.
     pub(super) fn balances(&self) -> bool {
+        self.has_dynamic() || self.vms.values().any(|vm| vm.life.is_waiting())
+    }
+
+    /// Whether anybody with Dynamic Memory runs or waits.
+    pub(super) fn has_dynamic(&self) -> bool {
         self.vms.values().any(|vm| {
-            let definition = vm.definition().filter(|_| vm.life.has_worker());
-            let dynamic = definition.is_some_and(|definition| definition.dynamic.is_some());
-            dynamic || vm.life.is_waiting()
+            let counts = vm.life.has_worker() || vm.life.is_waiting();
+            let definition = vm.definition().filter(|_| counts);
+            definition.is_some_and(|definition| definition.dynamic.is_some())
         })
     }
 
@@ -44,8 +49,7 @@ impl Manager {
             now.saturating_add(PERIOD)
         };
         let trim_tick = self.trim_tick(now);
-        let report = host.memory();
-        let look = self.look(host, &report, report.total);
+        let look = self.look(host, &host.memory(), self.has_dynamic());
         self.balance_node(host, &look, trim_tick);
     }
 

@@ -8,6 +8,9 @@
 //! The balancer rejects a start if those that are live may not be made to give enough. It does not count on a VM that it cannot
 //! ask at the moment: one that boots, or has an order under way, perhaps for this very start. So a rejected start is refused
 //! only if it would be with these VMs awake, and needing nothing; else it waits as well.
+//!
+//! A VM whose guest has reset is never refused, and waits as long as it takes (sheet 2.5): it ran, and nobody may be there to
+//! start it again.
 
 use alloc::format;
 use alloc::string::String;
@@ -17,7 +20,7 @@ use balancer::{Action, LONG_AGO, PendingStart};
 
 use crate::definition::Definition;
 use crate::host::{Host, VmId};
-use crate::life::{SECOND, State, WAIT_TIME};
+use crate::life::{Patience, SECOND, State, WAIT_TIME};
 use crate::manager::Manager;
 use crate::memory::look::Look;
 use crate::memory::{PAGE, mib, pages};
@@ -35,27 +38,39 @@ pub(crate) enum Admission {
 }
 
 impl Manager {
-    /// Whether a VM with this definition can start now.
-    pub(crate) fn admit(&self, host: &impl Host, id: VmId, definition: &Definition) -> Admission {
-        let report = host.memory();
-        let look = self.look(host, &report, report.total);
+    /// Whether a VM with this definition can start now. One whose guest has reset is never refused.
+    pub(crate) fn admit(
+        &self,
+        host: &impl Host,
+        id: VmId,
+        definition: &Definition,
+        patience: Patience,
+    ) -> Admission {
+        let is_dynamic = definition.dynamic.is_some() || self.has_dynamic();
+        let look = self.look(host, &host.memory(), is_dynamic);
         let needed = definition.memory.saturating_add(OVERHEAD);
         let fits = needed <= look.unclaimed();
-        if definition.dynamic.is_none() && !self.balances() {
+        if !is_dynamic && !self.balances() {
             if fits {
                 return Admission::Now;
             }
-            return Admission::Refuse(missing(definition, look.unclaimed(), None));
+            let text = missing(definition, look.unclaimed(), None);
+            return match patience {
+                Patience::Reset => Admission::Wait(text),
+                Patience::Once | Patience::Rested => Admission::Refuse(text),
+            };
         }
         let mut starts = self.waiting(&look);
         starts.retain(|start| start.id.0 != u64::from(id.0));
         starts.push(pending(id, definition, &look));
         let round = look.round(&starts, false);
         let free = (round.available * PAGE).min(look.unclaimed());
-        let text = missing(definition, free, Some(look.node.reserve));
+        let text = missing(definition, free, is_dynamic.then_some(look.node.reserve));
         match action(&round, id) {
             Some(Action::Start { .. }) if fits => Admission::Now,
-            Some(Action::Reject { .. }) if is_hopeless(&look, &starts, id) => {
+            Some(Action::Reject { .. })
+                if patience != Patience::Reset && is_hopeless(&look, &starts, id) =>
+            {
                 Admission::Refuse(text)
             }
             _ => Admission::Wait(text),
@@ -102,7 +117,10 @@ impl Manager {
         let round = awake(look).round(starts, false);
         let free = look.round(&[], false).available * PAGE;
         for id in rejected {
-            if !matches!(action(&round, *id), Some(Action::Reject { .. })) {
+            let vm = self.vm(*id);
+            if vm.is_none_or(|vm| vm.life.waits_after_reset())
+                || !matches!(action(&round, *id), Some(Action::Reject { .. }))
+            {
                 continue;
             }
             let definition = self.vm(*id).and_then(|vm| vm.definition());

@@ -190,6 +190,52 @@ fn a_reset_waits_if_the_memory_is_gone() {
     assert_eq!(machine.second(), [remove(A, 996)]);
 }
 
+/// A guest resets, and its memory is not free any more.
+fn resets(machine: &mut Machine, vm: VmId) -> String {
+    machine.ram(vm, 0);
+    let end = crate::tests::fake::exited(root_abi::ExitReason::Reset);
+    machine.manager.worker_ended(&mut machine.host, vm, &end);
+    machine.host.seen()
+}
+
+#[test]
+fn a_reset_waits_for_as_long_as_it_takes() {
+    let mut machine = short(2100, &[dynamic("b", [2048, 512, 4096], "weight = 1000")]);
+    machine.run(B, 2048);
+    machine.tell(A, state(5452, 0, 5000));
+    machine.ram(B, 512);
+    machine.ram(A, 6900);
+    // A heavier VM has and needs what it lacks: another start would be refused.
+    machine.tell(A, state(6900, 0, 6900));
+    let told = resets(&mut machine, B);
+    assert!(told.contains("[b: waits for memory: 2056 MiB"), "{told}");
+    for _ in 0..5 * WAIT_TIME / SECOND {
+        machine.tell(A, state(6900, 0, 6900));
+        machine.second();
+        assert!(matches!(machine.manager.state(B), Some(State::Waiting(_))));
+    }
+    let list = machine.type_in("vm list");
+    assert!(list.contains("as long as it takes, after a reset: 2056"));
+    machine.ends(A);
+    assert_eq!(started(&machine.second()), [B]);
+    let events = machine.type_in("events");
+    assert_eq!(events.matches("b       waits for memory").count(), 1);
+}
+
+#[test]
+fn a_reset_without_any_dynamic_memory_waits_as_well_and_does_not_need_the_hosts_reserve() {
+    let mut machine = Machine::new(300, &[vm("a", ""), vm("b", "")]);
+    machine.run(A, 64);
+    machine.run(B, 64);
+    // Somebody has taken it.
+    machine.ram(A, 136);
+    assert!(resets(&mut machine, B).contains("[b: waits for memory: 72 MiB"));
+    machine.second();
+    assert!(matches!(machine.manager.state(B), Some(State::Waiting(_))));
+    machine.ram(A, 64);
+    assert_eq!(started(&machine.second()), [B]);
+}
+
 #[test]
 fn one_that_had_rested_rests_again_when_it_waited_in_vain() {
     let other = dynamic("b", [1024, 512, 4096], "restart = \"on-failure\"");
