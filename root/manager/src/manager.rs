@@ -314,6 +314,7 @@ impl Manager {
             Ok(Admission::Wait(missing)) => {
                 let now = host.now();
                 if let Some(vm) = self.vm_mut(id) {
+                    vm.memory = VmMemory::default();
                     vm.life.wait(now, missing.clone(), patience);
                 }
                 self.event(host, id, &format!("waits for memory: {missing}"));

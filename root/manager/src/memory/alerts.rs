@@ -60,7 +60,10 @@ impl Manager {
 
     fn alert_of_machine(&mut self, host: &impl Host, look: &Look, round: &Round) {
         let now = host.now();
-        let level = (round.alert, round.target.over_commit);
+        // Nobody has what is set aside for starts.
+        let available = round.available.saturating_add(look.held);
+        let alert = Alert::of(available, look.node.total);
+        let level = (alert, round.target.over_commit);
         let alerts = &mut self.memory.alerts;
         let told = alerts.told.unwrap_or((Alert::None, false));
         let soon = alerts.told.is_some() && now < alerts.at.saturating_add(PAUSE);
@@ -68,7 +71,7 @@ impl Manager {
             return;
         }
         (alerts.told, alerts.at) = (Some(level), now);
-        let (available, total) = (mib(round.available), mib(look.node.total));
+        let (available, total) = (mib(available), mib(look.node.total));
         let word = match level {
             (_, true) => "the minimums of the VMs are more than there is; critical",
             (Alert::Critical, _) => "critical",

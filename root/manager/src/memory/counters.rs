@@ -102,11 +102,13 @@ impl Figures {
             averages += u128::from(pressure(vm.smoothed, vm.assigned));
             count += 1;
         }
+        // Nobody has what is set aside.
+        let available = round.available.saturating_add(look.held);
         let narrow =
             |value: Option<u128>| value.map_or(0, |value| u64::try_from(value).unwrap_or(u64::MAX));
         Self([
-            mib(round.available),
-            mib(round.available.saturating_add(surplus)),
+            mib(available),
+            mib(available.saturating_add(surplus)),
             narrow(averages.checked_div(count)),
             narrow((demand * 100).checked_div(assigned)),
         ])

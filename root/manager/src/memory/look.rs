@@ -31,6 +31,8 @@ pub struct Look {
     pub vms: Vec<balancer::Vm>,
     /// What a start takes of it beside the guest's memory: nothing, as long as the reserve has room for that.
     pub overhead: u64,
+    /// What is set aside for starts: free, and in [`Node::fixed`].
+    pub held: u64,
     /// What is free, and what of that nobody has been promised.
     unclaimed: u64,
 }
@@ -39,6 +41,12 @@ impl Look {
     /// Bytes that a start can have: free, and promised to nobody.
     pub fn unclaimed(&self) -> u64 {
         self.unclaimed.saturating_mul(PAGE)
+    }
+
+    /// `F`, or 0: what nobody has, and is set aside for nobody.
+    pub fn free(&self) -> u64 {
+        let assigned = self.vms.iter().map(|vm| i128::from(vm.assigned));
+        u64::try_from(self.node.free(assigned.sum())).unwrap_or(0)
     }
 
     /// One round of the balancer.
@@ -99,6 +107,7 @@ impl Manager {
                 fixed,
             },
             vms,
+            held: 0,
             overhead: pages(OVERHEAD).saturating_sub(reserve.saturating_sub(used)),
             unclaimed: given.saturating_sub(books.claimed),
         }

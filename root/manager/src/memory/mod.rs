@@ -6,6 +6,7 @@
 //! | `look` | the machine: whose its memory is |
 //! | `round` | a round, and its orders |
 //! | `starts` | VMs that want to start: at once, when memory is free, or not |
+//! | `queue` | those that wait, and what is set aside for them |
 //! | `alerts` | what an administrator should know without asking |
 //! | `counters` | the performance counters |
 //! | `table`, `watch` | what `mem` and `mem --watch` show |
@@ -18,6 +19,7 @@
 mod alerts;
 pub mod counters;
 mod look;
+mod queue;
 mod round;
 mod starts;
 mod table;

@@ -11,6 +11,7 @@ use crate::manager::Manager;
 use crate::memory::PERIOD;
 use crate::memory::counters::Figures;
 use crate::memory::look::Look;
+use crate::memory::queue::{self, Waiting};
 
 impl Manager {
     /// Whether there is anybody to balance.
@@ -49,8 +50,10 @@ impl Manager {
             now.saturating_add(PERIOD)
         };
         let trim_tick = self.trim_tick(now);
-        let look = self.look(host, &host.memory(), self.has_dynamic());
-        self.balance_node(host, &look, trim_tick);
+        let mut look = self.look(host, &host.memory(), self.has_dynamic());
+        let mut queue = self.queue(&look);
+        look.set_aside(&mut queue);
+        self.balance_node(host, &look, &queue, trim_tick);
     }
 
     /// Whether this is the first round of an interval. The one in which the manager begins does not count.
@@ -61,12 +64,21 @@ impl Manager {
     }
 
     /// A round for one node.
-    fn balance_node(&mut self, host: &mut impl Host, look: &Look, trim_tick: bool) {
-        let waiting = self.waiting(look);
-        let round = look.round(&waiting, trim_tick);
+    fn balance_node(
+        &mut self,
+        host: &mut impl Host,
+        look: &Look,
+        queue: &[Waiting],
+        trim_tick: bool,
+    ) {
+        let round = look.round(&queue::pending(queue), trim_tick);
         self.remember(look, &round);
+        self.claim(queue, &round);
         let mut rejected = Vec::new();
         let mut left = look.unclaimed();
+        for waiting in queue.iter().filter(|waiting| waiting.is_ready()) {
+            self.start_waiting(host, waiting.id, &mut left);
+        }
         for operation in &round.operations {
             let Ok(id) = u16::try_from(operation.vm.0).map(VmId) else {
                 continue;
@@ -97,7 +109,7 @@ impl Manager {
                 Action::Reject { .. } => rejected.push(id),
             }
         }
-        self.reject(host, look, &waiting, &rejected);
+        self.reject(host, look, queue, &rejected);
         self.alert(host, look, &round);
     }
 

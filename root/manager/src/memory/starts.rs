@@ -16,14 +16,15 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use balancer::{Action, LONG_AGO, PendingStart};
+use balancer::{Action, LONG_AGO};
 
 use crate::definition::Definition;
 use crate::host::{Host, VmId};
 use crate::life::{Patience, SECOND, State, WAIT_TIME};
 use crate::manager::Manager;
 use crate::memory::look::Look;
-use crate::memory::{PAGE, mib, pages};
+use crate::memory::queue::{self, Waiting};
+use crate::memory::{PAGE, mib};
 use crate::vm::OVERHEAD;
 
 /// What becomes of a start.
@@ -47,7 +48,7 @@ impl Manager {
         patience: Patience,
     ) -> Admission {
         let is_dynamic = definition.dynamic.is_some() || self.has_dynamic();
-        let look = self.look(host, &host.memory(), is_dynamic);
+        let mut look = self.look(host, &host.memory(), is_dynamic);
         let needed = definition.memory.saturating_add(OVERHEAD);
         let fits = needed <= look.unclaimed();
         if !is_dynamic && !self.balances() {
@@ -60,28 +61,24 @@ impl Manager {
                 Patience::Once | Patience::Rested => Admission::Refuse(text),
             };
         }
-        let mut starts = self.waiting(&look);
-        starts.retain(|start| start.id.0 != u64::from(id.0));
-        starts.push(pending(id, definition, &look));
-        let round = look.round(&starts, false);
+        let mut queue = self.queue(&look);
+        queue.retain(|waiting| waiting.id != id);
+        queue.push(Waiting::new(id, definition, &look, patience));
+        queue::sort(&mut queue);
+        let hopeless = patience != Patience::Reset && is_hopeless(&look, &queue, id);
+        look.set_aside(&mut queue);
+        let is_ready = |waiting: &Waiting| waiting.id == id && waiting.is_ready();
+        if fits && queue.iter().any(is_ready) {
+            return Admission::Now;
+        }
+        let round = look.round(&queue::pending(&queue), false);
         let free = (round.available * PAGE).min(look.unclaimed());
         let text = missing(definition, free, is_dynamic.then_some(look.node.reserve));
         match action(&round, id) {
             Some(Action::Start { .. }) if fits => Admission::Now,
-            Some(Action::Reject { .. })
-                if patience != Patience::Reset && is_hopeless(&look, &starts, id) =>
-            {
-                Admission::Refuse(text)
-            }
+            Some(Action::Reject { .. }) if hopeless => Admission::Refuse(text),
             _ => Admission::Wait(text),
         }
-    }
-
-    /// Those that wait.
-    pub(super) fn waiting(&self, look: &Look) -> Vec<PendingStart> {
-        let waiting = self.vms.iter().filter(|(_, vm)| vm.life.is_waiting());
-        let start = |(id, vm): (&VmId, &crate::vm::Vm)| Some(pending(*id, vm.definition()?, look));
-        waiting.filter_map(start).collect()
     }
 
     /// The balancer has memory for a VM that waited. `left` are the bytes that starts can still have of what is free.
@@ -108,14 +105,14 @@ impl Manager {
         &mut self,
         host: &mut impl Host,
         look: &Look,
-        starts: &[PendingStart],
+        queue: &[Waiting],
         rejected: &[VmId],
     ) {
         if rejected.is_empty() {
             return;
         }
-        let round = awake(look).round(starts, false);
-        let free = look.round(&[], false).available * PAGE;
+        let round = awake(look).round(&queue::pending(queue), false);
+        let free = look.free() * PAGE;
         for id in rejected {
             let vm = self.vm(*id);
             if vm.is_none_or(|vm| vm.life.waits_after_reset())
@@ -155,14 +152,6 @@ impl Manager {
     }
 }
 
-fn pending(id: VmId, definition: &Definition, look: &Look) -> PendingStart {
-    PendingStart {
-        id: balancer::VmId(id.0.into()),
-        weight: definition.weight(),
-        startup: pages(definition.memory).saturating_add(look.overhead),
-    }
-}
-
 fn action(round: &balancer::Round, id: VmId) -> Option<Action> {
     let of = u64::from(id.0);
     let mut operations = round.operations.iter();
@@ -171,8 +160,9 @@ fn action(round: &balancer::Round, id: VmId) -> Option<Action> {
 }
 
 /// Whether a start would be rejected even if all VMs could be asked.
-fn is_hopeless(look: &Look, starts: &[PendingStart], id: VmId) -> bool {
-    let round = awake(look).round(starts, false);
+fn is_hopeless(look: &Look, queue: &[Waiting], id: VmId) -> bool {
+    let starts: Vec<_> = queue.iter().map(|waiting| waiting.start).collect();
+    let round = awake(look).round(&starts, false);
     matches!(action(&round, id), Some(Action::Reject { .. }))
 }
 

@@ -41,6 +41,8 @@ pub struct VmMemory {
     told: Option<Told>,
     /// What the VM has once the order is carried out for which its worker has not answered yet; 0 for one that takes memory.
     ordered: Option<u64>,
+    /// While it waits to start: pages that it is owed of what is free or will be.
+    pub(super) claim: u64,
     /// What the last round wanted it to have, pages, if it was live.
     pub goal: Option<u64>,
     /// Its pressures of the last rounds.

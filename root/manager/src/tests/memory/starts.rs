@@ -74,6 +74,94 @@ fn the_heavier_starts_first_whoever_came_first() {
     assert_eq!(started(&machine.second()), [b]);
 }
 
+/// `b` waits, and `a` is asked for what it lacks; `c`, which is lighter, waits too. 1000 MiB of 1540 have come.
+fn half_way() -> Machine {
+    let others = [
+        dynamic("b", [2048, 512, 4096], "start_order = 2"),
+        dynamic("c", [1024, 512, 4096], "start_order = 3\nweight = 1000"),
+    ];
+    let mut machine = short(512, &others);
+    machine.tell(A, state(7040, 0, 2000));
+    assert!(machine.type_in("vm start b").contains("waits"));
+    assert!(machine.type_in("vm start c").contains("waits"));
+    let [Effect::Memory(A, order)] = machine.second()[..] else {
+        panic!("one order");
+    };
+    assert!(order.remove >= 1536 * super::MIB);
+    machine.ram(A, 7040 - 1000);
+    machine
+}
+
+#[test]
+fn what_is_being_freed_for_a_start_is_given_to_no_lighter_one() {
+    let mut machine = half_way();
+    // The giver is busy, so that the balancer sees no way for the heavier.
+    assert_eq!(machine.second(), []);
+    machine.ram(A, 7040 - 1600);
+    assert_eq!(started(&machine.second()), [B]);
+    machine.ram(B, 2048);
+    machine.ram(A, 7040 - 2600);
+    assert_eq!(started(&machine.second()), [C]);
+}
+
+#[test]
+fn what_is_being_freed_for_a_start_is_added_to_no_other_vm() {
+    let others = [
+        dynamic("b", [2048, 512, 4096], "start_order = 2"),
+        dynamic("c", [1024, 512, 4096], "start_order = 3\nweight = 9000"),
+    ];
+    let mut machine = short(1536, &others);
+    machine.run(C, 1024);
+    machine.tell(A, state(6016, 0, 2000));
+    machine.tell(C, state(1024, 0, 700));
+    assert!(machine.type_in("vm start b").contains("waits"));
+    let orders = machine.second();
+    assert!(matches!(orders[..], [Effect::Memory(A, _)]), "{orders:?}");
+    // Now it needs more, and is heavier; but the memory was freed for another.
+    machine.tell(C, state(1024, 0, 1000));
+    machine.ram(A, 6016 - 1000);
+    assert_eq!(machine.second(), []);
+    machine.ram(A, 6016 - 2000);
+    let effects = machine.second();
+    assert_eq!(started(&effects), [B], "{effects:?}");
+    // What is beyond that it gets.
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Memory(C, _)))
+    );
+}
+
+#[test]
+fn what_is_set_aside_is_let_go_with_the_start() {
+    for command in ["vm stop b", "vm kill b"] {
+        let mut machine = half_way();
+        assert_eq!(machine.second(), []);
+        let available = |machine: &Machine| machine.manager.balancer_counters().expect("VMs")[0].1;
+        assert_eq!(available(&machine), 1512, "nobody has it");
+        machine.type_in(command);
+        assert_eq!(started(&machine.second()), [C]);
+    }
+}
+
+#[test]
+fn a_vm_that_has_reset_is_served_before_the_heavier() {
+    let others = [
+        dynamic("b", [2048, 512, 4096], "start_order = 2\nweight = 1000"),
+        dynamic("c", [2048, 512, 4096], "start_order = 3\nweight = 9000"),
+    ];
+    let mut machine = short(2100, &others);
+    machine.run(B, 2048);
+    machine.tell(A, state(5452, 0, 5452));
+    machine.ram(A, 6500);
+    resets(&mut machine, B);
+    machine.tell(A, state(6500, 0, 2000));
+    assert!(machine.type_in("vm start c").contains("waits"));
+    assert!(!machine.second().is_empty());
+    machine.ram(A, 6500 - 1052);
+    assert_eq!(started(&machine.second()), [B]);
+}
+
 #[test]
 fn a_vm_with_static_memory_waits_as_well() {
     let mut machine = short(32, &[vm("b", "")]);
