@@ -3,7 +3,8 @@
 //! A worker may be in its guest's hands, so nothing that it tells is believed where others could be harmed by a lie:
 //!
 //! * What it has (`assigned`) and what is free comes from the kernel's books, never from here.
-//! * Its maximum counts only as far as the definition's allows it, and never below the minimum.
+//! * Its maximum counts only as far as the definition's allows it, less the balloon that it says is lost, and never below the
+//!   minimum.
 //! * Demand is what a guest says anyway. A lie about it gets the VM what weight and maximum let it have, or loses it what is
 //!   above its minimum.
 //! * Capabilities, ages and alignment decide what its own VM is asked for, and when.
@@ -126,12 +127,15 @@ impl VmMemory {
         let flag = |flag| self.told.is_some() && state.flags & flag != 0;
         let (minimum, maximum) = (pages(settings.minimum), pages(settings.maximum));
         let most = maximum.saturating_mul(ABSURD);
+        // What the guest has lost of its balloon it believes it has: it is no room to grow (sheet 2.5).
+        let lost = state.ballooned.saturating_sub(state.returnable);
+        let room = state.maximum.min(maximum).saturating_sub(lost);
         balancer::Vm {
             id: balancer::VmId(id.0.into()),
             weight: settings.weight,
             buffer: settings.buffer,
             minimum,
-            maximum: state.maximum.min(maximum).max(minimum),
+            maximum: room.max(minimum),
             // The worker's maximum has it in it.
             is_32_bit: false,
             alignment: state.alignment,

@@ -51,6 +51,22 @@ fn the_balloon_returns_before_memory_is_new() {
 }
 
 #[test]
+fn a_lost_balloon_is_no_room_to_grow() {
+    let mut machine = Machine::new(16384, &[dynamic("a", [1024, 512, 2048], "")]);
+    machine.run(A, 1024);
+    machine.ram(A, 768);
+    let mut told = state(1024, 256, 4000);
+    told.returnable = 0;
+    machine.tell(A, told);
+    // It would believe that it has 2048.
+    assert_eq!(machine.second(), [add(A, 0, 1024)]);
+    // A lie about it leads no further than to the minimum.
+    told.ballooned = u64::MAX;
+    machine.tell(A, told);
+    assert_eq!(machine.second(), []);
+}
+
+#[test]
 fn what_one_needs_another_gives() {
     let mut machine = full();
     machine.tell(A, state(3776, 0, 4000));
