@@ -1,7 +1,5 @@
 //! A round of the balancer, once a second, and what becomes of its orders.
 
-use alloc::vec::Vec;
-
 use balancer::{Action, Round, TRIM_INTERVAL};
 use root_abi::MemoryOrder;
 
@@ -74,7 +72,6 @@ impl Manager {
         let round = look.round(&queue::pending(queue), trim_tick);
         self.remember(look, &round);
         self.claim(queue, &round);
-        let mut rejected = Vec::new();
         let mut left = look.unclaimed();
         for waiting in queue.iter().filter(|waiting| waiting.is_ready()) {
             self.start_waiting(host, waiting.id, &mut left);
@@ -105,11 +102,10 @@ impl Manager {
                     self.order(host, look, id, order);
                 }
                 Action::Start { .. } => self.start_waiting(host, id, &mut left),
-                Action::Hold { .. } => {}
-                Action::Reject { .. } => rejected.push(id),
+                // What is set aside is claimed already. A rejected start waits on: its time ends that.
+                Action::Hold { .. } | Action::Reject { .. } => {}
             }
         }
-        self.reject(host, look, queue, &rejected);
         self.alert(host, look, &round);
     }
 

@@ -7,7 +7,8 @@
 //!
 //! The balancer rejects a start if those that are live may not be made to give enough. It does not count on a VM that it cannot
 //! ask at the moment: one that boots, or has an order under way, perhaps for this very start. So a rejected start is refused
-//! only if it would be with these VMs awake, and needing nothing; else it waits as well.
+//! only if it would be with these VMs awake, and needing nothing; else it waits as well. That is decided once, when it is asked
+//! for: no round refuses a start that waits, for what others need in a second says little of the next.
 //!
 //! A VM whose guest has reset is never refused, and waits as long as it takes (sheet 2.5): it ran, and nobody may be there to
 //! start it again.
@@ -97,32 +98,6 @@ impl Manager {
                 self.show(host, id, "starting");
             }
             Err(problem) => self.start_failed(host, id, problem),
-        }
-    }
-
-    /// Refuses those of the rejected for which there is no hope.
-    pub(super) fn reject(
-        &mut self,
-        host: &mut impl Host,
-        look: &Look,
-        queue: &[Waiting],
-        rejected: &[VmId],
-    ) {
-        if rejected.is_empty() {
-            return;
-        }
-        let round = awake(look).round(&queue::pending(queue), false);
-        let free = look.free() * PAGE;
-        for id in rejected {
-            let vm = self.vm(*id);
-            if vm.is_none_or(|vm| vm.life.waits_after_reset())
-                || !matches!(action(&round, *id), Some(Action::Reject { .. }))
-            {
-                continue;
-            }
-            let definition = self.vm(*id).and_then(|vm| vm.definition());
-            let text = definition.map(|of| missing(of, free, Some(look.node.reserve)));
-            self.start_failed(host, *id, text.unwrap_or_default());
         }
     }
 
