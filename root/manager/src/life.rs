@@ -181,6 +181,13 @@ impl Life {
         self.patience = patience;
     }
 
+    /// If it waits, the time for that begins now.
+    pub fn wait_on(&mut self, now: u64) {
+        if self.is_waiting() {
+            self.wake = now.saturating_add(WAIT_TIME);
+        }
+    }
+
     /// Whether it waits for as long as it takes, because its guest has reset.
     pub fn waits_after_reset(&self) -> bool {
         self.is_waiting() && self.patience == Patience::Reset

@@ -29,6 +29,8 @@ pub struct Look {
     pub node: Node,
     /// VMs with Dynamic Memory.
     pub vms: Vec<balancer::Vm>,
+    /// Those of them that cannot be asked now, but have something to give and may be asked soon, by id.
+    pub coming: Vec<balancer::VmId>,
     /// What a start takes of it beside the guest's memory: nothing, as long as the reserve has room for that.
     pub overhead: u64,
     /// What is set aside for starts: free, and in [`Node::fixed`].
@@ -68,6 +70,7 @@ impl Manager {
         let now = host.now();
         let mut books = Books::of(report);
         let mut vms = Vec::new();
+        let mut coming = Vec::new();
         let running = self.vms.iter().filter(|(_, vm)| vm.life.has_worker());
         for (id, vm) in running {
             let Some(definition) = vm.definition() else {
@@ -80,7 +83,12 @@ impl Manager {
             };
             let mut seen = vm.memory.vm(*id, settings, vm.memory.assigned(ram), now);
             // It is on its way out, with all that it has.
-            seen.in_flight |= *vm.life.state() == State::Stopping;
+            let stops = *vm.life.state() == State::Stopping;
+            seen.in_flight |= stops;
+            let uptime = vm.life.uptime(now).unwrap_or(0);
+            if stops || (vm.memory.is_coming(uptime) && seen.assigned > seen.minimum) {
+                coming.push(seen.id);
+            }
             vms.push(seen);
         }
         // Partitions whose VM has no worker any more.
@@ -107,6 +115,7 @@ impl Manager {
                 fixed,
             },
             vms,
+            coming,
             held: 0,
             overhead: pages(OVERHEAD).saturating_sub(reserve.saturating_sub(used)),
             unclaimed: given.saturating_sub(books.claimed),

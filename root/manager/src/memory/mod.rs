@@ -28,6 +28,8 @@ mod watch;
 
 pub(crate) use starts::Admission;
 pub use told::VmMemory;
+#[cfg(test)]
+pub(crate) use told::{BOOT_TIME, QUIET_TIME};
 pub use watch::Watch;
 
 use balancer::HostReserve;

@@ -106,6 +106,7 @@ impl Manager {
                 Action::Hold { .. } | Action::Reject { .. } => {}
             }
         }
+        self.wait_on(host.now(), look);
         self.alert(host, look, &round);
     }
 

@@ -10,6 +10,11 @@
 //! only if it would be with these VMs awake, and needing nothing; else it waits as well. That is decided once, when it is asked
 //! for: no round refuses a start that waits, for what others need in a second says little of the next.
 //!
+//! The [`WAIT_TIME`] of the sheet, 60 s, is hardly longer than a guest's boot with the 50 s of quiet after it, in which it cannot give.
+//! D: so the time begins when no VM is in either that has more than its minimum. That is at most
+//! [`BOOT_TIME`](super::told::BOOT_TIME) and [`QUIET_TIME`](super::told::QUIET_TIME) after the last start. A guest whose driver has not
+//! come by then has none, and nobody waits for it.
+//!
 //! A VM whose guest has reset is never refused, and waits as long as it takes (sheet 2.5): it ran, and nobody may be there to
 //! start it again.
 
@@ -101,6 +106,16 @@ impl Manager {
         }
     }
 
+    /// Lets the starts wait on, while there are VMs that may give something and cannot be asked yet.
+    pub(super) fn wait_on(&mut self, now: u64, look: &Look) {
+        if look.coming.is_empty() {
+            return;
+        }
+        for vm in self.vms.values_mut() {
+            vm.life.wait_on(now);
+        }
+    }
+
     /// Gives up those that have waited too long.
     pub(crate) fn waited_too_long(&mut self, host: &mut impl Host, id: VmId) {
         let Some(State::Waiting(missing)) = self.state(id) else {
@@ -141,10 +156,14 @@ fn is_hopeless(look: &Look, queue: &[Waiting], id: VmId) -> bool {
     matches!(action(&round, id), Some(Action::Reject { .. }))
 }
 
-/// The same memory, while all VMs can be asked. Those that do not report need no more than their minimum.
+/// The same memory, while all VMs can be asked that ever can. Those that do not report yet need no more than their minimum; those
+/// that never will, having no driver, give nothing.
 fn awake(look: &Look) -> Look {
     let mut look = look.clone();
     for vm in look.vms.iter_mut().filter(|vm| !vm.is_live()) {
+        if !vm.reporting && look.coming.binary_search(&vm.id).is_err() {
+            continue;
+        }
         if !vm.reporting {
             vm.can_balloon = true;
             vm.since_refusal = LONG_AGO;

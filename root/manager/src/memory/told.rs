@@ -26,6 +26,12 @@ use crate::memory::watch::History;
 /// Demand of more than this many times the maximum is a counter that wrapped (sheet 2.4).
 const ABSURD: u64 = 64;
 
+/// How long after its start a guest may take until its driver says what it can. D: Debian takes 20 s; four times that on a slow
+/// machine, and some more.
+pub const BOOT_TIME: u64 = 120 * SECOND;
+/// How long after that it may not be asked for anything yet: 50 s of quiet (sheet 2.8), and some for its first reports. D.
+pub const QUIET_TIME: u64 = 60 * SECOND;
+
 /// A VM's memory as its worker tells it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Told {
@@ -117,6 +123,18 @@ impl VmMemory {
     fn in_flight(&self) -> bool {
         let says_so = |state: &MemoryState| state.flags & news::MEMORY_IN_FLIGHT != 0;
         self.ordered.is_some() || self.state().is_some_and(says_so)
+    }
+
+    /// Whether it cannot be asked yet, and may be soon: its guest boots, or its driver has said that it gives pages, and is in
+    /// the quiet time. `uptime` is of its worker, so whatever the worker tells this comes to an end.
+    pub fn is_coming(&self, uptime: u64) -> bool {
+        let flags = self.state().map_or(0, |state| state.flags);
+        let limit = if flags & news::MEMORY_CAN_BALLOON == 0 {
+            BOOT_TIME
+        } else {
+            BOOT_TIME + QUIET_TIME
+        };
+        flags & news::MEMORY_LIVE == 0 && uptime < limit
     }
 
     /// The VM as the balancer sees it. `assigned` is what counts as its, in pages.

@@ -1,7 +1,10 @@
 //! Starts when memory is short: who waits, who goes first, and who is refused.
 
 use super::{A, B, C, Machine, dynamic, remove, state};
+use root_abi::news::{self, MemoryState};
+
 use crate::life::{SECOND, WAIT_TIME};
+use crate::memory::{BOOT_TIME, QUIET_TIME};
 use crate::tests::fake::{Effect, Fake, vm};
 use crate::{HostReserve, Manager, State, VmId};
 
@@ -177,7 +180,8 @@ fn a_vm_with_static_memory_waits_as_well() {
 #[test]
 fn who_waits_in_vain_is_told_after_a_minute() {
     let mut machine = short(512, &[dynamic("b", [2048, 512, 4096], "")]);
-    // The guest that could give boots, and goes on booting.
+    // The guest that could give cannot be asked.
+    machine.tell(A, frozen());
     assert!(machine.type_in("vm start b").contains("waits"));
     let end = machine.host.now + WAIT_TIME;
     while machine.host.now < end - SECOND {
@@ -199,6 +203,74 @@ fn who_waits_in_vain_is_told_after_a_minute() {
         1,
         "{events}"
     );
+}
+
+/// `a` has reported, and does so no more.
+fn frozen() -> MemoryState {
+    MemoryState {
+        report_age: 100 * SECOND,
+        ..state(7040, 0, 2000)
+    }
+}
+
+/// Until when `b` waits if `a` has been started just now, in seconds, and `a` tells this every second. It gives nothing.
+fn seconds_of_waiting(told: Option<MemoryState>) -> u64 {
+    let mut machine = short(512, &[dynamic("b", [2048, 512, 4096], "")]);
+    let begin = machine.host.now;
+    assert!(machine.type_in("vm start b").contains("waits"));
+    while matches!(machine.manager.state(B), Some(State::Waiting(_))) {
+        if let Some(told) = told {
+            machine.tell(A, told);
+        }
+        machine.second();
+    }
+    (machine.host.now - begin) / SECOND
+}
+
+#[test]
+fn the_minute_begins_when_nobody_boots_or_is_quiet_who_could_give() {
+    let boot = BOOT_TIME / SECOND - 1;
+    let quiet = QUIET_TIME / SECOND;
+    assert_eq!(seconds_of_waiting(None), boot + 60, "it tells nothing");
+    let mut no_driver = state(7040, 0, 0);
+    no_driver.flags = 0;
+    assert_eq!(seconds_of_waiting(Some(no_driver)), boot + 60);
+    let mut not_yet = no_driver;
+    not_yet.flags = news::MEMORY_CAN_BALLOON;
+    assert_eq!(seconds_of_waiting(Some(not_yet)), boot + quiet + 60);
+    assert_eq!(seconds_of_waiting(Some(frozen())), 60);
+}
+
+#[test]
+fn a_guest_that_boots_with_its_minimum_is_no_reason_to_wait() {
+    let others = [
+        dynamic("b", [2048, 512, 4096], "start_order = 2"),
+        dynamic("c", [512, 512, 4096], "start_order = 3"),
+    ];
+    let mut machine = short(512, &others);
+    machine.tell(A, frozen());
+    assert!(machine.type_in("vm start b").contains("waits"));
+    machine.ram(A, 6000);
+    machine.type_in("vm stop b");
+    machine.run(C, 512);
+    machine.ram(A, 7040);
+    assert!(machine.type_in("vm start b").contains("waits"));
+    let end = machine.host.now + WAIT_TIME;
+    while machine.host.now < end {
+        machine.second();
+    }
+    assert!(matches!(machine.manager.state(B), Some(State::Failed(_))));
+}
+
+#[test]
+fn a_guest_without_a_driver_gives_nothing_so_nobody_waits_for_it() {
+    let mut machine = short(512, &[dynamic("b", [2048, 512, 4096], "")]);
+    machine.host.now += BOOT_TIME;
+    let answer = machine.type_in("vm start b");
+    assert!(answer.contains("b cannot be started"), "{answer}");
+    // Its driver came late.
+    machine.tell(A, state(7040, 0, 2000));
+    assert!(machine.type_in("vm start b").contains("waits"));
 }
 
 #[test]
@@ -337,6 +409,7 @@ fn one_that_had_rested_rests_again_when_it_waited_in_vain() {
     machine.manager.worker_ended(&mut machine.host, B, &end);
     machine.ram(B, 0);
     machine.ram(A, 7000);
+    machine.tell(A, frozen());
     machine.second();
     assert!(matches!(machine.manager.state(B), Some(State::Waiting(_))));
     for _ in 0..WAIT_TIME / SECOND {
