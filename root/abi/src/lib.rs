@@ -235,8 +235,9 @@ pub mod news {
         pub pressures: [u32; 2],
         /// `MEMORY_*`.
         pub flags: u32,
-        /// Zero.
-        pub reserved: u32,
+        /// [`MemoryOrder::number`](crate::MemoryOrder::number) of the newest order that the worker has seen; 0 before the
+        /// first.
+        pub order: u32,
     }
 
     /// Of a time in [`MemoryState`]: there was none.
@@ -324,12 +325,16 @@ pub struct MemoryOrder {
     /// Pages of new memory that it gets behind that.
     pub hot_add: u64,
     /// Bit 0: it is less than the guest should get (its cool-down is another).
-    pub flags: u64,
+    pub flags: u32,
+    /// Orders to one worker count from 1 (0 follows [`u32::MAX`]). The worker says in
+    /// [`MemoryState::order`](news::MemoryState::order) which it has seen, so a state that crossed an order on its way does not
+    /// look like an answer to it.
+    pub number: u32,
 }
 
 impl MemoryOrder {
     /// Bit of [`flags`](Self::flags): less than the guest should get.
-    pub const PARTIAL: u64 = 1 << 0;
+    pub const PARTIAL: u32 = 1 << 0;
 }
 
 /// Result of [`Call::CreateVp`]: where the state pages are in the process.

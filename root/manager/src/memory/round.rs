@@ -115,7 +115,7 @@ impl Manager {
         let at = look.vms.binary_search_by_key(&of, |vm| vm.id);
         let assigned = at.ok().and_then(|at| look.vms.get(at));
         if let (Some(vm), Some(before)) = (self.vm_mut(id), assigned) {
-            vm.memory.order(&order, before.assigned);
+            let order = vm.memory.order(order, before.assigned);
             host.order_memory(id, order);
         }
     }

@@ -8,9 +8,9 @@
 //! * Demand is what a guest says anyway. A lie about it gets the VM what weight and maximum let it have, or loses it what is
 //!   above its minimum.
 //! * Capabilities, ages and alignment decide what its own VM is asked for, and when.
-//! * A state that crosses an order on its way makes the order seem answered for. The worker refuses a second one while it is at
-//!   the first, and the kernel gives nobody what is not free.
-//! * A worker that never says that an order is over keeps its own VM frozen, and holds at most what the order was to give.
+//! * A state that crossed an order on its way has an older order's number, and is no answer to it. A worker that claims to have
+//!   seen what it has not gets a second order; the kernel gives nobody what is not free.
+//! * A worker that never says that an order is over, or that it has seen it, keeps its own VM frozen, and holds at most what the order was to give.
 
 use root_abi::MemoryOrder;
 use root_abi::news::{self, MemoryState};
@@ -48,6 +48,8 @@ pub struct VmMemory {
     told: Option<Told>,
     /// What the VM has once the order is carried out for which its worker has not answered yet; 0 for one that takes memory.
     ordered: Option<u64>,
+    /// Number of the last order.
+    number: u32,
     /// While it waits to start: pages that it is owed of what is free or will be.
     pub(super) claim: u64,
     /// What the last round wanted it to have, pages, if it was live.
@@ -86,23 +88,28 @@ impl Condition {
 }
 
 impl VmMemory {
-    /// The worker tells how things are. Unless it says that an order is under way, the last one is over: done, refused or
-    /// replaced.
+    /// The worker tells how things are. If it has seen the last order and does not say that one is under way, that is over:
+    /// done, refused or replaced.
     pub fn tell(&mut self, now: u64, state: MemoryState) {
         self.told = Some(Told { at: now, state });
-        if state.flags & news::MEMORY_IN_FLIGHT == 0 {
+        if state.flags & news::MEMORY_IN_FLIGHT == 0 && state.order == self.number {
             self.ordered = None;
         }
     }
 
-    /// An order goes out, to a VM that is `assigned` so many pages.
-    pub fn order(&mut self, order: &MemoryOrder, assigned: u64) {
+    /// An order goes out, to a VM that is `assigned` so many pages. Returns it with its number.
+    pub fn order(&mut self, order: MemoryOrder, assigned: u64) -> MemoryOrder {
+        self.number = self.number.wrapping_add(1);
         let given = order.unballoon.saturating_add(order.hot_add);
         self.ordered = Some(if given == 0 {
             0
         } else {
             assigned.saturating_add(given)
         });
+        MemoryOrder {
+            number: self.number,
+            ..order
+        }
     }
 
     /// What the worker told last.

@@ -31,6 +31,8 @@ pub struct Fake {
     pub refuse: Option<String>,
     pub effects: Vec<Effect>,
     pub report: MemoryReport,
+    /// Number of the last order of each VM: those among the effects have none, so that tests can compare them.
+    pub ordered: HashMap<VmId, u32>,
     /// Stats pages of everybody, in their order.
     pub pages: Vec<(Whose, Object, Box<Page>)>,
     /// Registers of VPs, which are numbered in this order; the others are zero.
@@ -47,6 +49,7 @@ impl Default for Fake {
             refuse: None,
             effects: Vec::new(),
             report: MemoryReport::default(),
+            ordered: HashMap::new(),
             pages: Vec::new(),
             registers: Vec::new(),
         }
@@ -103,6 +106,7 @@ impl Host for Fake {
         if let Some(problem) = &self.refuse {
             return Err(problem.clone());
         }
+        self.ordered.remove(&vm);
         self.effects
             .push(Effect::Start(vm, definition.name.clone()));
         Ok(())
@@ -117,6 +121,9 @@ impl Host for Fake {
         self.effects.push(Effect::Kill(vm));
     }
     fn order_memory(&mut self, vm: VmId, order: MemoryOrder) {
+        let before = self.ordered.insert(vm, order.number).unwrap_or(0);
+        assert_eq!(order.number, before + 1, "orders count");
+        let order = MemoryOrder { number: 0, ..order };
         self.effects.push(Effect::Memory(vm, order));
     }
     fn send_input(&mut self, vm: VmId, bytes: &[u8]) {

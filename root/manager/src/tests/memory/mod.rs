@@ -99,7 +99,13 @@ impl Machine {
         self.host.done();
     }
 
-    pub fn tell(&mut self, vm: VmId, state: MemoryState) {
+    /// The worker tells, and has seen the last order.
+    pub fn tell(&mut self, vm: VmId, mut state: MemoryState) {
+        state.order = self.host.ordered.get(&vm).copied().unwrap_or(0);
+        self.tell_exactly(vm, state);
+    }
+
+    pub fn tell_exactly(&mut self, vm: VmId, state: MemoryState) {
         let news = WorkerNews::Memory(state);
         self.manager.worker_news(&mut self.host, vm, &news);
     }

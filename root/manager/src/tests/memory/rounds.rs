@@ -105,6 +105,24 @@ fn a_vm_is_left_alone_until_its_worker_has_answered_for_the_order() {
 }
 
 #[test]
+fn what_was_told_before_an_order_arrived_is_no_answer_to_it() {
+    let mut machine = full();
+    let told = |machine: &mut Machine, order| {
+        machine.tell(A, state(3776, 0, 4000));
+        let mut state = state(3776, 0, 800);
+        state.order = order;
+        machine.tell_exactly(B, state);
+        machine.second()
+    };
+    assert_eq!(told(&mut machine, 0), [remove(B, 1664)]);
+    assert_eq!(told(&mut machine, 0), [], "they crossed");
+    assert_eq!(told(&mut machine, 7), [], "there was no such order");
+    assert_eq!(told(&mut machine, 1), [remove(B, 1664)], "it was refused");
+    assert_eq!(told(&mut machine, 1), [], "the second has not arrived");
+    assert_eq!(told(&mut machine, 2), [remove(B, 1664)]);
+}
+
+#[test]
 fn what_is_being_given_is_given_once() {
     let limits = [1024, 512, 8192];
     let definitions = [

@@ -132,6 +132,7 @@ const fn remove(pages: u64) -> MemoryOrder {
         unballoon: 0,
         hot_add: 0,
         flags: 0,
+        number: 0,
     }
 }
 
@@ -141,6 +142,7 @@ const fn add(unballoon: u64, hot_add: u64) -> MemoryOrder {
         unballoon,
         hot_add,
         flags: 0,
+        number: 0,
     }
 }
 
@@ -159,6 +161,28 @@ fn the_manager_is_told_once_a_second_what_the_guest_has_and_needs() {
     }
     let told = balloon.guest.fake.0.borrow().told.len();
     assert_eq!(told - before, 3);
+}
+
+#[test]
+fn the_manager_is_told_which_order_was_seen_even_if_it_is_refused() {
+    let mut balloon = Balloon::live(0);
+    assert_eq!(balloon.state().order, 0);
+    let numbered = |number| MemoryOrder {
+        number,
+        ..remove(600)
+    };
+    balloon.order(numbered(7));
+    let seen = |balloon: &Balloon| {
+        let state = balloon.state();
+        (state.order, state.flags & MEMORY_IN_FLIGHT != 0)
+    };
+    assert_eq!(seen(&balloon), (7, true));
+    // It is at the first.
+    balloon.order(numbered(8));
+    assert_eq!(seen(&balloon), (8, true));
+    balloon.take();
+    balloon.give(&[(0x400, 512), (0x800, 88)]);
+    assert_eq!(seen(&balloon), (8, false));
 }
 
 #[test]

@@ -66,6 +66,8 @@ pub struct Dynamic<R> {
     book: GuestPages,
     link: Link<R>,
     telling: Telling,
+    /// Number of the newest order.
+    order: u32,
     failed: Option<(PageRun, CallError)>,
 }
 
@@ -131,6 +133,7 @@ impl<R: SharedRam> Dynamic<R> {
             book: GuestPages::new(&runs)?,
             link: Link::new(relid.unwrap_or_default()),
             telling: Telling::default(),
+            order: 0,
             failed: None,
         })
     }
@@ -237,6 +240,7 @@ impl<R: SharedRam> Dynamic<R> {
     ) -> Result<(), Refused> {
         // Not told yet that it has one, the manager would give it the next.
         self.telling.hurry();
+        self.order = order.number;
         let add = Add {
             unballoon: order.unballoon,
             hot_add: order.hot_add,
@@ -282,8 +286,9 @@ impl<R: SharedRam> Dynamic<R> {
             news.say(system, &text, now);
         }
         let status = self.vsp.status(&self.book, now);
+        let counters = self.vsp.counters();
         self.telling
-            .tell(system, &status, &self.vsp.counters(), now);
+            .tell(system, &status, &counters, self.order, now);
     }
 
     /// When [`Self::serve`] has something to do at the latest.

@@ -22,9 +22,13 @@ impl Telling {
         system: &mut S,
         status: &Status,
         counters: &Counters,
+        order: u32,
         now: u64,
     ) {
-        let state = state(status, counters);
+        let state = MemoryState {
+            order,
+            ..state(status, counters)
+        };
         let is_due = self
             .told
             .is_none_or(|(at, flags)| flags != state.flags || now.saturating_sub(at) >= SECOND);
@@ -68,6 +72,6 @@ fn state(status: &Status, counters: &Counters) -> MemoryState {
             | flag(status.in_flight, MEMORY_IN_FLIGHT)
             | flag(status.can_balloon, MEMORY_CAN_BALLOON)
             | flag(status.can_hot_add, MEMORY_CAN_HOT_ADD),
-        reserved: 0,
+        order: 0,
     }
 }
