@@ -120,7 +120,7 @@ fn a_vm_that_cannot_be_started_says_why() {
         assert!(exit.text.contains(text), "{}", exit.text);
     };
     refused(start(b"\xFF", &kernel), "not text");
-    refused(start(b"name = \"a\"\n", &kernel), "memory");
+    refused(start(b"name = \"a\"\nkernel = \"k\"\n", &kernel), "memory");
     let with = |memory: u32, file: &str, boot: &str| {
         let text = format!("name = 'a'\nmemory = {memory}\nkernel = '{file}'\nboot = '{boot}'\n");
         start(text.as_bytes(), &kernel)
