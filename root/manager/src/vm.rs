@@ -12,8 +12,13 @@ use crate::memory::VmMemory;
 use crate::rates::CpuLook;
 use crate::ring::Ring;
 
-/// Memory a VM needs besides its guest's RAM, bytes: its worker, and what is deposited for its partition.
-pub const OVERHEAD: u64 = 8 << 20;
+/// What is deposited for a VM's partition, bytes: 208 pages at its creation, 90 for each VP, and 256 at a time for the tables of
+/// its memory. One that needs more has it counted once it is there.
+pub const DEPOSIT: u64 = 4 << 20;
+/// What a VM's worker needs besides its guest's RAM, bytes.
+const WORKER: u64 = 4 << 20;
+/// Memory a VM needs besides its guest's RAM, bytes.
+pub const OVERHEAD: u64 = DEPOSIT + WORKER;
 
 /// A definition, and where it is from.
 #[derive(Clone, Debug)]

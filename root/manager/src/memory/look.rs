@@ -5,7 +5,7 @@
 //! | What | Why it is static |
 //! |---|---|
 //! | guest RAM of VMs without Dynamic Memory | it stays |
-//! | deposits of all partitions | they are in no reserve |
+//! | deposits of all partitions; while a VM starts or stops at least [`DEPOSIT`] | they are in no reserve |
 //! | what the host uses beyond its reserve | up to that it is the reserve's |
 //!
 //! What the host uses is all that is left over: neither free, nor guest RAM, nor deposited. So `F` is never more than what is
@@ -20,7 +20,7 @@ use crate::host::{Host, MemoryReport, VmId};
 use crate::life::State;
 use crate::manager::Manager;
 use crate::memory::{PAGE, pages};
-use crate::vm::{OVERHEAD, Vm};
+use crate::vm::{DEPOSIT, OVERHEAD, Vm};
 
 /// A node's memory and who has it, at a moment. In pages.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub struct Look {
     pub vms: Vec<balancer::Vm>,
     /// Those of them that cannot be asked now, but have something to give and may be asked soon, by id.
     pub coming: Vec<balancer::VmId>,
-    /// What a start takes of it beside the guest's memory: nothing, as long as the reserve has room for that.
+    /// What a start takes of it beside the guest's memory: its deposit, and its worker if the reserve has no room for that.
     pub overhead: u64,
     /// What is set aside for starts: free, and in [`Node::fixed`].
     pub held: u64,
@@ -92,7 +92,7 @@ impl Manager {
             vms.push(seen);
         }
         // Partitions whose VM has no worker any more.
-        let others = books.ram.values().copied();
+        let others = books.parts.values().map(|part| part.ram);
         let fixed = others.fold(books.fixed, u64::saturating_add);
 
         // What the kernel does not give away is its own.
@@ -105,8 +105,11 @@ impl Manager {
         } else {
             0
         };
+        let worker = pages(OVERHEAD - DEPOSIT);
+        let room = reserve.saturating_sub(used);
         let fixed = fixed
             .saturating_add(books.deposits)
+            .saturating_add(books.to_deposit)
             .saturating_add(used.saturating_sub(reserve));
         Look {
             node: Node {
@@ -117,7 +120,7 @@ impl Manager {
             vms,
             coming,
             held: 0,
-            overhead: pages(OVERHEAD).saturating_sub(reserve.saturating_sub(used)),
+            overhead: pages(DEPOSIT).saturating_add(worker.saturating_sub(room)),
             unclaimed: given.saturating_sub(books.claimed),
         }
     }
@@ -129,13 +132,23 @@ fn reserve(reserve: &HostReserve, node: u64, machine: u64) -> u64 {
     Unit::Page.of_mib(reserve.of_node(mib(node), mib(machine)))
 }
 
-/// Who has guest RAM, in pages.
+/// What a VM has, in pages.
+#[derive(Clone, Copy, Default)]
+struct Part {
+    ram: u64,
+    deposited: u64,
+}
+
+/// Who has what, in pages.
 struct Books {
     /// By VM, those that are dealt with left out.
-    ram: BTreeMap<VmId, u64>,
-    /// All of it.
+    parts: BTreeMap<VmId, Part>,
+    /// All guest RAM.
     guests: u64,
+    /// All deposits.
     deposits: u64,
+    /// What VMs that start will deposit yet, and what VMs that stop have withdrawn.
+    to_deposit: u64,
     fixed: u64,
     /// Promised to VMs that are being built, and not theirs yet.
     claimed: u64,
@@ -144,20 +157,22 @@ struct Books {
 impl Books {
     fn of(report: &MemoryReport) -> Self {
         let mut books = Self {
-            ram: BTreeMap::new(),
+            parts: BTreeMap::new(),
             guests: 0,
             deposits: 0,
+            to_deposit: 0,
             fixed: 0,
             claimed: 0,
         };
         for partition in &report.partitions {
-            let ram = books.ram.entry(partition.vm).or_default();
-            *ram = ram.saturating_add(partition.ram);
-            books.guests = books.guests.saturating_add(partition.ram);
-            books.deposits = books
-                .deposits
-                .saturating_add(partition.deposited_available)
+            let deposited = partition
+                .deposited_available
                 .saturating_add(partition.deposited_in_use);
+            let part = books.parts.entry(partition.vm).or_default();
+            part.ram = part.ram.saturating_add(partition.ram);
+            part.deposited = part.deposited.saturating_add(deposited);
+            books.guests = books.guests.saturating_add(partition.ram);
+            books.deposits = books.deposits.saturating_add(deposited);
         }
         books
     }
@@ -165,7 +180,11 @@ impl Books {
     /// The RAM that counts as a VM's. One that is being built has what it starts with, whatever is there yet: the start was
     /// allowed because that was free.
     fn claim(&mut self, id: VmId, vm: &Vm, startup: u64) -> u64 {
-        let ram = self.ram.remove(&id).unwrap_or(0);
+        let Part { ram, deposited } = self.parts.remove(&id).unwrap_or_default();
+        if matches!(vm.life.state(), State::Starting | State::Stopping) {
+            let missing = pages(DEPOSIT).saturating_sub(deposited);
+            self.to_deposit = self.to_deposit.saturating_add(missing);
+        }
         if *vm.life.state() != State::Starting || ram >= startup {
             return ram;
         }

@@ -251,6 +251,34 @@ fn memory_is_taken_when_the_host_lacks_its_reserve() {
 }
 
 #[test]
+fn what_is_deposited_for_a_vm_counts_from_its_start_to_its_end() {
+    let mut machine = one();
+    machine.ends(A);
+    let available = |machine: &mut Machine| {
+        machine.host.now += SECOND;
+        machine.manager.tick(&mut machine.host);
+        machine.manager.balancer_counters().expect("a VM")[0].1
+    };
+    let whole = 16384 - 880 - 1024;
+    machine.type_in("vm start a");
+    assert_eq!(available(&mut machine), whole - 4, "nothing is there yet");
+    machine.ram(A, 1024);
+    let deposit = |machine: &mut Machine, mib| {
+        machine.host.report.partitions[0].deposited_in_use = mib * MIB;
+        machine.host.report.free = (16384 - 100 - 1024 - mib) * MIB;
+    };
+    deposit(&mut machine, 3);
+    assert_eq!(available(&mut machine), whole - 4);
+    deposit(&mut machine, 5);
+    assert_eq!(available(&mut machine), whole - 5, "it is more");
+    machine.manager.worker_running(&mut machine.host, A);
+    assert_eq!(available(&mut machine), whole - 5);
+    machine.type_in("vm stop a");
+    deposit(&mut machine, 0);
+    assert_eq!(available(&mut machine), whole - 4, "it is not over");
+}
+
+#[test]
 fn what_the_host_uses_of_its_reserve_does_not_count_twice() {
     let mut machine = one();
     let available = |machine: &Machine| {
