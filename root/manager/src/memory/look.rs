@@ -178,18 +178,19 @@ impl Books {
     }
 
     /// The RAM that counts as a VM's. One that is being built has what it starts with, whatever is there yet: the start was
-    /// allowed because that was free.
+    /// allowed because that was free. Of what is free it claims only what it has still to get: its worker is there already.
     fn claim(&mut self, id: VmId, vm: &Vm, startup: u64) -> u64 {
         let Part { ram, deposited } = self.parts.remove(&id).unwrap_or_default();
+        let mut missing = 0;
         if matches!(vm.life.state(), State::Starting | State::Stopping) {
-            let missing = pages(DEPOSIT).saturating_sub(deposited);
+            missing = pages(DEPOSIT).saturating_sub(deposited);
             self.to_deposit = self.to_deposit.saturating_add(missing);
         }
-        if *vm.life.state() != State::Starting || ram >= startup {
+        if *vm.life.state() != State::Starting {
             return ram;
         }
-        let claim = startup.saturating_add(pages(OVERHEAD)) - ram;
+        let claim = startup.saturating_sub(ram).saturating_add(missing);
         self.claimed = self.claimed.saturating_add(claim);
-        startup
+        ram.max(startup)
     }
 }

@@ -428,11 +428,20 @@ fn what_is_promised_to_a_vm_that_is_being_built_is_not_promised_again() {
     assert!(machine.type_in("vm start a").contains("is starting"));
     let answer = machine.type_in("vm start b");
     assert!(
-        answer.contains("72 MiB of memory are needed and 28 MiB are free; stop"),
+        answer.contains("72 MiB of memory are needed and 32 MiB are free; stop"),
         "{answer}"
     );
-    // Now it has what it was promised.
+    // Each page that it gets it claims no more, so that nothing counts twice.
+    machine.ram(A, 24);
+    machine.host.free = 76 << 20;
+    let answer = machine.type_in("vm start b");
+    assert!(answer.contains("and 32 MiB are free"), "{answer}");
+    // It has its RAM, and what is deposited is still to come.
     machine.ram(A, 64);
+    machine.host.free = 75 << 20;
+    let answer = machine.type_in("vm start b");
+    assert!(answer.contains("and 71 MiB are free"), "{answer}");
+    machine.host.report.partitions[0].deposited_available = 4 * super::MIB;
     machine.host.free = 72 << 20;
     assert!(machine.type_in("vm start b").contains("is starting"));
 }
