@@ -33,7 +33,7 @@ impl Manager {
     pub(super) fn alert(&mut self, host: &mut impl Host, look: &Look, round: &Round) {
         self.alert_of_machine(host, look, round);
         let now = host.now();
-        for vm in look.vms.iter().filter(|vm| vm.is_live()) {
+        for vm in look.vms.iter().filter(|vm| vm.reporting) {
             let high = pressure(vm.smoothed, vm.assigned) >= HIGH_PRESSURE;
             let Ok(id) = u16::try_from(vm.id.0).map(VmId) else {
                 continue;

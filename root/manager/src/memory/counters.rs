@@ -93,7 +93,8 @@ impl Figures {
         let mut surplus = 0u64;
         let (mut demand, mut assigned) = (0u128, 0u128);
         let (mut averages, mut count) = (0u128, 0u128);
-        for vm in look.vms.iter().filter(|vm| vm.is_live()) {
+        // The sheet's "live" VMs (2.3): that an order is under way, or a report late, makes them no others.
+        for vm in look.vms.iter().filter(|vm| vm.reporting) {
             let levels = Levels::of(vm.smoothed, vm.settled, vm.buffer);
             let kept = vm.minimum.max(levels.buffer);
             surplus = surplus.saturating_add(vm.assigned.saturating_sub(kept));

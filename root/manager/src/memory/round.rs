@@ -123,7 +123,10 @@ impl Manager {
     /// Keeps what counters show of the round.
     fn remember(&mut self, look: &Look, round: &Round) {
         for vm in self.vms.values_mut() {
-            vm.memory.goal = None;
+            // One that is busy keeps its goal.
+            if !vm.memory.is_reporting() {
+                vm.memory.goal = None;
+            }
             if let Some([pressure, _]) = vm.memory.state().map(|state| state.pressures) {
                 vm.memory.history.push(pressure);
             }

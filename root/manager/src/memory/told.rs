@@ -52,7 +52,7 @@ pub struct VmMemory {
     number: u32,
     /// While it waits to start: pages that it is owed of what is free or will be.
     pub(super) claim: u64,
-    /// What the last round wanted it to have, pages, if it was live.
+    /// What the last round in which it was live wanted it to have, pages.
     pub goal: Option<u64>,
     /// Its pressures of the last rounds.
     pub history: History,
@@ -115,6 +115,12 @@ impl VmMemory {
     /// What the worker told last.
     pub fn state(&self) -> Option<&MemoryState> {
         self.told.as_ref().map(|told| &told.state)
+    }
+
+    /// Whether it reports, and the quiet time after its start is over.
+    pub fn is_reporting(&self) -> bool {
+        self.state()
+            .is_some_and(|state| state.flags & news::MEMORY_LIVE != 0)
     }
 
     /// Demand of the newest report, pages.

@@ -94,6 +94,38 @@ fn values_of_the_balancer_are_those_of_the_last_round() {
 }
 
 #[test]
+fn a_vm_with_an_order_under_way_or_a_late_report_counts_as_before() {
+    let counters = |machine: &Machine| {
+        let balancer = machine.manager.balancer_counters().expect("a VM");
+        let vm = machine.manager.memory_counters(A).expect("dynamic");
+        (balancer, vm)
+    };
+    let mut machine = idle();
+    let mut told = state(1024, 356, 1200);
+    told.flags &= !root_abi::news::MEMORY_CAN_HOT_ADD;
+    told.since_add = 0;
+    machine.tell(A, told);
+    machine.second();
+    let before = counters(&machine);
+    assert_ne!(before.1[5].1, 78, "a goal of its own");
+    told.flags |= root_abi::news::MEMORY_IN_FLIGHT;
+    machine.tell(A, told);
+    machine.second();
+    assert_eq!(counters(&machine), before);
+    told.flags &= !root_abi::news::MEMORY_IN_FLIGHT;
+    told.report_age = 9 * crate::life::SECOND;
+    machine.tell(A, told);
+    machine.second();
+    assert_eq!(counters(&machine), before);
+    // It reports no more, and its pressures are nobody's.
+    told.flags &= !root_abi::news::MEMORY_LIVE;
+    machine.tell(A, told);
+    machine.second();
+    let (balancer, _) = counters(&machine);
+    assert_eq!((balancer[2].1, balancer[3].1), (0, 0));
+}
+
+#[test]
 fn a_vm_that_has_told_nothing_has_what_it_started_with() {
     let mut machine = Machine::new(16384, &[dynamic("a", [1024, 512, 8192], "")]);
     assert_eq!(machine.manager.memory_counters(A), None, "it does not run");
