@@ -32,7 +32,7 @@ mod top;
 mod vm;
 
 pub use balancer::HostReserve;
-pub use definition::{Boot, Definition, DefinitionError, DynamicMemory};
+pub use definition::{Boot, Definition, DefinitionError, DynamicMemory, HOST_FILE, HostDefinition};
 pub use host::{Counter, DebugFault, Event, Host, MemoryReport, PartitionMemory, VmId, WorkerEnd};
 pub use life::State;
 pub use manager::Manager;
@@ -44,6 +44,7 @@ pub fn fuzz(data: &[u8]) {
         return;
     };
     let _ = Definition::parse("vm/fuzz.toml", text);
+    let _ = HostDefinition::parse(HOST_FILE, text);
     let _ = text
         .lines()
         .map(console::parse)

@@ -6,11 +6,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
-use balancer::{HostReserve, Weight};
+use balancer::Weight;
 use root_abi::news::GuestState;
 
 use crate::console::Editor;
-use crate::definition::{DEFAULT_ORDER, Definition, Restart};
+use crate::definition::{DEFAULT_ORDER, Definition, HOST_FILE, HostDefinition, Restart};
 use crate::events::{Events, printable};
 use crate::host::{Host, VmId, WorkerEnd};
 use crate::input::{Mode, write_text};
@@ -19,6 +19,9 @@ use crate::memory::{Admission, Balancing, VmMemory};
 use crate::news::{self, WorkerNews};
 use crate::rates::CpuLook;
 use crate::vm::Vm;
+
+/// Who says what is wrong with the host's definition, in the event list.
+const HOST_SOURCE: &str = "host";
 
 /// What the machine does once all VMs have stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,9 +82,18 @@ impl Manager {
         }
     }
 
-    /// Sets what the host keeps for itself, where VMs have Dynamic Memory. Without this it is the usual.
-    pub fn set_host_reserve(&mut self, reserve: HostReserve) {
-        self.memory.reserve = reserve;
+    /// Takes the host's own definition, the archive's member [`HOST_FILE`]: before [`begin`](Self::begin), if there is one. If it
+    /// has an error the usual settings stay, and the console and the event list say why.
+    pub fn set_host(&mut self, host: &mut impl Host, text: &[u8]) {
+        let text = core::str::from_utf8(text).unwrap_or("\0");
+        match HostDefinition::parse(HOST_FILE, text) {
+            Ok(definition) => self.memory.reserve = definition.reserve,
+            Err(error) => {
+                let problem = format!("{error}; the host has the usual settings");
+                write_text(host, &format!("{}\n", printable(&problem)));
+                self.events.push(host.now(), HOST_SOURCE, &problem);
+            }
+        }
     }
 
     /// The root is ready: greets, says which definitions are bad, starts the VMs with `autostart` in their order.

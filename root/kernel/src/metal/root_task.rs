@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use manager::{Manager, VmId, WorkerEnd, WorkerNews};
+use manager::{HOST_FILE, Manager, VmId, WorkerEnd, WorkerNews};
 use root_kernel::events::Events;
 use root_kernel::frames::Class;
 
@@ -133,7 +133,13 @@ fn start_manager() {
     MANAGER.set(Manager::new(
         definitions.map(|member| (member.name(), member.content())),
     ));
-    MANAGER.with(|manager| manager.begin(&mut Machine));
+    let host = archive.iter().find_map(|archive| archive.member(HOST_FILE));
+    MANAGER.with(|manager| {
+        if let Some(member) = host {
+            manager.set_host(&mut Machine, member.content());
+        }
+        manager.begin(&mut Machine);
+    });
 }
 
 fn work(serial_interrupts: bool) {

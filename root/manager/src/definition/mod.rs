@@ -39,6 +39,7 @@
 //!
 //! A key that is not listed is an error, and every error says in which file and line, and what would be right.
 
+mod host;
 mod memory;
 mod value;
 
@@ -51,6 +52,7 @@ use toml::de::{DeTable, DeValue};
 use memory::Keys;
 use value::Fields;
 
+pub use host::{HOST_FILE, HostDefinition};
 pub use memory::DynamicMemory;
 
 /// Smallest guest memory, bytes.
@@ -196,21 +198,7 @@ impl Definition {
     /// # Errors
     /// [`DefinitionError`] for the first thing that is wrong.
     pub fn parse(file: &str, text: &str) -> Result<Self, DefinitionError> {
-        let syntax_error = |error: toml::de::Error| {
-            let at = error.span().map_or(0, |span| span.start);
-            value::error(
-                file,
-                text,
-                at,
-                None,
-                format!("{}; this is not valid TOML", error.message()),
-            )
-        };
-        let table = DeTable::parse(text).map_err(syntax_error)?;
-        let mut fields = Fields::new(file, text, table.get_ref());
-        let definition = Self::from_fields(&mut fields)?;
-        fields.finish()?;
-        Ok(definition)
+        read(file, text, Self::from_fields)
     }
 
     fn from_fields(fields: &mut Fields<'_>) -> Result<Self, DefinitionError> {
@@ -335,6 +323,29 @@ impl Definition {
             .filter_map(|(key, name)| Some((key, name.as_deref()?)));
         core::iter::once(("kernel", self.kernel.as_str())).chain(optional)
     }
+}
+
+/// Reads a text whose keys are what `from_fields` asks for, and no others.
+fn read<T>(
+    file: &str,
+    text: &str,
+    from_fields: impl FnOnce(&mut Fields<'_>) -> Result<T, DefinitionError>,
+) -> Result<T, DefinitionError> {
+    let syntax_error = |error: toml::de::Error| {
+        let at = error.span().map_or(0, |span| span.start);
+        value::error(
+            file,
+            text,
+            at,
+            None,
+            format!("{}; this is not valid TOML", error.message()),
+        )
+    };
+    let table = DeTable::parse(text).map_err(syntax_error)?;
+    let mut fields = Fields::new(file, text, table.get_ref());
+    let definition = from_fields(&mut fields)?;
+    fields.finish()?;
+    Ok(definition)
 }
 
 fn name(value: &DeValue<'_>) -> Result<String, String> {

@@ -2,10 +2,11 @@
 
 use proptest::prelude::*;
 
-use balancer::{Buffer, Weight};
+use balancer::{Buffer, HostReserve, Weight};
 
 use crate::definition::{
-    ApicMode, Board, Boot, Cpu, Definition, DefinitionError, DynamicMemory, MIN_MEMORY, Restart,
+    ApicMode, Board, Boot, Cpu, Definition, DefinitionError, DynamicMemory, HOST_FILE,
+    HostDefinition, MIN_MEMORY, Restart,
 };
 
 const LEAST: &str = "name = \"a\"\nmemory = \"8 MiB\"\nkernel = \"guest/k\"\n";
@@ -388,5 +389,38 @@ proptest! {
             }
             Err(error) => prop_assert!(error.line >= 1 && error.line <= text.lines().count() + 1),
         }
+    }
+}
+
+#[test]
+fn the_hosts_definition_has_its_reserve() {
+    let read = |text: &str| HostDefinition::parse(HOST_FILE, text);
+    let usual = HostReserve {
+        base: 400,
+        per_gib: 30,
+        extra: 0,
+    };
+    assert_eq!(read("").expect("nothing is needed").reserve, usual);
+    let all = "reserve = 100\nreserve_per_gib = 0\nreserve_extra = 64\n";
+    let expected = HostReserve {
+        base: 100,
+        per_gib: 0,
+        extra: 64,
+    };
+    assert_eq!(read(all).expect("valid").reserve, expected);
+    for (text, told) in [
+        (
+            "reserve_per_gib = 1025",
+            "host.toml:1: reserve_per_gib: 1025 is out of range; write a number from 0 to 1024",
+        ),
+        ("\nreserve = \"1 GiB\"", "host.toml:2: reserve: a text"),
+        (
+            "memory = 4",
+            "host.toml:1: memory: there is no such key; the keys are reserve, reserve_per_gib, reserve_extra",
+        ),
+        ("\0", "not valid TOML"),
+    ] {
+        let error = read(text).expect_err(text).to_string();
+        assert!(error.contains(told), "{error}");
     }
 }

@@ -405,3 +405,16 @@ fn unknown_names_and_wrong_states_get_an_answer() {
     start(&mut manager, &mut host, A);
     assert!(typed(&mut manager, &mut host, "vm start a").contains("running already"));
 }
+
+#[test]
+fn a_bad_definition_of_the_host_is_told_and_leaves_the_usual() {
+    let (mut manager, mut host) = begun(&[]);
+    for bad in [&b"reserve = -1"[..], b"\xFF"] {
+        manager.set_host(&mut host, bad);
+        let told = host.seen();
+        assert!(told.contains("host.toml:1: "), "{told}");
+        assert!(told.contains("the host has the usual settings"), "{told}");
+    }
+    let events = typed(&mut manager, &mut host, "events");
+    assert_eq!(events.matches("host.toml:1").count(), 2, "{events}");
+}

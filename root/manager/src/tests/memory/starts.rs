@@ -6,7 +6,7 @@ use root_abi::news::{self, MemoryState};
 use crate::life::{SECOND, WAIT_TIME};
 use crate::memory::{BOOT_TIME, QUIET_TIME};
 use crate::tests::fake::{Effect, Fake, vm};
-use crate::{HostReserve, Manager, State, VmId};
+use crate::{Manager, State, VmId};
 
 /// A VM that fills a machine of 8192 MiB, 640 of them the host's, but for `free`, and others that want to start.
 fn short(free: u64, others: &[(String, String)]) -> Machine {
@@ -479,11 +479,7 @@ fn the_hosts_reserve_can_be_another() {
     let mut machine = short(0, &[dynamic("b", [256, 256, 256], "")]);
     assert!(machine.type_in("vm start b").contains("waits for memory"));
     machine.type_in("vm stop b");
-    let reserve = HostReserve {
-        base: 0,
-        per_gib: 30,
-        extra: 100,
-    };
-    machine.manager.set_host_reserve(reserve);
+    let text = b"reserve = 0\nreserve_extra = 100\n";
+    machine.manager.set_host(&mut machine.host, text);
     assert!(machine.type_in("vm start b").contains("is starting"));
 }
