@@ -42,7 +42,7 @@ impl Manager {
                 self.enter_watch(host);
                 Ok(String::new())
             }
-            Command::Counters(what) => self.command_counters(host, what),
+            Command::Counters(wanted) => self.command_counters(host, &wanted),
             Command::Registers(name) => {
                 let id = self.find(name)?;
                 Ok(registers::report(name, |names, look| {

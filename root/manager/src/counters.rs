@@ -100,7 +100,14 @@ impl Object {
 
     /// Every value of its page that is not zero, the computed ones first.
     pub fn values(self, page: &Page) -> impl Iterator<Item = Value> {
-        let computed = self.computed(page).map(|(performance, value)| Value {
+        self.all(page).filter(|value| value.value != 0)
+    }
+
+    /// Every value of its page, the computed ones first.
+    pub fn all(self, page: &Page) -> impl Iterator<Item = Value> {
+        let computed = self.computed(page).into_iter();
+        let computed = computed.filter(|(performance, _)| !performance.is_empty());
+        let computed = computed.map(|(performance, value)| Value {
             counter: "",
             performance,
             value,
@@ -111,8 +118,7 @@ impl Object {
             performance,
             value: get(page, *index),
         });
-        let all = computed.into_iter().chain(kept);
-        all.filter(|value| value.value != 0)
+        computed.chain(kept)
     }
 }
 

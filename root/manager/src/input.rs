@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::console::{Escape, Input, PROMPT, Typed};
+use crate::counter_csv::CounterWatch;
 use crate::define::Draft;
 use crate::events::printable;
 use crate::host::{Host, VmId};
@@ -25,6 +26,8 @@ pub(crate) enum Mode {
     Top(Top),
     /// Nobody likewise: VMs with Dynamic Memory are shown.
     Memory(Watch),
+    /// Nobody likewise: counters are shown.
+    Counters(CounterWatch),
 }
 
 impl Mode {
@@ -33,6 +36,7 @@ impl Mode {
         match self {
             Mode::Top(top) => Some(top.deadline()),
             Mode::Memory(watch) => Some(watch.deadline()),
+            Mode::Counters(watch) => Some(watch.deadline()),
             _ => None,
         }
     }
@@ -48,7 +52,7 @@ impl Manager {
                     let (id, typed) = (*id, escape.bytes(rest));
                     return self.typed_for_guest(host, id, typed);
                 }
-                Mode::Top(_) | Mode::Memory(_) => self.leave_top(host, rest),
+                Mode::Top(_) | Mode::Memory(_) | Mode::Counters(_) => self.leave_top(host, rest),
                 Mode::Commands | Mode::Define(_) => self.typed_line(host, rest),
             };
         }
@@ -94,7 +98,7 @@ impl Manager {
         let prompt = match &self.mode {
             Mode::Commands => PROMPT.into(),
             Mode::Define(draft) => draft.prompt(),
-            Mode::Attached(..) | Mode::Top(_) | Mode::Memory(_) => return,
+            Mode::Attached(..) | Mode::Top(_) | Mode::Memory(_) | Mode::Counters(_) => return,
         };
         host.console_write(prompt.as_bytes());
         host.console_write(self.editor.line().as_bytes());
@@ -139,7 +143,7 @@ impl Manager {
                 write_text(host, &format!("\n[{name}: {text}]\n"));
             }
             // The table has the state, and `events` the words.
-            Mode::Attached(..) | Mode::Top(_) | Mode::Memory(_) => {}
+            Mode::Attached(..) | Mode::Top(_) | Mode::Memory(_) | Mode::Counters(_) => {}
         }
     }
 }

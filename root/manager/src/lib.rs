@@ -9,6 +9,7 @@ extern crate alloc;
 
 mod commands;
 mod console;
+mod counter_csv;
 mod counter_table;
 pub mod counters;
 mod define;

@@ -245,6 +245,7 @@ impl Manager {
         }
         self.refresh(host);
         self.refresh_memory(host);
+        self.refresh_counters(host);
     }
 
     /// Starts a VM that has rested.

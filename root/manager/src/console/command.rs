@@ -24,6 +24,8 @@ mem                      who owns the machine's memory
 mem --watch              memory of VMs with Dynamic Memory, every second
 counters [NAME]          counters of the machine, or of a VM
 counters PATTERN         counters with that in their names, of everybody
+counters ... --watch     the same every second; any key ends it
+counters ... --csv       the same as comma-separated values; with --watch too
 registers NAME           registers of a VM's VPs, those that are not zero
 events                   what has happened
 debug worker NAME WHAT   make a worker misbehave: panic, wild or loop
@@ -51,6 +53,17 @@ pub enum VmAction {
     Debug(DebugFault),
 }
 
+/// Which counters, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CountersOf<'l> {
+    /// A VM's name or a pattern, which may be several words; the machine's without.
+    pub what: Option<&'l str>,
+    /// `--watch`: every second.
+    pub watch: bool,
+    /// `--csv`: as comma-separated values.
+    pub csv: bool,
+}
+
 /// A command. Names of VMs are as typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command<'l> {
@@ -74,8 +87,8 @@ pub enum Command<'l> {
     Memory,
     /// `mem --watch`.
     WatchMemory,
-    /// `counters`, `counters NAME`, `counters PATTERN`: the pattern may be several words.
-    Counters(Option<&'l str>),
+    /// `counters`, `counters NAME`, `counters PATTERN`, with options.
+    Counters(CountersOf<'l>),
     /// `registers NAME`.
     Registers(&'l str),
     /// `events`.
@@ -100,13 +113,9 @@ pub fn parse(line: &str) -> Result<Command<'_>, String> {
         ["mem"] => Ok(Command::Memory),
         ["mem", "--watch"] => Ok(Command::WatchMemory),
         ["mem", ..] => Err("type \"mem\", or \"mem --watch\"".into()),
-        ["counters"] => Ok(Command::Counters(None)),
-        ["counters", option, ..] if option.starts_with('-') => Err(
-            "type \"counters\", \"counters NAME\" with a VM's name, or \"counters PATTERN\"".into(),
-        ),
         ["counters", ..] => {
             let rest = line.trim_ascii().strip_prefix("counters");
-            Ok(Command::Counters(rest.map(str::trim_ascii)))
+            counters(rest.unwrap_or_default()).map(Command::Counters)
         }
         ["registers", name] => Ok(Command::Registers(name)),
         ["top"] => Ok(Command::Top),
@@ -134,6 +143,35 @@ pub fn parse(line: &str) -> Result<Command<'_>, String> {
             "there is no command \"{unknown}\"; type \"help\" for the list of commands"
         )),
     }
+}
+
+/// What is behind `counters`.
+fn counters(mut rest: &str) -> Result<CountersOf<'_>, String> {
+    let mut wanted = CountersOf::default();
+    loop {
+        rest = rest.trim_ascii();
+        let start = rest.rfind(|c: char| c.is_ascii_whitespace());
+        let start = start.map_or(0, |before| before + 1);
+        let Some((before, last)) = rest.split_at_checked(start) else {
+            break;
+        };
+        match last {
+            "--watch" => wanted.watch = true,
+            "--csv" => wanted.csv = true,
+            _ => break,
+        }
+        rest = before;
+    }
+    let is_option = |word: &str| word.starts_with("--");
+    if rest.starts_with('-') || rest.split_ascii_whitespace().any(is_option) {
+        return Err(
+            "type \"counters\", \"counters NAME\" with a VM's name, or \"counters PATTERN\"; \
+            behind that --watch, --csv or both"
+                .into(),
+        );
+    }
+    wanted.what = Some(rest).filter(|rest| !rest.is_empty());
+    Ok(wanted)
 }
 
 fn vm<'l>(words: &[&'l str]) -> Result<Command<'l>, String> {

@@ -6,7 +6,7 @@ mod editor;
 mod table;
 
 pub use attach::{Escape, Typed};
-pub use command::{Command, HELP, VmAction, parse};
+pub use command::{Command, CountersOf, HELP, VmAction, parse};
 pub use editor::{Editor, Input};
 pub use table::{Table, kib, seconds};
 

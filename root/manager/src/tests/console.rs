@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use crate::DebugFault;
-use crate::console::{Command, Editor, Escape, Input, Typed, VmAction, parse};
+use crate::console::{Command, CountersOf, Editor, Escape, Input, Typed, VmAction, parse};
 
 /// A terminal's idea of the current line after `echo`.
 fn shown(echo: &[u8]) -> String {
@@ -102,6 +102,23 @@ fn other_keys_do_nothing_to_the_line() {
     );
 }
 
+fn counters(what: Option<&str>, watch: bool, csv: bool) -> Command<'_> {
+    Command::Counters(CountersOf { what, watch, csv })
+}
+
+#[test]
+fn options_of_counters_come_last_and_are_known() {
+    for line in [
+        "counters -v",
+        "counters --all",
+        "counters --csv a",
+        "counters a --cvs",
+    ] {
+        let error = parse(line).expect_err(line);
+        assert!(error.contains("--watch, --csv or both"), "{error}");
+    }
+}
+
 #[test]
 fn commands_are_understood() {
     for (line, command) in [
@@ -127,11 +144,18 @@ fn commands_are_understood() {
         ("top", Command::Top),
         ("mem", Command::Memory),
         ("mem --watch", Command::WatchMemory),
-        ("counters", Command::Counters(None)),
-        (" counters  a ", Command::Counters(Some("a"))),
+        ("counters", counters(None, false, false)),
+        (" counters  a ", counters(Some("a"), false, false)),
+        ("counters --csv", counters(None, false, true)),
+        ("counters a --watch", counters(Some("a"), true, false)),
+        (
+            "counters % total --csv  --watch ",
+            counters(Some("% total"), true, true),
+        ),
+        ("counters a-b", counters(Some("a-b"), false, false)),
         (
             "counters average pressure",
-            Command::Counters(Some("average pressure")),
+            counters(Some("average pressure"), false, false),
         ),
         ("registers a", Command::Registers("a")),
         ("events", Command::Events),
@@ -161,7 +185,7 @@ fn wrong_commands_get_help() {
         ("top 5", "type just \"top\""),
         ("mem all", "mem --watch"),
         ("poweroff now", "type just \"poweroff\""),
-        ("counters --csv", "counters NAME"),
+        ("counters --cvs", "counters NAME"),
         ("registers", "registers NAME"),
         ("debug worker a sleep", "panic"),
         ("debug", "debug worker NAME"),

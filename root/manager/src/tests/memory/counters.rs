@@ -194,6 +194,122 @@ partita> ";
 }
 
 #[test]
+fn csv_is_a_header_and_a_line_for_each_instance() {
+    let mut machine = idle();
+    let text = machine.type_in("counters average pressure --csv");
+    let expected = "counters average pressure --csv
+Time,Set,Instance,Average Pressure
+6.000000,Hyper-V Dynamic Memory Balancer,System Balancer,74
+6.000000,Hyper-V Dynamic Memory VM,a,75
+partita> ";
+    assert_eq!(text, expected);
+    let text = machine.type_in("counters memory balancer --csv");
+    assert!(
+        text.contains(
+            "\nTime,Set,Instance,Available Memory,Available Memory For Balancing,Average Pressure,"
+        ),
+        "{text}"
+    );
+    // A counter that is only the other's is empty.
+    let text = machine.type_in("counters dynamic memory --csv");
+    let lines: Vec<Vec<&str>> = text
+        .lines()
+        .skip(1)
+        .take(3)
+        .map(|line| line.split(',').collect())
+        .collect();
+    let at = |name: &str| {
+        let found = lines[0].iter().position(|field| *field == name);
+        found.expect(name)
+    };
+    let (free, size) = (at("Available Memory"), at("Physical Memory"));
+    assert_eq!((lines[1][free], lines[1][size]), ("14836", ""));
+    assert_eq!((lines[2][free], lines[2][size]), ("", "668"));
+    assert!(lines.iter().all(|line| line.len() == lines[0].len()));
+    let text = machine.type_in("counters frob --csv");
+    assert!(text.contains("there is no VM \"frob\""), "{text}");
+}
+
+#[test]
+fn csv_has_counters_that_are_zero_and_quotes_what_has_a_comma() {
+    let mut machine = idle();
+    let whose = crate::counters::Whose::Machine;
+    let object = crate::counters::Object::LogicalProcessor(0);
+    machine.host.set(whose, object, &[]);
+    let text = machine.type_in("counters total run --csv");
+    assert!(
+        text.contains("Processor,Hv LP 0,0\n"),
+        "an object that has counted nothing: {text}"
+    );
+}
+
+#[test]
+fn watched_csv_has_one_header_and_a_sample_each_second() {
+    let mut machine = idle();
+    let mut text = machine.type_in("counters average pressure --watch --csv");
+    for pressure in [80, 90] {
+        let mut told = state(1024, 356, 500);
+        told.pressures = [74, pressure];
+        machine.tell(A, told);
+        machine.second();
+        text += &machine.host.seen().replace("\r\n", "\n");
+    }
+    // Nobody has them now, which does not end it.
+    machine.ends(A);
+    machine.second();
+    assert_eq!(machine.host.seen(), "");
+    assert_eq!(
+        machine.manager.deadline(),
+        Some(machine.host.now + crate::life::SECOND)
+    );
+    machine.manager.console_input(&mut machine.host, b"x");
+    assert!(machine.host.seen().ends_with("partita> "));
+    machine.second();
+    assert_eq!(machine.host.seen(), "");
+    let expected = "counters average pressure --watch --csv
+Time,Set,Instance,Average Pressure
+6.000000,Hyper-V Dynamic Memory Balancer,System Balancer,74
+6.000000,Hyper-V Dynamic Memory VM,a,75
+7.000000,Hyper-V Dynamic Memory Balancer,System Balancer,74
+7.000000,Hyper-V Dynamic Memory VM,a,80
+8.000000,Hyper-V Dynamic Memory Balancer,System Balancer,74
+8.000000,Hyper-V Dynamic Memory VM,a,90
+";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn watched_counters_are_drawn_every_second_and_fit_the_screen() {
+    let mut machine = idle();
+    let error = machine.type_in("counters frob --watch");
+    assert!(error.contains("there is no VM"), "{error}");
+    let shown = machine.type_in("counters average --watch");
+    assert!(shown.contains("75  Average Pressure"), "{shown}");
+    let mut told = state(1024, 356, 500);
+    told.pressures = [74, 88];
+    machine.tell(A, told);
+    machine.second();
+    let shown = machine.host.seen();
+    assert!(shown.starts_with("\x1b[H") && shown.contains("88  Average Pressure"));
+    machine.manager.console_input(&mut machine.host, b"x");
+    machine.host.seen();
+    let shown = machine.type_in("counters --watch");
+    assert!(!shown.contains("lines more"));
+    for index in 0..20 {
+        let object = crate::counters::Object::LogicalProcessor(index);
+        let whose = crate::counters::Whose::Machine;
+        machine.host.set(whose, object, &[(0, 7), (1, 7), (2, 7)]);
+    }
+    machine.second();
+    let shown = machine.host.seen();
+    assert!(
+        shown.contains("lines more; a pattern shows fewer"),
+        "{shown}"
+    );
+    assert!(shown.lines().count() <= crate::top::ROWS);
+}
+
+#[test]
 fn the_stream_has_them_in_the_first_line_of_the_machine_and_of_the_vm() {
     let mut machine = idle();
     let whose = crate::counters::Whose::Vm(A);
