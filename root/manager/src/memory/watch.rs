@@ -33,6 +33,11 @@ impl History {
         self.0.push_back(pressure);
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// A bar for each.
     pub fn sparkline(&self) -> String {
         let bar = |pressure: &u32| {
@@ -59,8 +64,14 @@ impl Watch {
 }
 
 impl Manager {
-    /// `mem --watch`.
+    /// `mem --watch`. What no round has seen yet is there as well, so that the first second shows all.
     pub(crate) fn enter_watch(&mut self, host: &mut impl Host) {
+        for vm in self.vms.values_mut() {
+            let pressures = vm.memory.state().map(|state| state.pressures);
+            if let Some([pressure, _]) = pressures.filter(|_| vm.memory.history.is_empty()) {
+                vm.memory.history.push(pressure);
+            }
+        }
         host.console_write(b"\x1b[2J");
         self.draw_memory(host);
     }
@@ -85,6 +96,9 @@ impl Manager {
     fn watch_lines(&self, host: &impl Host) -> Vec<String> {
         let rows = self.memory_rows(host);
         let available = self.balancer_counters().map(|[(_, mib), ..]| mib);
+        // There was no round yet.
+        let now = || mib(self.look(host, &host.memory(), true).free());
+        let available = available.or_else(|| self.has_dynamic().then(now));
         let title = match available {
             Some(mib) => format!("{mib} MiB available; any key ends this"),
             None => "no VM with Dynamic Memory runs; any key ends this".into(),

@@ -360,6 +360,21 @@ a                1024   1024   1000 4294M    75 order  ▁▂▄██\x1b[K\r
 }
 
 #[test]
+fn watch_is_complete_before_the_first_round() {
+    let mut machine = one();
+    let mut told = state(1024, 0, 1000);
+    told.pressures = [97, 75];
+    machine.tell(A, told);
+    let shown = machine.type_in("mem --watch");
+    assert!(shown.contains("14480 MiB available"), "{shown}");
+    let row = "a                1024   1024   1000    97    75 live   ▅";
+    assert!(shown.contains(row), "{shown}");
+    // From here on there is one for each round.
+    machine.second();
+    assert!(machine.host.seen().contains(" ▅▅\x1b"), "and the first");
+}
+
+#[test]
 fn watch_of_many_says_how_many_it_leaves_out() {
     let names: Vec<_> = (0..30).map(|index| format!("vm{index:02}")).collect();
     let definitions: Vec<_> = names
