@@ -12,7 +12,7 @@ use crate::life::{Patience, SECOND, State};
 use crate::manager::{Ending, Manager, Started};
 use crate::news;
 use crate::rates::run_time;
-use crate::{registers, report};
+use crate::{memory, registers, report};
 
 impl Manager {
     /// Executes a line and writes the answer.
@@ -188,24 +188,34 @@ impl Manager {
             "GUEST", "REASON",
         ];
         let mut table = Table::new(headings);
+        let report = host.memory();
+        let waiting = self.waiting_in_order(host);
         for id in self.ids() {
             let Some(vm) = self.vm_mut(id) else { continue };
             let definition = vm.definition();
             let (vps, memory) = definition.map_or(("-".into(), "-".into()), |definition| {
-                let mib = definition.memory >> 20;
+                let pages = match definition.dynamic {
+                    Some(_) if vm.life.has_worker() => report.ram_of(id),
+                    _ => memory::pages(definition.memory),
+                };
+                let mib = memory::mib(pages);
                 (definition.processors.to_string(), mib.to_string())
             });
             let uptime = vm.life.uptime(now);
             let cpu = uptime.and_then(|_| vm.cpu.look(now, run_time(host, Whose::Vm(id))));
             let state = vm.life.state();
             let mut reason = printable(state.reason());
+            let turn = waiting.iter().position(|waits| *waits == id);
+            let turn = turn.map_or(0, |before| before + 1);
             if vm.life.waits_after_reset() {
-                reason = format!("as long as it takes, after a reset: {reason}");
+                reason = format!("number {turn}, as long as it takes, after a reset: {reason}");
             } else if let Some(wake) = vm.life.deadline() {
                 let rest = wake.saturating_sub(now).div_ceil(SECOND);
                 match state {
                     State::Resting(_) => reason = format!("starts again in {rest} s: {reason}"),
-                    State::Waiting(_) => reason = format!("for {rest} s more: {reason}"),
+                    State::Waiting(_) => {
+                        reason = format!("number {turn}, for {rest} s more: {reason}");
+                    }
                     _ => {}
                 }
             }

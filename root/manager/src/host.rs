@@ -126,6 +126,14 @@ pub struct MemoryReport {
     pub partitions: Vec<PartitionMemory>,
 }
 
+impl MemoryReport {
+    /// Guest RAM of a VM, in pages.
+    pub fn ram_of(&self, vm: VmId) -> u64 {
+        let parts = self.partitions.iter().filter(|part| part.vm == vm);
+        parts.fold(0, |sum, part| part.ram.saturating_add(sum))
+    }
+}
+
 /// A child partition's part of [`MemoryReport`], in pages of 4 KiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartitionMemory {

@@ -188,6 +188,11 @@ impl Life {
         }
     }
 
+    /// Whether it waits for a start that somebody asked for.
+    pub fn waits_once(&self) -> bool {
+        self.is_waiting() && self.patience == Patience::Once
+    }
+
     /// Whether it waits for as long as it takes, because its guest has reset.
     pub fn waits_after_reset(&self) -> bool {
         self.is_waiting() && self.patience == Patience::Reset

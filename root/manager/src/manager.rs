@@ -299,10 +299,18 @@ impl Manager {
 
     /// A life of the VM begins.
     pub(crate) fn begin_life(&mut self, id: VmId) {
+        if let Some(vm) = self.vm_mut(id) {
+            vm.new_life();
+        }
+        self.number_life(id);
+    }
+
+    /// Gives the VM's life the next number.
+    pub(crate) fn number_life(&mut self, id: VmId) {
         self.lives += 1;
         let number = self.lives;
         if let Some(vm) = self.vm_mut(id) {
-            vm.new_life(number);
+            vm.number = number;
         }
     }
 

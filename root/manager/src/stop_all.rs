@@ -7,6 +7,14 @@ use alloc::vec::Vec;
 use crate::host::{Host, VmId};
 use crate::manager::{Ending, Manager};
 
+/// Who is not to run any more.
+struct Stopping {
+    /// How many run, and are stopped.
+    running: usize,
+    /// The names of those that would have been started.
+    withdrawn: Vec<String>,
+}
+
 impl Manager {
     /// `vm start all`: starts what is not running and can.
     pub(crate) fn command_start_all(&mut self, host: &mut impl Host) -> Result<String, String> {
@@ -30,13 +38,18 @@ impl Manager {
 
     /// `vm stop all`.
     pub(crate) fn command_stop_all(&mut self, host: &mut impl Host) -> Result<String, String> {
-        let count = self.begin_to_stop(host);
-        if count == 0 {
+        let Stopping { running, withdrawn } = self.begin_to_stop(host);
+        let mut answer = String::new();
+        if running != 0 {
+            answer += &format!("{running} to stop, the one started last is the first\n");
+        }
+        for name in &withdrawn {
+            answer += &format!("{name} will not be started again\n");
+        }
+        if answer.is_empty() {
             return Err("no VM is running; see \"vm list\"".into());
         }
-        Ok(format!(
-            "{count} to stop, the one started last is the first\n"
-        ))
+        Ok(answer)
     }
 
     /// `poweroff` and `reboot`: stops everything; the machine ends when the last worker has.
@@ -63,13 +76,15 @@ impl Manager {
         }
     }
 
-    /// Makes a list of all that run, in the order of their starts, and stops the last. Returns how many these are. What
-    /// rests before another start, or waits for one, is not started any more.
-    fn begin_to_stop(&mut self, host: &mut impl Host) -> usize {
+    /// Makes a list of all that run, in the order of their starts, and stops the last. What rests before another start, or waits
+    /// for one, is not started any more.
+    fn begin_to_stop(&mut self, host: &mut impl Host) -> Stopping {
+        let mut withdrawn = Vec::new();
         for id in self.ids() {
             let rested = self.vm_mut(id).is_some_and(|vm| vm.life.stay());
             if rested {
                 self.event(host, id, "will not be started again");
+                withdrawn.extend(self.name(id).map(ToString::to_string));
             }
         }
         let running = self.vms.iter().filter(|(_, vm)| vm.life.has_worker());
@@ -77,7 +92,10 @@ impl Manager {
         running.sort_unstable();
         self.to_stop = running.iter().map(|(_, id)| *id).collect();
         self.stop_last(host);
-        running.len()
+        Stopping {
+            running: running.len(),
+            withdrawn,
+        }
     }
 
     /// Asks the last of the list to stop.

@@ -74,7 +74,7 @@ pub struct Vm {
     pub life: Life,
     /// What it wrote.
     pub output: Ring,
-    /// Which start of the manager's its life began with.
+    /// Which start of the manager's its life began with: one that had to wait counts from when it did start.
     pub number: u64,
     /// What its processors had used when somebody looked.
     pub cpu: CpuLook,
@@ -125,11 +125,10 @@ impl Vm {
     }
 
     /// A person starts it, which begins another life than a reset does: earlier resets do not count, and what is shown at
-    /// an attach is of this life. `number` counts the lives of all VMs.
-    pub fn new_life(&mut self, number: u64) {
+    /// an attach is of this life.
+    pub fn new_life(&mut self) {
         self.life.forget();
         self.output.clear();
-        self.number = number;
     }
 
     /// The definition that matters now: the worker's, else what the next start takes.

@@ -16,7 +16,7 @@ use core::cmp::Reverse;
 use balancer::{Action, PendingStart, Round};
 
 use crate::definition::Definition;
-use crate::host::VmId;
+use crate::host::{Host, VmId};
 use crate::life::Patience;
 use crate::manager::Manager;
 use crate::memory::look::Look;
@@ -117,6 +117,16 @@ impl Manager {
         let mut queue: Vec<Waiting> = waiting.collect();
         sort(&mut queue);
         queue
+    }
+
+    /// The VMs that wait, in the order in which they are served.
+    pub(crate) fn waiting_in_order(&self, host: &impl Host) -> Vec<VmId> {
+        if !self.vms.values().any(|vm| vm.life.is_waiting()) {
+            return Vec::new();
+        }
+        let look = self.look(host, &host.memory(), self.has_dynamic());
+        let queue = self.queue(&look);
+        queue.iter().map(|waiting| waiting.id).collect()
     }
 
     /// Keeps what a round leaves starts to claim. What others are asked for is for the starts first, except for what the host

@@ -97,9 +97,14 @@ impl Manager {
         let Some(rest) = left.checked_sub(needed) else {
             return;
         };
+        let begins = self.vm(id).is_some_and(|vm| vm.life.waits_once());
         match self.start_now(host, id) {
             Ok(()) => {
                 *left = rest;
+                // Those that are stopped one after the other are so by when they did start.
+                if begins {
+                    self.number_life(id);
+                }
                 self.show(host, id, "starting");
             }
             Err(problem) => self.start_failed(host, id, problem),

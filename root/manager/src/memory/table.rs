@@ -82,10 +82,9 @@ impl Manager {
         let row = |id| {
             let vm = self.vm(id).filter(|vm| vm.life.has_worker())?;
             let settings = vm.definition()?.dynamic?;
-            let of_vm = report.partitions.iter().filter(|part| part.vm == id);
             Some(Row {
                 name: &vm.name,
-                assigned: of_vm.fold(0, |sum, part| part.ram.saturating_add(sum)),
+                assigned: report.ram_of(id),
                 settings,
                 told: vm.memory.state(),
                 condition: vm.memory.condition(id, &settings, now),

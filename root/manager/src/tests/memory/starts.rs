@@ -192,7 +192,7 @@ fn who_waits_in_vain_is_told_after_a_minute() {
     assert!(
         machine
             .type_in("vm list")
-            .contains("for 1 s more: 2056 MiB")
+            .contains("number 1, for 1 s more: 2056 MiB")
     );
     machine.second();
     let told = machine.host.seen();
@@ -380,7 +380,7 @@ fn a_reset_waits_for_as_long_as_it_takes() {
         assert!(matches!(machine.manager.state(B), Some(State::Waiting(_))));
     }
     let list = machine.type_in("vm list");
-    assert!(list.contains("as long as it takes, after a reset: 2056"));
+    assert!(list.contains("number 1, as long as it takes, after a reset: 2056"));
     machine.ends(A);
     assert_eq!(started(&machine.second()), [B]);
     let events = machine.type_in("events");
@@ -482,4 +482,81 @@ fn the_hosts_reserve_can_be_another() {
     let text = b"reserve = 0\nreserve_extra = 100\n";
     machine.manager.set_host(&mut machine.host, text);
     assert!(machine.type_in("vm start b").contains("is starting"));
+}
+
+#[test]
+fn the_list_numbers_those_that_wait_in_the_order_in_which_they_are_served() {
+    let others = [
+        dynamic("b", [2048, 512, 4096], "weight = 1000"),
+        dynamic("c", [2048, 512, 4096], "weight = 9000"),
+        dynamic("d", [1024, 512, 4096], "weight = 100"),
+    ];
+    let mut machine = short(1100, &others);
+    let d = machine.manager.find("d").expect("d");
+    machine.run(d, 1024);
+    machine.ram(A, 7400);
+    machine.tell(A, state(7400, 0, 2000));
+    resets(&mut machine, d);
+    assert!(machine.type_in("vm start b").contains("waits"));
+    assert!(machine.type_in("vm start c").contains("waits"));
+    let list = machine.type_in("vm list");
+    for (name, number) in [("d", 1), ("c", 2), ("b", 3)] {
+        let row = list.lines().find(|line| line.starts_with(name));
+        let words = format!(" number {number}, ");
+        assert!(row.is_some_and(|row| row.contains(&words)), "{list}");
+    }
+}
+
+#[test]
+fn those_that_waited_are_stopped_by_when_they_did_start() {
+    let others = [
+        dynamic("b", [2048, 512, 4096], "start_order = 2\nweight = 1000"),
+        dynamic("c", [2048, 512, 4096], "start_order = 3\nweight = 9000"),
+    ];
+    let mut machine = short(0, &others);
+    machine.tell(A, state(7552, 0, 1000));
+    assert!(machine.type_in("vm start b").contains("waits"));
+    assert!(machine.type_in("vm start c").contains("waits"));
+    machine.second();
+    machine.ram(A, 3000);
+    assert_eq!(started(&machine.second()), [C, B]);
+    machine.type_in("vm stop all");
+    assert_eq!(machine.host.done(), [Effect::Stop(B)]);
+}
+
+#[test]
+fn stop_all_says_that_it_ends_those_that_wait() {
+    let mut machine = short(512, &[dynamic("b", [2048, 512, 4096], "")]);
+    assert!(machine.type_in("vm start b").contains("waits"));
+    let answer = machine.type_in("vm stop all");
+    assert!(answer.contains("1 to stop, the one started last is the first\nb will not be"));
+    // Nobody runs any more, and one waits.
+    assert!(machine.type_in("vm start b").contains("waits"));
+    machine.ends(A);
+    let answer = machine.type_in("vm stop all");
+    assert!(answer.contains("vm stop all\nb will not be started again"));
+    assert!(machine.type_in("vm stop all").contains("no VM is running"));
+    machine.host.done();
+    assert_eq!(machine.second(), []);
+}
+
+#[test]
+fn the_list_has_what_a_vm_has_and_not_what_it_started_with() {
+    let mut machine = Machine::new(8192, &[dynamic("a", [1024, 512, 4096], ""), vm("c", "")]);
+    let row = |machine: &mut Machine, name: &str| {
+        let list = machine.type_in("vm list");
+        let row = list.lines().find(|line| line.starts_with(name));
+        let cells = row.expect("a row").split_ascii_whitespace();
+        cells.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(row(&mut machine, "a")[4], "1024", "what it will start with");
+    machine.run(A, 1024);
+    machine.ram(A, 668);
+    assert_eq!(row(&mut machine, "a")[4], "668");
+    machine.run(B, 60);
+    assert_eq!(
+        row(&mut machine, "c")[4],
+        "64",
+        "what it was given for good"
+    );
 }
