@@ -27,6 +27,11 @@ pub trait Host {
     /// Bytes of memory free for a new VM.
     fn free_memory(&self) -> u64;
 
+    /// How many NUMA nodes the machine has, numbered from 0. Those who do not know have one.
+    fn nodes(&self) -> u32 {
+        1
+    }
+
     /// Starts a worker process for `vm`. `text` is the definition's TOML, as the worker is to get it.
     ///
     /// # Errors

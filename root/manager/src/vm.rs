@@ -166,7 +166,7 @@ impl Vm {
         self.judge();
     }
 
-    /// Checks what a start needs beside memory: the definition is valid, and its files are there.
+    /// Checks what a start needs beside memory: the definition is valid, and its files and its NUMA node are there.
     ///
     /// # Errors
     /// What is missing, and what would help.
@@ -181,6 +181,13 @@ impl Vm {
                     self.source.file
                 ));
             }
+        }
+        let nodes = host.nodes();
+        if let Some(node) = definition.node.filter(|node| *node >= nodes) {
+            return Err(format!(
+                "{}: node: there is no NUMA node {node}, the machine has {nodes}, numbered from 0; correct the key, or remove it",
+                self.source.file
+            ));
         }
         Ok(definition)
     }

@@ -20,11 +20,17 @@
 //! cpu_weight = 100               # 1 to 10000: its share where VPs compete, against the weights of others
 //! cpu_cap = 16384                # 1 to 65536: the most that each VP gets of a processor; 65536 is all of one
 //! cpu_reserve = 0                # 0 to 65536: what each VP gets of a processor whatever others do
+//! node = 0                       # the NUMA node whose memory it is to have, 0 to 63; the machine has to have it
+//! spanning = true                # false: it never has memory of several nodes, though it may not start, or not get more, then
 //! ```
 //!
 //! The three `cpu_` keys are the partition properties of that name (TLFS 0x20003, 0x20002, 0x20001), in their units, and are for
 //! each VP. A key that is missing leaves the hypervisor's own value: 100, all of a processor, nothing. A VM whose reserve is
 //! more than the processors have left does not start.
+//!
+//! Without `node` a VM has memory of any node. `spanning` is for each VM what NUMA spanning is for a host (sheet of Dynamic Memory,
+//! DM-15, DM-16). The root kernel knows of one node, so both change nothing yet, but for a `node` that there is not: such a VM
+//! does not start.
 //!
 //! With `startup` instead of `memory` a VM has Dynamic Memory: it starts with that much, and gets more or less as its guest needs
 //! it and others do. Its guest has to have a driver for it, as Linux has (`hv_balloon`); it keeps what it started with otherwise.
@@ -69,6 +75,8 @@ pub const MAX_NAME: usize = 63;
 pub const MAX_CMDLINE: usize = 2047;
 /// Where a definition without `start_order` stands.
 pub const DEFAULT_ORDER: u32 = 100;
+/// Most NUMA nodes that a definition can name.
+pub const MAX_NODES: u32 = 64;
 /// Largest weight.
 pub const MAX_WEIGHT: u32 = 10_000;
 /// All of a processor, as the unit of caps and reserves.
@@ -115,6 +123,10 @@ pub struct Definition {
     pub restart: Restart,
     /// Its share of the processors.
     pub cpu: Cpu,
+    /// The NUMA node whose memory it is to have, below [`MAX_NODES`]. Whether there is such a node is seen at its start.
+    pub node: Option<u32>,
+    /// Whether it may have memory of several nodes.
+    pub spanning: bool,
 }
 
 /// What follows an end that nobody asked for. A guest that resets starts again at once, whatever this says.
@@ -239,6 +251,8 @@ impl Definition {
                     value::number(value, 0, WHOLE_PROCESSOR)
                 })?,
             },
+            node: fields.optional("node", |value| value::number(value, 0, MAX_NODES - 1))?,
+            spanning: fields.optional("spanning", value::boolean)?.unwrap_or(true),
         };
         let keys = Keys::read(fields, memory)?;
         (definition.memory, definition.dynamic) = keys.check(fields, definition.vmbus)?;
@@ -305,6 +319,8 @@ impl Definition {
             ("cpu_weight", self.cpu.weight != other.cpu.weight),
             ("cpu_cap", self.cpu.cap != other.cpu.cap),
             ("cpu_reserve", self.cpu.reserve != other.cpu.reserve),
+            ("node", self.node != other.node),
+            ("spanning", self.spanning != other.spanning),
             ("startup", startup(self) != startup(other)),
             ("minimum", minimum(self) != minimum(other)),
             ("maximum", maximum(self) != maximum(other)),

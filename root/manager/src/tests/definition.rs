@@ -48,6 +48,8 @@ fn full_definition_is_read() {
         cpu_weight = 300
         cpu_cap = 0x4000
         cpu_reserve = 655
+        node = 2
+        spanning = false
     "#;
     let expected = Definition {
         name: "debian-12_x".into(),
@@ -72,6 +74,8 @@ fn full_definition_is_read() {
             cap: Some(0x4000),
             reserve: Some(655),
         },
+        node: Some(2),
+        spanning: false,
     };
     let read = parse(text).expect("valid");
     assert_eq!(read, expected);
@@ -219,7 +223,7 @@ fn dynamic_memory_that_cannot_be_is_told_by_its_key() {
         ("startup = 64\nbuffer = 4", "buffer", "from 5 to 2000"),
         ("startup = 64\nbuffer = 2001", "buffer", "from 5 to 2000"),
         ("startup = 64\nweight = 10001", "weight", "from 0 to 10000"),
-        ("startup = 64\nnode = 0", "node", "there is no such key"),
+        ("startup = 64\nnumber = 0", "number", "there is no such key"),
     ] {
         let error = dynamic(more).expect_err(more);
         assert_eq!(error.key.as_deref(), Some(key), "{error}");
@@ -423,4 +427,22 @@ fn the_hosts_definition_has_its_reserve() {
         let error = read(text).expect_err(text).to_string();
         assert!(error.contains(told), "{error}");
     }
+}
+
+#[test]
+fn a_vm_has_memory_of_any_node_unless_it_says_otherwise() {
+    let keys =
+        |more: &str| parse(&format!("{LEAST}{more}\n")).map(|read| (read.node, read.spanning));
+    assert_eq!(keys(""), Ok((None, true)));
+    assert_eq!(keys("node = 63\nspanning = false"), Ok((Some(63), false)));
+    assert!(
+        error_of("node = 64").contains("node: 64 is out of range; write a number from 0 to 63")
+    );
+    assert!(error_of("spanning = 1").contains("spanning: a number stands where true or false"));
+    let changed = |more: &str| {
+        let (old, new) = (parse(LEAST), parse(&format!("{LEAST}{more}\n")));
+        let (old, new) = (old.expect("valid"), new.expect("valid"));
+        old.differences(&new).collect::<Vec<_>>()
+    };
+    assert_eq!(changed("node = 0\nspanning = false"), ["node", "spanning"]);
 }

@@ -28,6 +28,7 @@ pub struct Fake {
     pub screen: Vec<u8>,
     pub files: HashMap<String, u64>,
     pub free: u64,
+    pub nodes: u32,
     pub refuse: Option<String>,
     pub effects: Vec<Effect>,
     pub report: MemoryReport,
@@ -46,6 +47,7 @@ impl Default for Fake {
             screen: Vec::new(),
             files: HashMap::from([("guest/k".to_string(), 1)]),
             free: 16 << 30,
+            nodes: 1,
             refuse: None,
             effects: Vec::new(),
             report: MemoryReport::default(),
@@ -92,6 +94,9 @@ impl Host for Fake {
     }
     fn free_memory(&self) -> u64 {
         self.free
+    }
+    fn nodes(&self) -> u32 {
+        self.nodes
     }
     fn start_worker(
         &mut self,

@@ -418,3 +418,16 @@ fn a_bad_definition_of_the_host_is_told_and_leaves_the_usual() {
     let events = typed(&mut manager, &mut host, "events");
     assert_eq!(events.matches("host.toml:1").count(), 2, "{events}");
 }
+
+#[test]
+fn a_vm_starts_only_on_a_node_that_there_is() {
+    let (mut manager, mut host) = begun(&[vm("a", "node = 1"), vm("b", "node = 0")]);
+    let answer = typed(&mut manager, &mut host, "vm start a");
+    let words = "vm/a.toml: node: there is no NUMA node 1, the machine has 1, numbered from 0";
+    assert!(answer.contains(words), "{answer}");
+    typed(&mut manager, &mut host, "vm start b");
+    host.nodes = 2;
+    typed(&mut manager, &mut host, "vm start a");
+    let started = [Effect::Start(B, "b".into()), Effect::Start(A, "a".into())];
+    assert_eq!(host.done(), started);
+}
