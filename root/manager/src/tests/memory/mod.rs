@@ -2,6 +2,7 @@
 
 mod counters;
 mod properties;
+mod queue;
 mod rounds;
 mod sequence;
 mod starts;

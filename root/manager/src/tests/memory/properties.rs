@@ -46,6 +46,8 @@ enum Act {
     Tell(u16, MemoryState),
     Start(u16),
     End(u16),
+    /// Its guest resets.
+    Reset(u16),
     /// A VM has what it has been given; or less, if it is refusing.
     Obey(u16, bool),
     Second,
@@ -56,6 +58,7 @@ fn acts() -> impl Strategy<Value = Act> {
         4 => (0..VMS, states()).prop_map(|(vm, state)| Act::Tell(vm, state)),
         1 => (0..VMS).prop_map(Act::Start),
         1 => (0..VMS).prop_map(Act::End),
+        1 => (0..VMS).prop_map(Act::Reset),
         2 => (0..VMS, any::<bool>()).prop_map(|(vm, well)| Act::Obey(vm, well)),
         4 => Just(Act::Second),
     ]
@@ -135,14 +138,17 @@ impl World {
             Act::Start(vm) => {
                 machine.type_in(&format!("vm start vm{vm}"));
             }
-            Act::End(vm) if self.alive[usize::from(vm)] => {
+            Act::End(vm) | Act::Reset(vm) if self.alive[usize::from(vm)] => {
                 self.alive[usize::from(vm)] = false;
                 self.runs[usize::from(vm)] = false;
                 ram[usize::from(vm)] = 0;
                 self.wanted[usize::from(vm)] = 0;
                 self.show();
                 let machine = &mut self.machine;
-                let end = exited(root_abi::ExitReason::PowerOff);
+                let end = match act {
+                    Act::Reset(_) => exited(root_abi::ExitReason::Reset),
+                    _ => exited(root_abi::ExitReason::PowerOff),
+                };
                 machine
                     .manager
                     .worker_ended(&mut machine.host, VmId(vm), &end);
@@ -160,7 +166,7 @@ impl World {
                 machine.host.now += SECOND;
                 machine.manager.tick(&mut machine.host);
             }
-            Act::Tell(..) | Act::End(_) => {}
+            Act::Tell(..) | Act::End(_) | Act::Reset(_) => {}
         }
         self.machine.host.done()
     }
@@ -173,9 +179,15 @@ proptest! {
         for act in acts {
             let second = matches!(act, Act::Second);
             // What has been given counts, whether it has arrived or not.
-            let taken: u64 = world.ram.iter().zip(world.wanted).map(|(ram, wanted)| *ram.max(&wanted)).sum();
+            let mut taken: u64 = world.ram.iter().zip(world.wanted).map(|(ram, wanted)| *ram.max(&wanted)).sum();
+            if let Act::Reset(vm) = act {
+                // What it had is free again before it starts over.
+                let at = usize::from(vm);
+                taken -= world.ram[at].max(world.wanted[at]);
+            }
             let free = ((TOTAL - RESERVE) * MIB).saturating_sub(taken);
             let mut given = 0;
+            let was_alive = matches!(act, Act::Reset(vm) if world.alive[usize::from(vm)]);
             for effect in world.act(&act) {
                 match effect {
                     Effect::Start(VmId(vm), _) => {
@@ -202,6 +214,11 @@ proptest! {
                 }
             }
             prop_assert!(given <= free, "{given} of {free}");
+            if let Act::Reset(vm) = act {
+                let state = world.machine.manager.state(VmId(vm)).expect("there");
+                let refused = state.word() == "failed" && !state.reason().starts_with("it reset");
+                prop_assert!(!refused || !was_alive, "{state:?}");
+            }
         }
     }
 }
