@@ -1,5 +1,6 @@
 //! Access to guest memory, always bounds-checked.
 
+use alloc::collections::TryReserveError;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -34,6 +35,22 @@ pub trait GuestRam {
     fn write(&mut self, gpa: u64, data: &[u8]) -> Result<(), OutOfRam>;
 }
 
+/// Words of bits for [`CHUNK_PAGES`] pages, or none. In pieces of one size, which never move, more memory cannot be lacking for
+/// being in the wrong places.
+type Chunk = Vec<u64>;
+
+/// Words of a chunk: 16 KiB.
+const CHUNK_WORDS: usize = 2048;
+/// Pages of a chunk: 512 MiB.
+const CHUNK_PAGES: u64 = CHUNK_WORDS as u64 * BITS;
+
+/// Makes a chunk have its words.
+fn fill(chunk: &mut Chunk) -> Result<(), TryReserveError> {
+    chunk.try_reserve_exact(CHUNK_WORDS.saturating_sub(chunk.len()))?;
+    chunk.resize(CHUNK_WORDS, 0);
+    Ok(())
+}
+
 /// The guest's memory map: which addresses are RAM, now. Pages leave it when they are taken from the guest, and may come back.
 ///
 /// Its linear backing may have room for more than the guest starts with: those pages are away until they are given to it.
@@ -45,8 +62,8 @@ pub struct RamMap {
     reach: RamLayout,
     /// Pages of the linear backing from here on are away: no page of them has ever been there.
     top: u64,
-    /// A bit for each page below that which is away. Short while the last ones are not.
-    away: Vec<u64>,
+    /// A bit for each page below that which is away. Short while the last ones are not, and empty where none ever was.
+    away: Vec<Chunk>,
     /// Pages below `top` that are away.
     count: u64,
 }
@@ -83,8 +100,48 @@ impl RamMap {
         is_there.then_some(offset)
     }
 
+    /// Most bytes that the map of a guest takes that may be given pages of `reach`: 32 KiB for each GiB.
+    pub const fn most_bytes(reach: RamLayout) -> u64 {
+        // A place in a list that doubles when it is full is counted three times.
+        const BYTES: u64 = (CHUNK_WORDS * size_of::<u64>() + 3 * size_of::<Chunk>()) as u64;
+        reach
+            .size()
+            .div_ceil(CHUNK_PAGES * PAGE)
+            .saturating_mul(BYTES)
+    }
+
+    /// Takes the memory that the map needs for telling of each page below the end of these, and of these themselves, whether it
+    /// is there. Without that [`set_present`](Self::set_present) takes it when it is needed, and must get it.
+    ///
+    /// # Errors
+    /// There is none. What was taken is kept.
+    pub fn make_room(&mut self, pages: Range<u64>) -> Result<(), TryReserveError> {
+        let mut end = 0;
+        self.each_part(pages, |linear| end = linear.end);
+        let chunks = usize::try_from(end.div_ceil(CHUNK_PAGES)).unwrap_or(usize::MAX);
+        if chunks > self.away.len() {
+            self.away.try_reserve(chunks - self.away.len())?;
+            self.away.resize_with(chunks, Chunk::new);
+        }
+        self.away.iter_mut().take(chunks).try_for_each(fill)
+    }
+
     /// Pages of the guest leave the map, or come back. Those that are no RAM at all, or are so already, stay as they are.
     pub fn set_present(&mut self, pages: Range<u64>, present: bool) {
+        let mut parts = [0..0, 0..0];
+        let mut places = parts.iter_mut();
+        self.each_part(pages, |linear| {
+            if let Some(place) = places.next() {
+                *place = linear;
+            }
+        });
+        parts
+            .into_iter()
+            .for_each(|part| self.set_linear(part, present));
+    }
+
+    /// The parts of these pages that the guest can ever have, as pages of the linear backing: one on each side of the devices.
+    fn each_part(&self, pages: Range<u64>, mut each: impl FnMut(Range<u64>)) {
         let reach = self.reach;
         let low = 0..reach.low_end() / PAGE;
         let above = FOUR_GIB / PAGE;
@@ -95,7 +152,7 @@ impl RamMap {
                 && !part.is_empty()
             {
                 let first = offset / PAGE;
-                self.set_linear(first..first + (part.end - part.start), present);
+                each(first..first + (part.end - part.start));
             }
         }
     }
@@ -116,14 +173,21 @@ impl RamMap {
 
     /// `page` is below `top`.
     fn set_page(&mut self, page: u64, present: bool) {
-        let at = (page / BITS) as usize;
-        if at >= self.away.len() {
+        let (at, word) = place(page);
+        let is_known = self.away.get(at).is_some_and(|chunk| !chunk.is_empty());
+        if !is_known {
             if present {
                 return;
             }
-            self.away.resize(at + 1, 0);
+            if at >= self.away.len() {
+                self.away.resize_with(at + 1, Chunk::new);
+            }
         }
-        let Some(word) = self.away.get_mut(at) else {
+        let Some(chunk) = self.away.get_mut(at) else {
+            return;
+        };
+        chunk.resize(CHUNK_WORDS, 0);
+        let Some(word) = chunk.get_mut(word) else {
             return;
         };
         let bit = 1 << (page % BITS);
@@ -138,10 +202,18 @@ impl RamMap {
         }
     }
 
+    /// Bytes that it takes now.
+    #[cfg(test)]
+    fn bytes(&self) -> u64 {
+        let words: usize = self.away.iter().map(Vec::capacity).sum();
+        (words * size_of::<u64>() + self.away.capacity() * size_of::<Chunk>()) as u64
+    }
+
     #[cold]
     fn is_there(&self, mut pages: Range<u64>) -> bool {
         let is_away = |page: u64| {
-            let word = self.away.get((page / BITS) as usize);
+            let (at, word) = place(page);
+            let word = self.away.get(at).and_then(|chunk| chunk.get(word));
             word.is_some_and(|word| word & 1 << (page % BITS) != 0)
         };
         !pages.any(is_away)
@@ -150,6 +222,12 @@ impl RamMap {
 
 /// Bits of a word of the map.
 const BITS: u64 = u64::BITS as u64;
+
+/// The chunk of a page of the linear backing, and the word in it.
+const fn place(page: u64) -> (usize, usize) {
+    let word = (page / BITS) as usize;
+    (word / CHUNK_WORDS, word % CHUNK_WORDS)
+}
 
 /// Guest RAM in a vector: for tests and fuzzing.
 #[derive(Clone, Debug)]
@@ -174,6 +252,14 @@ impl VecRam {
             map: RamMap::with_reach(layouts[0], layouts[1]),
             bytes: vec![0; reach],
         }
+    }
+
+    /// [`RamMap::make_room`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn make_room(&mut self, pages: Range<u64>) -> Result<(), TryReserveError> {
+        self.map.make_room(pages)
     }
 
     /// [`RamMap::set_present`]. The bytes stay.
@@ -276,7 +362,27 @@ mod tests {
         map.set_present(FOUR_GIB / PAGE..FOUR_GIB / PAGE + 1, true);
         assert!(map.offset(FOUR_GIB, 0x1000).is_some());
         assert_eq!(map.offset(0, 1), None);
-        assert!(map.away.len() as u64 <= crate::layout::MMIO_START / PAGE / BITS + 1);
+        let below = RamLayout::new(crate::layout::MMIO_START + PAGE);
+        assert!(map.bytes() <= RamMap::most_bytes(below));
+    }
+
+    #[test]
+    fn a_map_with_room_takes_no_more_for_whatever_pages_go() {
+        let (start, reach) = (RamLayout::new(1 << 30), RamLayout::new(10 << 30));
+        let mut map = RamMap::with_reach(start, reach);
+        let most = RamMap::most_bytes(reach);
+        assert!(most <= 11 * (32 << 10), "{most}");
+        let pages = FOUR_GIB / PAGE..(FOUR_GIB + (5 << 30)) / PAGE;
+        map.make_room(pages.clone()).unwrap();
+        let before = map.bytes();
+        map.set_present(pages.clone(), true);
+        assert!(map.offset(FOUR_GIB, 5 << 30).is_some() && map.offset(1 << 30, 1).is_none());
+        for page in pages.step_by(1000) {
+            map.set_present(page..page + 1, false);
+        }
+        assert_eq!(map.bytes(), before);
+        map.make_room(0..u64::MAX).unwrap();
+        assert!(map.bytes() > before && map.bytes() <= most);
     }
 
     #[test]

@@ -5,15 +5,15 @@
 //! machine changes it.
 //!
 //! It is a map of bits, not a list of ranges: a guest may return a 1 GiB balloon as 2^18 single pages, and a list
-//! would take megabytes, allocated on the guest's word. The map takes 64 KiB for each GiB of RAM, is allocated when the
-//! RAM is given, and nothing that a guest sends makes it grow.
+//! would take megabytes, allocated on the guest's word. The map takes 64 KiB for each GiB of RAM, is allocated before the
+//! RAM is given, or the RAM is not given, and nothing that a guest sends makes it grow.
 
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use crate::run::PageRun;
-use crate::segment::{PageState, Segment};
+use crate::segment::{Chunk, PageState, Segment, chunks_for};
 use crate::wire::{MAX_PAGE, MAX_RANGE_PAGES};
 
 /// Most pieces of RAM. Hot-added memory joins the piece before it unless a hole is between, and a VM has a few holes;
@@ -32,6 +32,9 @@ pub enum BookError {
     /// There are [`MAX_SEGMENTS`] pieces.
     #[error("more than {MAX_SEGMENTS} pieces of RAM")]
     TooMany,
+    /// There is no memory for the book's own pages.
+    #[error("no memory for the book of {0} pages")]
+    NoMemory(u64),
 }
 
 /// The states of all pages of a VM.
@@ -39,6 +42,8 @@ pub enum BookError {
 pub struct GuestPages {
     /// Sorted, without overlaps.
     segments: Vec<Segment>,
+    /// For RAM that is to come, so that nothing can fail when it has come.
+    chunks: Vec<Chunk>,
     /// New memory that the guest has been offered; backed, and in no segment.
     offered: Option<PageRun>,
     /// Pages of each state, in the order of [`PageState::ALL`].
@@ -56,7 +61,8 @@ impl GuestPages {
     /// See [`BookError`].
     pub fn new(startup: &[PageRun]) -> Result<Self, BookError> {
         let mut book = Self {
-            segments: Vec::new(),
+            segments: Vec::with_capacity(MAX_SEGMENTS),
+            chunks: Vec::new(),
             offered: None,
             counts: [0; 4],
             startup: 0,
@@ -65,10 +71,57 @@ impl GuestPages {
         };
         for &run in startup {
             book.check_new(run)?;
+            book.make_room(run)?;
             book.insert(run, false);
         }
         book.startup = book.visible();
         Ok(book)
+    }
+
+    /// Most bytes that the book of a VM with at most `maximum` pages takes, whatever they are. A piece of RAM can leave a part
+    /// of its last chunk unused, and one chunk is [to spare](Self::make_room).
+    pub const fn most_bytes(maximum: u64) -> u64 {
+        let chunks = chunks_for(maximum).saturating_add(MAX_SEGMENTS as u64 + 1);
+        let segments = (MAX_SEGMENTS * size_of::<Segment>()) as u64;
+        chunks.saturating_mul(Chunk::BYTES).saturating_add(segments)
+    }
+
+    /// Bytes that the book takes now, by the same count.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> u64 {
+        let chunks = self.segments.iter().map(Segment::chunks).sum::<usize>() + self.chunks.len();
+        let segments = self.segments.capacity() * size_of::<Segment>();
+        chunks as u64 * Chunk::BYTES + segments as u64
+    }
+
+    /// Takes the memory that the book needs for new RAM, once that has been [checked](Self::check_new).
+    ///
+    /// # Errors
+    /// [`BookError::NoMemory`]; what was taken is kept for the next time.
+    pub(crate) fn make_room(&mut self, run: PageRun) -> Result<(), BookError> {
+        let wanted = match self.piece_before(run) {
+            Some(before) => before.chunks_to_extend(run.count),
+            None => chunks_for(run.count),
+        };
+        // It may become two pieces, if a part in its middle is taken back.
+        let wanted = wanted.saturating_add(1);
+        while (self.chunks.len() as u64) < wanted {
+            let chunk = Chunk::new().map_err(|_| BookError::NoMemory(run.count))?;
+            self.chunks
+                .try_reserve(1)
+                .map_err(|_| BookError::NoMemory(run.count))?;
+            self.chunks.push(chunk);
+        }
+        Ok(())
+    }
+
+    /// The piece that new memory joins.
+    fn piece_before(&mut self, run: PageRun) -> Option<&mut Segment> {
+        let at = self
+            .segments
+            .partition_point(|segment| segment.run().start < run.start);
+        let before = self.segments.get_mut(at.checked_sub(1)?)?;
+        (before.is_hot_added() && before.run().end() == run.start).then_some(before)
     }
 
     /// Whether pages can become RAM.
@@ -89,21 +142,21 @@ impl GuestPages {
         Ok(())
     }
 
+    /// There is [room](Self::make_room) for it.
     fn insert(&mut self, run: PageRun, hot_added: bool) {
         self.add(PageState::Backed, run.count);
-        let at = self
-            .segments
-            .partition_point(|segment| segment.run().start < run.start);
-        let before = at.checked_sub(1).and_then(|at| self.segments.get_mut(at));
-        if let Some(before) = before
-            && before.is_hot_added()
-            && hot_added
-            && before.run().end() == run.start
-        {
-            before.extend(run.count);
-            return;
+        let mut chunks = core::mem::take(&mut self.chunks);
+        match self.piece_before(run).filter(|_| hot_added) {
+            Some(before) => before.extend(run.count, &mut chunks),
+            None => {
+                let at = self
+                    .segments
+                    .partition_point(|segment| segment.run().start < run.start);
+                let segment = Segment::new(run, hot_added, &mut chunks);
+                self.segments.insert(at, segment);
+            }
         }
-        self.segments.insert(at, Segment::new(run, hot_added));
+        self.chunks = chunks;
     }
 
     /// How many pages are in that state.
@@ -294,7 +347,7 @@ impl GuestPages {
         self.add(PageState::Backed, withheld);
     }
 
-    /// New memory, backed, is offered.
+    /// New memory, backed, is offered. There is [room](Self::make_room) for it.
     pub(crate) fn offer(&mut self, run: PageRun) {
         self.offered = Some(run);
     }

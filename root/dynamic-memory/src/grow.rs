@@ -142,6 +142,10 @@ impl DynamicMemory {
             self.finish(order, End::NoAddress, now);
             return None;
         };
+        if memory.book().make_room(run).is_err() {
+            self.finish(order, End::NoMemory, now);
+            return None;
+        }
         let (backed, missing) = run.split(memory.back(run));
         if !missing.is_empty() {
             if !backed.is_empty() {

@@ -1,6 +1,6 @@
 //! The states of the pages of one piece of RAM, two bits each.
 
-use alloc::vec;
+use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 
 use crate::run::PageRun;
@@ -82,13 +82,42 @@ impl Word {
     }
 }
 
+/// Words of a [`Chunk`]: 16 KiB, for 256 MiB of RAM. Memory that is taken in pieces of one size, and never moved when there is
+/// more, cannot be lacking for being in the wrong places.
+const CHUNK_WORDS: usize = 1024;
+/// Pages of a [`Chunk`].
+const CHUNK_PAGES: u64 = 64 * CHUNK_WORDS as u64;
+
+/// A part of a segment's bits: [`CHUNK_WORDS`] words.
+#[derive(Debug)]
+pub(crate) struct Chunk(Vec<Word>);
+
+impl Chunk {
+    /// Bytes of a chunk, and of its place in a list that doubles when it is full.
+    pub(crate) const BYTES: u64 = (CHUNK_WORDS * size_of::<Word>() + 3 * size_of::<Self>()) as u64;
+
+    /// Bits of backed pages.
+    pub(crate) fn new() -> Result<Self, TryReserveError> {
+        let mut words = Vec::new();
+        words.try_reserve_exact(CHUNK_WORDS)?;
+        words.resize(CHUNK_WORDS, Word::default());
+        Ok(Self(words))
+    }
+}
+
+/// Chunks that so many pages in one segment take.
+pub(crate) const fn chunks_for(pages: u64) -> u64 {
+    pages.div_ceil(CHUNK_PAGES)
+}
+
 /// RAM without a hole: 64 KiB of bits for each GiB, whatever the guest does.
 #[derive(Debug)]
 pub(crate) struct Segment {
     run: PageRun,
     /// It came by hot-add, and goes with a reset.
     hot_added: bool,
-    words: Vec<Word>,
+    /// As many as the run takes.
+    chunks: Vec<Chunk>,
 }
 
 /// The word that a page of a segment is in, and its bit.
@@ -97,19 +126,38 @@ fn place(index: u64) -> (usize, u32) {
     (usize::try_from(index / 64).unwrap_or(usize::MAX), bit)
 }
 
-fn words_for(pages: u64) -> usize {
-    usize::try_from(pages.div_ceil(64)).unwrap_or(usize::MAX)
-}
-
 impl Segment {
-    /// RAM that is backed.
-    pub(crate) fn new(run: PageRun, hot_added: bool) -> Self {
-        let words = vec![Word::default(); words_for(run.count)];
-        Self {
-            run,
+    /// RAM that is backed. `chunks` has enough for it.
+    pub(crate) fn new(run: PageRun, hot_added: bool, chunks: &mut Vec<Chunk>) -> Self {
+        let mut segment = Self {
+            run: PageRun::new(run.start, 0),
             hot_added,
-            words,
-        }
+            chunks: Vec::new(),
+        };
+        segment.extend(run.count, chunks);
+        segment
+    }
+
+    fn word(&self, word: usize) -> Option<Word> {
+        let chunk = self.chunks.get(word / CHUNK_WORDS)?;
+        chunk.0.get(word % CHUNK_WORDS).copied()
+    }
+
+    fn word_mut(&mut self, word: usize) -> Option<&mut Word> {
+        let chunk = self.chunks.get_mut(word / CHUNK_WORDS)?;
+        chunk.0.get_mut(word % CHUNK_WORDS)
+    }
+
+    /// Chunks that it has.
+    #[cfg(test)]
+    pub(crate) fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Chunks that `count` pages more would take.
+    pub(crate) fn chunks_to_extend(&self, count: u64) -> u64 {
+        let all = chunks_for(self.run.count.saturating_add(count));
+        all.saturating_sub(self.chunks.len() as u64)
     }
 
     pub(crate) fn run(&self) -> PageRun {
@@ -120,11 +168,12 @@ impl Segment {
         self.hot_added
     }
 
-    /// More RAM behind it, backed.
-    pub(crate) fn extend(&mut self, count: u64) {
+    /// More RAM behind it, backed. `chunks` has enough for it.
+    pub(crate) fn extend(&mut self, count: u64, chunks: &mut Vec<Chunk>) {
+        let wanted = usize::try_from(self.chunks_to_extend(count)).unwrap_or(usize::MAX);
+        let left = chunks.len().saturating_sub(wanted);
+        self.chunks.extend(chunks.drain(left..));
         self.run.count = self.run.count.saturating_add(count);
-        self.words
-            .resize(words_for(self.run.count), Word::default());
     }
 
     /// The state of `page`, and how many pages from there on have it, at most `most`. `None` outside.
@@ -135,11 +184,11 @@ impl Segment {
         let from = page.checked_sub(self.run.start)?;
         let limit = from.saturating_add(most).min(self.run.count);
         let (mut word, bit) = place(from);
-        let state = self.words.get(word)?.state(bit);
+        let state = self.word(word)?.state(bit);
         let mut at = from;
         while at < limit {
             let (_, bit) = place(at);
-            let equal = self.words.get(word)?.equal(state) >> bit;
+            let equal = self.word(word)?.equal(state) >> bit;
             let same = u64::from(equal.trailing_ones());
             at = at.saturating_add(same);
             if same < 64_u64.saturating_sub(bit.into()) {
@@ -159,7 +208,7 @@ impl Segment {
             let (word, bit) = place(at);
             let count = (64_u64.saturating_sub(bit.into())).min(end.saturating_sub(at));
             let ones = u64::MAX >> 64_u64.saturating_sub(count).min(63);
-            if let Some(word) = self.words.get_mut(word) {
+            if let Some(word) = self.word_mut(word) {
                 word.set(ones << bit, state);
             }
             at = at.saturating_add(count);
@@ -168,7 +217,8 @@ impl Segment {
 
     /// The driver that gave pages back is gone: what is ballooned is lost, what is withheld is the guest's again.
     pub(crate) fn forget(&mut self) {
-        for word in &mut self.words {
+        let words = self.chunks.iter_mut().flat_map(|chunk| &mut chunk.0);
+        for word in words {
             word.high = word.low;
         }
     }

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use board::load::Protocol;
 use board::{Board, BoardKind, Options, Start, StartError};
+use dynamic_memory::BookError;
 use manager::definition::{ApicMode, Cpu};
 use manager::{Boot, Definition, DefinitionError};
 use tlfs::{
@@ -43,6 +44,9 @@ pub enum SetupError {
         /// What failed.
         error: CallError,
     },
+    /// There is no book of the memory that it starts with.
+    #[error("Dynamic Memory: {0}")]
+    Book(#[from] BookError),
     /// The board cannot start the kernel.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -115,7 +119,8 @@ pub fn set_up<S: System>(
     install_intercepts(&mut system)?;
     let vmbus = vm
         .vmbus
-        .then(|| Vmbus::new(&mut system, vm.processors, limits.as_ref()));
+        .then(|| Vmbus::new(&mut system, &ram, vm.processors, limits.as_ref()))
+        .transpose()?;
     if vmbus.is_some() || vm.hyperv_testdev {
         intercept_connections(&mut system)?;
     }

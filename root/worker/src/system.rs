@@ -60,6 +60,10 @@ pub trait SharedRam: GuestRam + Clone {
     /// If it is not RAM.
     fn store_release(&self, gpa: u64, value: u32) -> Result<(), OutOfRam>;
 
+    /// Takes the memory that the map needs for telling whether these pages (their numbers) are there. False if there is none:
+    /// then they cannot be put to use. After it [`Self::set_present`] needs none for them.
+    fn make_room(&self, pages: Range<u64>) -> bool;
+
     /// Pages (their numbers) leave the guest's memory map, or come back. From now on every access to them fails, or works
     /// again; nothing else remembers that they were RAM. To be called before the hypervisor unmaps them, and after it has
     /// mapped them.
@@ -95,6 +99,10 @@ pub trait System {
     /// of its linear backing are zeroed memory; the rest is away until it is [backed](Self::back_ram). Both are whole pages,
     /// and `startup` is not more than `reach`. Called once.
     fn create_ram(&mut self, startup: u64, reach: u64) -> Result<Self::Ram, CallError>;
+
+    /// The books of the guest's memory may take that many bytes beyond what a process without such books has. They take them
+    /// when there is RAM to keep books of.
+    fn allow_books(&mut self, bytes: u64);
 
     /// Puts new zeroed memory behind guest pages (their numbers) that have none, all of them on one side of the devices below
     /// 4 GiB. Returns how many pages from the first on have it now: fewer than all if free memory is used up. They are not in

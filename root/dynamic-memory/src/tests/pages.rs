@@ -95,6 +95,7 @@ fn a_driver_that_goes_loses_its_balloon_and_frees_what_was_withheld() {
 fn hot_added_memory_joins_the_piece_before_it_and_goes_alone() {
     let mut book = book();
     for start in [2000, 2100, 2200] {
+        book.make_room(PageRun::new(start, 100)).unwrap();
         book.offer(PageRun::new(start, 100));
         assert_eq!(
             (book.assigned(), book.visible()),
@@ -102,6 +103,7 @@ fn hot_added_memory_joins_the_piece_before_it_and_goes_alone() {
         );
         assert!(book.accept(100).is_empty());
     }
+    book.make_room(PageRun::new(3000, 100)).unwrap();
     book.offer(PageRun::new(3000, 100));
     assert_eq!(book.accept(40), PageRun::new(3040, 60));
     let pieces: Vec<_> = book.segments().collect();
@@ -110,6 +112,47 @@ fn hot_added_memory_joins_the_piece_before_it_and_goes_alone() {
     assert_eq!(book.added(), 340);
     book.drop_hot_added();
     assert_eq!((book.visible(), book.top()), (600, 1500));
+}
+
+#[test]
+fn a_book_takes_no_more_than_it_says_however_its_ram_came() {
+    const GIB: u64 = 1 << 18;
+    let most = GuestPages::most_bytes(64 * GIB);
+    // 64 KiB for each GiB, and at most one chunk of 16 KiB for each piece.
+    assert!(
+        most < 64 * (64 << 10) + 66 * (16 << 10) + (32 << 10),
+        "{most}"
+    );
+    // One piece that grows, and pieces apart.
+    for (gap, count) in [(0, GIB / 8), (1, GIB / 8), (1, 3)] {
+        let mut book = GuestPages::new(&[PageRun::new(0, GIB)]).unwrap();
+        let mut start = 2 * GIB;
+        while book.visible() + count <= 64 * GIB
+            && book.check_new(PageRun::new(start, count)).is_ok()
+        {
+            let run = PageRun::new(start, count);
+            book.make_room(run).unwrap();
+            book.offer(run);
+            book.accept(count);
+            assert_eq!(book.state(run.end() - 1), Some(PageState::Backed));
+            start += count + gap;
+        }
+        assert!(book.bytes() <= most, "{gap} {count}: {}", book.bytes());
+    }
+}
+
+#[test]
+fn ram_that_was_made_room_for_has_room_in_two_pieces_too() {
+    const CHUNK: u64 = 1 << 16;
+    let mut book = book();
+    book.make_room(PageRun::new(CHUNK, CHUNK)).unwrap();
+    for run in [PageRun::new(CHUNK, 5), PageRun::new(CHUNK + 7, CHUNK - 7)] {
+        book.offer(run);
+        book.accept(run.count);
+        book.set(run, PageState::Lost);
+    }
+    assert_eq!(book.count(PageState::Lost), CHUNK - 2);
+    assert_eq!(book.state(2 * CHUNK - 1), Some(PageState::Lost));
 }
 
 proptest! {

@@ -14,6 +14,7 @@ use tlfs::{HvCallCode, HvMessage, HvPartitionCreationFlags, HvStatus, HvX64Regis
 use worker::{CallError, System, VpState};
 
 use super::calls::{check, on_pages, plain, syscall, tell};
+use super::heap;
 use super::ram::MappedRam;
 
 /// [`GuestMemory::flags`]: writable and executable.
@@ -114,6 +115,10 @@ impl System for Kernel {
         // SAFETY: the kernel keeps both ranges of addresses for the RAM, the one above 4 GiB if there is such RAM, and has just put
         // memory behind the first `startup` bytes. Nothing refers to them.
         Ok(unsafe { MappedRam::new(layout, startup, low, high) })
+    }
+
+    fn allow_books(&mut self, bytes: u64) {
+        heap::allow(bytes);
     }
 
     fn back_ram(&mut self, pages: Range<u64>) -> Result<u64, CallError> {

@@ -105,6 +105,10 @@ impl SharedRam for MappedRam {
         Ok(())
     }
 
+    fn make_room(&self, pages: Range<u64>) -> bool {
+        self.map.borrow_mut().make_room(pages).is_ok()
+    }
+
     fn set_present(&self, pages: Range<u64>, present: bool) {
         self.map.borrow_mut().set_present(pages, present);
     }

@@ -1,6 +1,6 @@
 //! The worker against a system that plays a script and remembers what it was asked for.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::rc::Rc;
@@ -85,6 +85,8 @@ struct Shared {
     translation: HvOutputTranslateVirtualAddress,
     /// Pages of free memory.
     free_pages: u64,
+    /// Bytes that books may take.
+    books: u64,
     /// Memory that came and went.
     moved: Vec<Moved>,
     /// The manager's order about memory.
@@ -124,7 +126,18 @@ impl Fake {
 
 /// RAM that a test has in hand too.
 #[derive(Clone)]
-struct TestRam(Rc<RefCell<VecRam>>);
+struct TestRam(Rc<RefCell<VecRam>>, Rc<Cell<bool>>);
+
+impl TestRam {
+    fn new(ram: VecRam) -> Self {
+        Self(Rc::new(RefCell::new(ram)), Rc::default())
+    }
+
+    /// There is no memory for a larger map any more.
+    fn refuse_room(&self) {
+        self.1.set(true);
+    }
+}
 
 impl GuestRam for TestRam {
     fn layout(&self) -> RamLayout {
@@ -159,6 +172,10 @@ impl SharedRam for TestRam {
     fn store_release(&self, gpa: u64, value: u32) -> Result<(), OutOfRam> {
         assert!(gpa.is_multiple_of(4));
         self.write_shared(gpa, &value.to_le_bytes())
+    }
+
+    fn make_room(&self, pages: Range<u64>) -> bool {
+        !self.1.get() && self.0.borrow_mut().make_room(pages).is_ok()
     }
 
     fn set_present(&self, pages: Range<u64>, present: bool) {
@@ -255,7 +272,11 @@ impl System for Fake {
             return Err(CallError::System { call, error: 3 });
         }
         let ram = VecRam::with_reach(startup as usize, reach as usize);
-        Ok(TestRam(Rc::new(RefCell::new(ram))))
+        Ok(TestRam::new(ram))
+    }
+
+    fn allow_books(&mut self, bytes: u64) {
+        self.0.borrow_mut().books = bytes;
     }
 
     fn back_ram(&mut self, pages: Range<u64>) -> Result<u64, CallError> {

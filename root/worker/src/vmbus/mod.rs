@@ -28,6 +28,7 @@ use alloc::vec::Vec;
 
 use board::exit::{PostedMessage, Touched};
 use board::layout::PAGE;
+use dynamic_memory::BookError;
 use tlfs::{HvConnectionId, HvMessage, HvMessageType, HvStatus};
 use utilities::shutdown::{ShutdownKind, ShutdownRequest};
 use utilities::{Heartbeat, Kvp, Service, Shutdown, TimeSync};
@@ -104,7 +105,15 @@ pub struct Vmbus<R> {
 
 impl<R: SharedRam> Vmbus<R> {
     /// VMBus for a guest with `vp_count` VPs, whose partition has just been made; with Dynamic Memory within `limits`.
-    pub fn new<S: System>(system: &mut S, vp_count: u32, limits: Option<&Limits>) -> Self {
+    ///
+    /// # Errors
+    /// There is no book of the guest's memory.
+    pub fn new<S: System>(
+        system: &mut S,
+        ram: &R,
+        vp_count: u32,
+        limits: Option<&Limits>,
+    ) -> Result<Self, BookError> {
         let mut server = Server::new(vp_count);
         let mut services = Services::default();
         let mut links = Vec::new();
@@ -117,13 +126,15 @@ impl<R: SharedRam> Vmbus<R> {
             // Four different channels always find their place; a link without a channel is never opened.
             links.push(Link::new(server.add_offer(offer).unwrap_or_default()));
         }
-        // Limits that can be no VM's are the definition's fault, and are refused there.
-        let dynamic = limits.and_then(|limits| Dynamic::new(&mut server, limits).ok());
-        Self {
+        let dynamic = limits.map(|limits| {
+            system.allow_books(limits.books());
+            Dynamic::new(&mut server, ram, limits)
+        });
+        Ok(Self {
             server,
             services,
             links,
-            dynamic,
+            dynamic: dynamic.transpose()?,
             clocks: ClockPair::new(system),
             news: News::default(),
             guest: GuestView::default(),
@@ -132,7 +143,7 @@ impl<R: SharedRam> Vmbus<R> {
             full: None,
             messages: Pause::default(),
             flags: Pause::default(),
-        }
+        })
     }
 
     /// The guest posts a message to a connection that the hypervisor does not know.

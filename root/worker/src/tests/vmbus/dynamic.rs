@@ -8,7 +8,7 @@ use utilities::SECOND;
 
 use super::super::*;
 use super::guest::*;
-use crate::vmbus::Limits;
+use crate::vmbus::{Limits, Vmbus};
 
 const MIB: u64 = 1 << 20;
 const PAGES_PER_MIB: u64 = 256;
@@ -325,4 +325,43 @@ fn addresses_reach_beyond_the_maximum_by_what_units_and_the_device_window_leave_
     assert_eq!(reach(1 << 30), 3 << 30);
     assert_eq!(reach(2 << 30), 6 << 30);
     assert_eq!(reach(u64::MAX), u64::MAX);
+}
+
+#[test]
+fn books_may_take_what_the_maximum_needs_and_not_more_than_that() {
+    let books = |maximum| Limits { maximum, ..LIMITS }.books();
+    for gib in [1, 16, 64, 1024] {
+        let needed = gib * (96 << 10);
+        let given = books(gib << 30);
+        assert!(
+            (needed..needed + needed / 50 + 2 * MIB).contains(&given),
+            "{gib} {given}"
+        );
+    }
+    let guest = Guest::with_memory(Some((LIMITS, 0)));
+    assert_eq!(guest.fake.0.borrow().books, LIMITS.books());
+    assert_eq!(Guest::new().fake.0.borrow().books, 0);
+}
+
+#[test]
+fn new_memory_that_no_book_can_be_kept_of_is_not_offered() {
+    let block = 128 * PAGES_PER_MIB;
+    let mut balloon = Balloon::live(block);
+    balloon.guest.ram.refuse_room();
+    balloon.order(add(0, block));
+    assert_eq!(balloon.moved(), []);
+    assert!(balloon.guest.take(MEMORY).is_none());
+    assert_eq!(balloon.state().flags & MEMORY_IN_FLIGHT, 0);
+    balloon.order(remove(10));
+    assert_eq!(balloon.take(), (6, words(&[10, 0])), "all else goes on");
+}
+
+#[test]
+fn a_vm_without_a_book_of_its_startup_memory_is_not_started() {
+    let mut fake = Fake::default();
+    let ram = fake.create_ram(LIMITS.startup, LIMITS.reach()).unwrap();
+    ram.refuse_room();
+    let error = Vmbus::new(&mut fake, &ram, 1, Some(&LIMITS)).err().unwrap();
+    let text = SetupError::from(error).to_string();
+    assert_eq!(text, "Dynamic Memory: no memory for the book of 4096 pages");
 }

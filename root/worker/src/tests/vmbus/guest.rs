@@ -131,7 +131,7 @@ impl Guest {
         fake.0.borrow_mut().free_pages = limits.map_or(0, |(_, free)| free);
         let ram = fake.create_ram(startup, reach).unwrap();
         let limits = limits.as_ref().map(|(limits, _)| limits);
-        let vmbus = Vmbus::new(&mut fake, 2, limits);
+        let vmbus = Vmbus::new(&mut fake, &ram, 2, limits).unwrap();
         Self {
             fake,
             ram,

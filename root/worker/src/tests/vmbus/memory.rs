@@ -30,7 +30,7 @@ fn table(pages: &[u64]) -> GpadlTable {
 }
 
 fn ram() -> TestRam {
-    TestRam(Rc::new(RefCell::new(VecRam::new(1 << 20))))
+    TestRam::new(VecRam::new(1 << 20))
 }
 
 fn ring(ram: &TestRam, pages: &[u64]) -> Result<RunMemory<TestRam>, Gone> {
@@ -49,7 +49,7 @@ fn memory_that_is_no_ram_is_no_ring() {
 #[test]
 fn a_ring_of_more_than_the_largest_size_is_no_ring() {
     let pages: Vec<u64> = (0..0x101).collect();
-    let ram = TestRam(Rc::new(RefCell::new(VecRam::new(2 << 20))));
+    let ram = TestRam::new(VecRam::new(2 << 20));
     let of = |count: usize| ring(&ram, &pages[..count]).map(|ring| ring.size());
     assert_eq!(of(0x100), Ok(1 << 20));
     assert_eq!(of(0x101), Err(Gone));

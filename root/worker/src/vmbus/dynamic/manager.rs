@@ -63,6 +63,10 @@ impl<S: System> Memory for MemoryManager<'_, S> {
     }
 
     fn back(&mut self, run: PageRun) -> u64 {
+        // Memory that is short, as it would be if the pages could not be had.
+        if !self.ram.make_room(range(run)) {
+            return 0;
+        }
         let backed = self.system.back_ram(range(run));
         let backed = self.done(run, backed);
         let (there, _) = run.split(backed);

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 
 use board::exit::Touched;
 use board::layout::{FOUR_GIB, MMIO_START, PAGE, RamLayout};
+use board::ram::RamMap;
 use dynamic_memory::wire::MAX_INCOMING;
 use dynamic_memory::{
     Add, BookError, DynamicMemory, GuestPages, INTERFACE, PageRun, Refused, Settings, Touch,
@@ -58,6 +59,13 @@ impl Limits {
             most
         }
     }
+
+    /// Most bytes that the books of a guest with these limits take, whatever becomes of its memory: the book of its pages and the
+    /// memory map, together 96 KiB for each GiB, and some 1.5 MiB.
+    pub fn books(&self) -> u64 {
+        let map = RamMap::most_bytes(RamLayout::new(self.reach()));
+        GuestPages::most_bytes(self.maximum / PAGE).saturating_add(map)
+    }
 }
 
 /// Dynamic Memory of one guest.
@@ -104,8 +112,8 @@ impl<R: SharedRam> Dynamic<R> {
     /// For a guest that has just been made, with its startup memory behind it. Offers the channel.
     ///
     /// # Errors
-    /// If the limits are none.
-    pub fn new(server: &mut Server, limits: &Limits) -> Result<Self, BookError> {
+    /// If the limits are none, or there is no memory for the books of its startup memory.
+    pub fn new(server: &mut Server, ram: &R, limits: &Limits) -> Result<Self, BookError> {
         let start = RamLayout::new(limits.startup);
         let reach = RamLayout::new(limits.reach());
         let runs = [
@@ -113,6 +121,9 @@ impl<R: SharedRam> Dynamic<R> {
             PageRun::new(FOUR_GIB / PAGE, start.high_len() / PAGE),
         ];
         let runs: Vec<PageRun> = runs.into_iter().filter(|run| !run.is_empty()).collect();
+        if !runs.iter().all(|run| ram.make_room(run.start..run.end())) {
+            return Err(BookError::NoMemory(limits.startup / PAGE));
+        }
         let end = if reach.high_len() == 0 {
             reach.low_end()
         } else {
