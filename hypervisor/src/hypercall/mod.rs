@@ -161,8 +161,8 @@ fn dispatch(cpu: &mut Cpu, vp: &mut Vp, registers: &Registers, length: u8) -> En
     let (caller, places) = match found {
         Ok(found) => found,
         Err(Refusal::Status(status)) => return status.into(),
-        Err(Refusal::NoAccess(fault)) => {
-            cpu.memory_intercept(vp, &fault);
+        Err(Refusal::NoAccess { mapped, fault }) => {
+            cpu.memory_intercept(vp, &fault, mapped);
             return End::Intercepted;
         }
     };
@@ -251,8 +251,9 @@ struct Places {
 enum Refusal {
     /// The call fails.
     Status(HvStatus),
-    /// The parent has taken the access to a parameter away: it is asked for it (root sheet A.3.3, NO_ACCESS).
-    NoAccess(NestedFault),
+    /// The parent has taken the access to a parameter away, or its page: it is asked for it (root sheet A.3.3, NO_ACCESS). Dynamic
+    /// Memory gives a page back then; of one that it does not have, the parent tells the guest.
+    NoAccess { mapped: bool, fault: NestedFault },
 }
 
 fn places(
@@ -286,15 +287,19 @@ fn place(hv: &Hypervisor, partition: &Partition, gpa: Gpa, access: Access) -> Re
         Ok(spa) => Ok(spa),
         Err(fault) => {
             let covered = partition.overlays.cover(gpa.page());
-            if fault == GpaFault::Unmapped || covered || partition.is_root() {
+            if covered || partition.is_root() || !partition.can_have(gpa.page()) {
                 return Err(unusable);
             }
-            Err(Refusal::NoAccess(NestedFault {
-                gpa: Gpa(gpa.0 & !(PAGE_SIZE - 1)),
-                gva: None,
-                access,
-                table_walk: false,
-            }))
+            let fault = Refusal::NoAccess {
+                mapped: fault != GpaFault::Unmapped,
+                fault: NestedFault {
+                    gpa: Gpa(gpa.0 & !(PAGE_SIZE - 1)),
+                    gva: None,
+                    access,
+                    table_walk: false,
+                },
+            };
+            Err(fault)
         }
     }
 }

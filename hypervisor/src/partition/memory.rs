@@ -5,6 +5,7 @@ use tlfs::{HV_LARGE_PAGE_PAGES, HvStatus};
 
 use super::Partition;
 use super::table::PartitionGuard;
+use crate::apic;
 use crate::hv::Hypervisor;
 use crate::mem::addr::{Gpa, Gpfn, Spa, Spfn};
 use crate::mem::format::{Leaf, LeafSize, MemoryType, Rights};
@@ -286,6 +287,12 @@ impl Partition {
     /// The leaf that translates a guest page.
     pub fn translation(&self, page: Gpfn) -> Option<Found<Gpfn>> {
         self.memory.as_ref()?.query(page)
+    }
+
+    /// Whether there is such a page in the partition's address space, mapped or not. The page of local APICs is none.
+    pub fn can_have(&self, page: Gpfn) -> bool {
+        let is_apic = page == apic::PAGE && self.has_lapic();
+        !is_apic && self.memory.as_ref().is_some_and(|table| table.covers(page))
     }
 
     /// The machine address of a guest physical address, if the partition may access it so.

@@ -1,8 +1,8 @@
 //! Pages of the hypervisor's that lie over a child's memory: its hypercall page, its reference TSC page, and of each VP the
 //! pages of its SynIC and its VP assist page (guest sheet 4.2, 4.6, 4.8, 4.9).
 //!
-//! What lies below stays mapped in the books, and comes back when the overlay goes. So a parent may map, remap and unmap
-//! the page while it is covered: only what is remembered changes, never the overlay. Where a guest puts several overlays,
+//! What lies below stays mapped in the books, and comes back when the overlay goes; that may be nothing. So a parent may map,
+//! remap and unmap the page before and while it is covered: only what is remembered changes, never the overlay. Where a guest puts several overlays,
 //! the one with the lowest number shows.
 
 mod cover;

@@ -39,13 +39,18 @@ impl Cpu {
         self.report_memory(vp, fault, mapped, cache_type);
     }
 
-    /// The parent has to allow this access before the VP can go on.
-    pub fn memory_intercept(&mut self, vp: &mut Vp, fault: &NestedFault) {
-        self.report_memory(vp, fault, true, HvCacheType::WRITE_BACK);
+    /// The parent has to allow this access, or to map the page that there is none of, before the VP can go on.
+    pub fn memory_intercept(&mut self, vp: &mut Vp, fault: &NestedFault, mapped: bool) {
+        let cache_type = if mapped {
+            HvCacheType::WRITE_BACK
+        } else {
+            HvCacheType::UNCACHED
+        };
+        self.report_memory(vp, fault, mapped, cache_type);
     }
 
     /// Tells the parent of an access to memory that is not mapped, or not with the right for it.
-    pub(super) fn report_memory(
+    fn report_memory(
         &mut self,
         vp: &mut Vp,
         fault: &NestedFault,

@@ -1,7 +1,5 @@
 //! Page directory pointers of a VP whose control registers were set from outside.
 
-use tlfs::HvCacheType;
-
 use super::Cpu;
 use crate::arch::exit::{Access, NestedFault};
 use crate::mem::addr::Gpa;
@@ -36,10 +34,7 @@ impl Cpu {
             access: Access::Read,
             table_walk: true,
         };
-        match fault {
-            GpaFault::Unmapped => self.report_memory(vp, &access, false, HvCacheType::UNCACHED),
-            _ => self.memory_intercept(vp, &access),
-        }
+        self.memory_intercept(vp, &access, fault != GpaFault::Unmapped);
     }
 }
 

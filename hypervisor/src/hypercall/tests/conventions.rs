@@ -8,7 +8,8 @@ use crate::arch::exit::Event;
 use crate::arch::state::{Segment, SegmentName};
 use crate::hv::ROOT_ID;
 use crate::hypercall::CALLS;
-use crate::mem::addr::{Gpa, Gpfn};
+use crate::mem::addr::{Gpa, Gpfn, Spfn};
+use crate::mem::format::Rights;
 use crate::run::testing::{Bench, CHILD_BASE, DEVICE_PAGES, Outcome, UNTOUCHED};
 
 fn control(code: HvCallCode) -> u64 {
@@ -156,19 +157,60 @@ fn property_call(bench: &Bench) -> u64 {
 }
 
 #[test]
-fn parameters_of_a_child_that_are_not_mapped_are_refused() {
+fn parameters_where_a_child_can_have_no_memory_are_refused() {
     for mut bench in Bench::each() {
         let id = bench.child_with_vp();
         bench.switch_to_child(id, 0);
         let call = property_call(&bench);
         let (input, output) = (bench.input().0, bench.output().0);
-        for bad in [16 << 12, 1 << 39, 1 << 51] {
+        for bad in [crate::apic::PAGE.address().0, 1 << 48, 1 << 51] {
             let of_input = bench.run(call, bad, output);
             assert_eq!(status(of_input), HvStatus::INVALID_PARAMETER);
             let of_output = bench.run(call, input, bad);
             assert_eq!(status(of_output), HvStatus::INVALID_PARAMETER);
         }
         assert_eq!(status(bench.run(call, input, output)), HvStatus::SUCCESS);
+    }
+}
+
+#[test]
+fn parameters_that_are_not_mapped_are_the_parents_to_map_and_the_call_goes_on_then() {
+    for mut bench in Bench::each() {
+        for is_output in [false, true] {
+            let id = bench.child_with_vp();
+            bench.switch_to_child(id, 0);
+            let call = property_call(&bench);
+            let (there, away) = (bench.input().0, 16 << 12);
+            let go = |bench: &mut Bench| match is_output {
+                true => bench.run(call, there, away),
+                false => bench.run(call, away, bench.output().0),
+            };
+            assert_eq!(go(&mut bench), Outcome::Intercepted);
+            assert_eq!(bench.hand().hw.gprs().rcx, call);
+            let page = bench.hand().intercept_page.frame.spfn().address();
+            let message: HvMessage = bench.read_machine(page);
+            assert_eq!(message.header.message_type, HvMessageType::UNMAPPED_GPA);
+            let payload: HvX64MemoryInterceptMessage = message.payload_as().unwrap();
+            assert_eq!(payload.guest_physical_address, away);
+            let kind = payload.header.intercept_access_type.0;
+            assert_eq!(kind, u8::from(is_output));
+            bench.switch_to_root();
+            let new = bench.frames(1);
+            bench.map(id, away >> 12, crate::run::testing::FULL_ACCESS, &new);
+            if !is_output {
+                let from = bench
+                    .with_partition(id, |child| child.resolve(Gpa(there), Rights::READ).unwrap());
+                let bytes: [u8; 64] = bench.read_machine(from);
+                let to = Spfn(new[0]).address();
+                bench.hv.phys.copy_to(to, &bytes).unwrap();
+            }
+            let resume = [(HvRegisterName::INTERCEPT_SUSPEND, 0)];
+            let done = bench.set_registers(id, HvVpIndex(0), &resume);
+            assert_eq!(done, (HvStatus::SUCCESS, 1));
+            bench.switch_to_child(id, 0);
+            assert_eq!(status(go(&mut bench)), HvStatus::SUCCESS);
+            bench.switch_to_root();
+        }
     }
 }
 

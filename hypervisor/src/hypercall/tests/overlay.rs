@@ -61,13 +61,79 @@ fn what_lies_below_comes_back() {
 }
 
 #[test]
-fn a_page_without_memory_takes_no_overlay() {
+fn an_overlay_lies_over_nothing_too_and_nothing_comes_back() {
     for mut bench in Bench::each() {
         let id = bench.child_with_vp();
-        assert_eq!(
-            lay(&mut bench, id, Some(77)),
-            HvStatus::INVALID_REGISTER_VALUE
-        );
+        let none = HvUnmapGpaFlags::empty();
+        assert_eq!(bench.unmap_once(id, 3, none, 1), (HvStatus::SUCCESS, 1));
+        let overlays = [
+            HvRegisterName::HYPERCALL,
+            HvRegisterName::REFERENCE_TSC,
+            HvRegisterName::SIMP,
+            HvRegisterName::SIEFP,
+            HvRegisterName::VP_ASSIST_PAGE,
+        ];
+        // A page that went, and one that never was, where there is no other and no table.
+        let tables = bench.frames(2);
+        bench.deposit_list(id, &tables);
+        for page in [3, 77 << 18] {
+            for register in overlays {
+                let laid = lay_as(&mut bench, id, register, Some(page));
+                assert_eq!(laid, HvStatus::SUCCESS, "{register:?}");
+                assert!(behind(&bench, id, page).is_some());
+                assert_eq!(lay_as(&mut bench, id, register, None), HvStatus::SUCCESS);
+                let found =
+                    bench.with_partition(id, |child| child.translation(Gpfn(page)).is_some());
+                assert!(!found);
+            }
+        }
+        assert_eq!(bench.pool(id).child_ram, 15);
+        // Memory comes below one.
+        lay(&mut bench, id, Some(3));
+        let new = bench.frames(1);
+        bench.map(id, 3, FULL_ACCESS, &new);
+        assert!(behind(&bench, id, 3).is_some_and(|shown| shown != (new[0], true)));
+        lay(&mut bench, id, None);
+        assert_eq!(behind(&bench, id, 3), Some((new[0], true)));
+        lay(&mut bench, id, Some(77));
+        bench.tear_down();
+    }
+}
+
+#[test]
+fn an_overlay_that_can_be_nowhere_is_refused() {
+    for mut bench in Bench::each() {
+        let id = bench.child_with_vp();
+        for page in [1 << 39, crate::apic::PAGE.0] {
+            let status = lay(&mut bench, id, Some(page));
+            assert_eq!(status, HvStatus::INVALID_REGISTER_VALUE, "{page:#x}");
+        }
+        bench.tear_down();
+    }
+}
+
+#[test]
+fn an_overlay_over_nothing_takes_one_frame_that_others_may_need_at_most() {
+    for mut bench in Bench::each() {
+        let id = bench.child_with_vp();
+        let large = bench.large_frame();
+        let flags = FULL_ACCESS | HvMapGpaFlags::LARGE_PAGE;
+        bench.map(id, 512, flags, &[large]);
+        bench.withdraw(id);
+        let before = bench.pool(id);
+        // It would take three tables, and leaves none behind.
+        let status = lay(&mut bench, id, Some(77 << 18));
+        assert_eq!(status, HvStatus::INVALID_REGISTER_VALUE);
+        bench.withdraw(id);
+        // In a place where a large page of memory was, it takes one.
+        assert_eq!(lay(&mut bench, id, Some(1029)), HvStatus::SUCCESS);
+        for register in [HvRegisterName::SIMP, HvRegisterName::REFERENCE_TSC] {
+            assert_eq!(
+                lay_as(&mut bench, id, register, Some(600)),
+                HvStatus::SUCCESS
+            );
+        }
+        assert_eq!(bench.pool(id).child_ram, before.child_ram);
         bench.tear_down();
     }
 }

@@ -41,6 +41,11 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         })
     }
 
+    /// Whether the tables can translate a page.
+    pub fn covers(&self, page: F::Page) -> bool {
+        self.end_of(page, 1).is_ok()
+    }
+
     /// The first leaf that translates a page of `first` to `first + pages`. It may begin before and end after them.
     pub fn next(&self, first: F::Page, pages: u64) -> Option<Found<F::Page>> {
         let end = self.end_of(first, pages).ok()?;

@@ -59,6 +59,11 @@ impl SecondLevelTable {
         with!(self, table => table.set_join(join));
     }
 
+    /// As [`PageTable::covers`].
+    pub fn covers(&self, page: Gpfn) -> bool {
+        with!(self, table => table.covers(page))
+    }
+
     /// As [`PageTable::query`].
     pub fn query(&self, page: Gpfn) -> Option<Found<Gpfn>> {
         with!(self, table => table.query(page))

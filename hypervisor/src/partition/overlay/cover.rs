@@ -9,6 +9,7 @@ use crate::mem::format::{Leaf, LeafSize};
 use crate::mem::frames::{FrameTable, Owner, PartitionSlot};
 use crate::mem::page_box::Frame;
 use crate::mem::table::{FrameSource, SecondLevelTable};
+use crate::partition::memory::table_status;
 use crate::partition::{Partition, PartitionState};
 
 /// Tables from the pool or the reserve; what is covered still backs the partition.
@@ -16,6 +17,8 @@ struct OverlaySource<'a, 'm> {
     frames: &'a mut FrameTable<'m>,
     slot: PartitionSlot,
     books: &'a mut Books,
+    /// Frames of the reserve that may be used.
+    spare: usize,
 }
 
 impl OverlaySource<'_, '_> {
@@ -35,7 +38,10 @@ impl OverlaySource<'_, '_> {
 impl FrameSource for OverlaySource<'_, '_> {
     fn allocate(&mut self) -> Option<Frame> {
         let pooled = self.frames.allocate(self.slot).ok().flatten();
-        pooled.or_else(|| self.books.reserve.pop())
+        pooled.or_else(|| {
+            self.spare = self.spare.checked_sub(1)?;
+            self.books.reserve.pop()
+        })
     }
 
     fn release(&mut self, frame: Frame) {
@@ -55,11 +61,12 @@ fn forget(hypervisor: &Hypervisor, slot: PartitionSlot, below: Leaf) {
 }
 
 impl Hypervisor {
-    /// Lays an overlay over a page of the child's memory, wherever it was before. The caller shoots down.
+    /// Lays an overlay over a page of the child's addresses, wherever it was before: whether there is memory below is nothing to
+    /// it, and that may come and go. The caller shoots down.
     ///
     /// # Errors
-    /// INVALID_PARAMETER where the child has no memory, INVALID_PARTITION_STATE if it has no such overlay, or is being ended,
-    /// INSUFFICIENT_MEMORY if a large page cannot be cut. Nothing is changed then.
+    /// INVALID_PARAMETER where the child can have no memory, INVALID_PARTITION_STATE if it has no such overlay, or is being ended,
+    /// INSUFFICIENT_MEMORY if a large page cannot be cut, or tables are lacking. Nothing is changed then.
     pub fn place_overlay(
         &self,
         child: &mut Partition,
@@ -72,6 +79,10 @@ impl Hypervisor {
         }
         if child.state != PartitionState::Active {
             return Err(HvStatus::INVALID_PARTITION_STATE);
+        }
+        // What there is nothing mapped at, for the local APICs, would be something with an overlay.
+        if !child.can_have(to) {
+            return Err(HvStatus::INVALID_PARAMETER);
         }
         // The old place is only given up when the new one is certain.
         self.with_books(child, |table, source| {
@@ -138,6 +149,7 @@ impl Hypervisor {
             frames: &mut frames,
             slot,
             books,
+            spare: usize::MAX,
         };
         source.fill_reserve();
         work(table, &mut source)
@@ -152,26 +164,30 @@ fn cover(
 ) -> Result<(), HvStatus> {
     let covered = source.books.covered.iter();
     if !covered.map(|covered| covered.page).any(|page| page == to) {
-        let found = table.query(to).ok_or(HvStatus::INVALID_PARAMETER)?;
-        let below = Leaf {
+        let below = table.query(to).map(|found| Leaf {
             frame: found.frame_of(to),
             ..found.leaf
-        };
-        let entry = Covered {
-            page: to,
-            below: Some(below),
-        };
-        let added = source.books.covered.try_push(entry);
+        });
+        if below.is_none() {
+            // Where nothing is mapped a guest can make several tables be needed: it may not use up what others cut large pages
+            // with. Where other memory is near, which is where pages come and go, one is enough.
+            source.spare = 1;
+        }
+        let added = source.books.covered.try_push(Covered { page: to, below });
         added.map_err(|_| HvStatus::INSUFFICIENT_MEMORY)?;
     }
     let Some((frame, rights)) = source.books.top(to) else {
         return Ok(());
     };
     let mapped = table.map(source, to, 1, Leaf::new(frame, rights), LeafSize::Size4K);
-    mapped.map_err(|_| {
+    mapped.map_err(|stopped| {
         // Only a page that had no leaf of its own can fail, so it was not covered before.
-        source.books.covered.pop();
-        HvStatus::INSUFFICIENT_MEMORY
+        let covered = source.books.covered.pop();
+        if covered.is_some_and(|covered| covered.below.is_none()) {
+            // Tables on the way to a leaf that did not come are empty: they go.
+            let _ = table.unmap(source, to, 1);
+        }
+        table_status(stopped.error)
     })
 }
 

@@ -4,13 +4,15 @@
 //! The hypervisor has checked the call before it stopped the VP, but a parameter block in memory is read here again, and may
 //! have changed meanwhile: the copy that is acted on is the one that is checked.
 
+use iced_x86::Mnemonic;
 use tlfs::{
     HV_MESSAGE_PAYLOAD_BYTE_COUNT, HvCallCode, HvConnectionId, HvHypercallInput, HvHypercallResult,
     HvInputPostMessage, HvInputSignalEvent, HvMessageType, HvStatus,
-    HvX64HypercallInterceptMessage, HvX64SynicSintDeliverableMessage,
+    HvX64HypercallInterceptMessage, HvX64InterceptMessageHeader, HvX64SynicSintDeliverableMessage,
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
+use super::fetch::Fetched;
 use super::{Bus, Guest, Handled, Machine};
 
 /// RAX.
@@ -38,16 +40,17 @@ struct Parameters {
     control: HvHypercallInput,
     /// GPA of the input, or the input itself.
     input: u64,
-    /// 64-bit mode.
-    wide: bool,
+}
+
+/// Whether the caller is in 64-bit mode.
+fn is_wide(header: &HvX64InterceptMessageHeader) -> bool {
+    header.execution_state.efer_lma() && header.cs_segment.attributes.long()
 }
 
 impl Parameters {
     fn new(intercept: &HvX64HypercallInterceptMessage) -> Self {
-        let header = &intercept.header;
-        let wide = header.execution_state.efer_lma() && header.cs_segment.attributes.long();
         let pair = |high: u64, low: u64| high << 32 | low & 0xFFFF_FFFF;
-        let (control, input) = if wide {
+        let (control, input) = if is_wide(&intercept.header) {
             (intercept.rcx, intercept.rdx)
         } else {
             (
@@ -58,7 +61,6 @@ impl Parameters {
         Self {
             control: HvHypercallInput::from_bits(control),
             input,
-            wide,
         }
     }
 }
@@ -72,16 +74,41 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
             HvCallCode::SIGNAL_EVENT => self.signal_event(&parameters),
             _ => Err(HvStatus::INVALID_HYPERCALL_CODE),
         };
+        let length = usize::from(intercept.header.instruction_length());
+        self.end_hypercall(&intercept.header, status, length)
+    }
+
+    /// The guest gets the result of a call, and goes on behind its instruction of `length` bytes.
+    fn end_hypercall(
+        &mut self,
+        header: &HvX64InterceptMessageHeader,
+        status: Result<(), HvStatus>,
+        length: usize,
+    ) -> Handled {
         let status = status.err().unwrap_or(HvStatus::SUCCESS);
         let result = HvHypercallResult::simple(status).into_bits();
-        if parameters.wide {
+        if is_wide(header) {
             self.registers.set(RAX, result);
         } else {
             self.registers.set_sized(RAX, 4, result & 0xFFFF_FFFF);
             self.registers.set_sized(RDX, 4, result >> 32);
         }
-        let length = usize::from(intercept.header.instruction_length());
-        self.advance(&intercept.header, length)
+        self.advance(header, length)
+    }
+
+    /// A hypercall whose parameters are where there is no RAM. The hypervisor has done nothing: there might have been RAM to come.
+    /// `None` if the instruction is another.
+    pub(super) fn bad_parameters(
+        &mut self,
+        header: &HvX64InterceptMessageHeader,
+        fetched: &Fetched,
+    ) -> Option<Handled> {
+        let is_call = matches!(
+            fetched.instruction.mnemonic(),
+            Mnemonic::Vmcall | Mnemonic::Vmmcall
+        );
+        let status = Err(HvStatus::INVALID_PARAMETER);
+        is_call.then(|| self.end_hypercall(header, status, fetched.len()))
     }
 
     /// Slots of messages have become free: of the SINTs whose bits are set. The VP goes on where it was.

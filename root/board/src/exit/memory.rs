@@ -49,6 +49,9 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
         if let Some(handled) = self.string_memory(&intercept.header, &fetched) {
             return handled;
         }
+        if let Some(handled) = self.bad_parameters(&intercept.header, &fetched) {
+            return handled;
+        }
         match Access::new(&fetched, gpa).and_then(|access| self.emulate(&access)) {
             Some(()) => self.advance(&intercept.header, fetched.len()),
             None => Err(Fault::CannotEmulate {

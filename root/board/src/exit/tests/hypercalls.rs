@@ -191,3 +191,21 @@ fn a_devices_connection_has_one_flag() {
     );
     assert_eq!(vp.guest.given, []);
 }
+
+#[test]
+fn a_call_with_parameters_outside_of_ram_fails_and_the_guest_goes_on() {
+    for code in [[0x0F, 0x01, 0xC1], [0x0F, 0x01, 0xD9]] {
+        let mut vp = Vp::new();
+        vp.page.gp_registers[RDX] = DEVICE;
+        assert_eq!(vp.memory(&code), Outcome::Resume);
+        let result = u64::from(HvStatus::INVALID_PARAMETER.0);
+        assert_eq!(vp.page.gp_registers[RAX], result);
+        assert_eq!(vp.page.gp_registers[RDX], DEVICE);
+        assert_eq!(vp.page.rip, RIP + 3);
+        assert_eq!(vp.bus.asked, []);
+        // One whose page comes is made again.
+        vp.guest.touched = Touched::Backed;
+        assert_eq!(vp.memory(&code), Outcome::Resume);
+        assert_eq!(vp.page.rip, RIP + 3);
+    }
+}
