@@ -1,13 +1,13 @@
 //! Pages that the guest returns (sheet 2.3, 2.4, 2.6).
 
-use crate::Time;
 use crate::event::{Dropped, End, Event, Oddity};
 use crate::memory::{Memory, Pin};
 use crate::order::{Kind, Order, Step, balloon_step};
 use crate::run::PageRun;
 use crate::segment::PageState;
 use crate::vsp::DynamicMemory;
-use crate::wire::{MessageType, WireRange};
+use crate::wire::{MAX_PAGE, MessageType, WireRange};
+use crate::{BACK_OFF, Time};
 
 /// What became of the pages of a BALLOON_RESPONSE.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,6 +21,7 @@ struct Taken {
     not_ram: u64,
     repeated: u64,
     pinned: u64,
+    /// Given up, but not to be had: withheld, and not counted as given.
     failed: u64,
 }
 
@@ -95,6 +96,10 @@ fn take_backed(run: PageRun, memory: &mut dyn Memory, taken: &mut Taken) {
                 if !gone.is_empty() {
                     memory.book().set(gone, PageState::Ballooned);
                 }
+                // The guest does not use them any more, so they are no RAM to it; and they are not free, so they are not given.
+                if !kept.is_empty() {
+                    memory.book().set(kept, PageState::Withheld);
+                }
                 count(&mut taken.freed, gone.count);
                 count(&mut taken.failed, kept.count);
             }
@@ -115,7 +120,7 @@ impl DynamicMemory {
             && let Step::BalloonOut { pages, given } = order.step
         {
             let taken = take_ranges(ranges, memory);
-            self.tell(&taken);
+            self.tell(&taken, now);
             self.balloon_part(order, pages, given, taken, more, now);
             return Ok(());
         }
@@ -123,18 +128,32 @@ impl DynamicMemory {
             return Err(Dropped::Unasked(MessageType::BALLOON_RESPONSE));
         }
         let taken = take_ranges(ranges, memory);
-        self.tell(&taken);
+        self.tell(&taken, now);
         self.events.push(Event::Late(taken.given()));
         Ok(())
     }
 
-    fn tell(&mut self, taken: &Taken) {
+    fn tell(&mut self, taken: &Taken, now: Time) {
         self.events.odd(taken.bad_ranges, Oddity::Ranges);
         self.events.odd(taken.not_ram, Oddity::NotRam);
         self.events.odd(taken.repeated, Oddity::Repeated);
         self.events.odd(taken.pinned, Oddity::Pinned);
-        if taken.failed != 0 {
-            self.events.push(Event::TakeFailed(taken.failed));
+        self.take_failed(taken.failed, now);
+    }
+
+    /// Pages that the guest has returned could not be taken. They are tried again.
+    fn take_failed(&mut self, pages: u64, now: Time) {
+        if pages != 0 {
+            self.events.push(Event::TakeFailed(pages));
+            self.take_again_at = Some(now.saturating_add(BACK_OFF));
+        }
+    }
+
+    /// Tries to take what could not be taken, when it is time.
+    pub(crate) fn take_again(&mut self, now: Time, memory: &mut dyn Memory) {
+        if self.take_again_at.is_some_and(|at| at <= now) {
+            self.take_again_at = None;
+            self.collect_withheld(PageRun::new(0, MAX_PAGE), now, memory);
         }
     }
 
@@ -208,7 +227,7 @@ impl DynamicMemory {
     }
 
     /// Takes withheld pages of that range that nothing uses any more.
-    pub(crate) fn collect_withheld(&mut self, within: PageRun, memory: &mut dyn Memory) {
+    pub(crate) fn collect_withheld(&mut self, within: PageRun, now: Time, memory: &mut dyn Memory) {
         let mut rest = within;
         let mut taken = Taken::default();
         while !rest.is_empty() && memory.book().count(PageState::Withheld) != 0 {
@@ -218,9 +237,7 @@ impl DynamicMemory {
                 take_withheld(part, memory, &mut taken);
             }
         }
-        if taken.failed != 0 {
-            self.events.push(Event::TakeFailed(taken.failed));
-        }
+        self.take_failed(taken.failed, now);
     }
 }
 

@@ -68,10 +68,10 @@ impl DynamicMemory {
     /// Something that pinned pages of this range has ended. Those that the guest has returned are taken now. Only while
     /// the channel is open: a kernel that comes after may use them.
     pub fn unpinned(&mut self, within: PageRun, now: Time, memory: &mut dyn Memory) {
-        self.clock.at(now);
+        let now = self.clock.at(now);
         if self.is_ready() {
             let (within, _) = within.split(MAX_PAGE);
-            self.collect_withheld(within, memory);
+            self.collect_withheld(within, now, memory);
         }
     }
 

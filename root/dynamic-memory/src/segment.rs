@@ -12,7 +12,8 @@ pub enum PageState {
     Backed,
     /// The guest has given it back, and it has been taken.
     Ballooned,
-    /// The guest has given it back, but something passing still uses it: machine memory is behind it until that ends.
+    /// The guest has given it back, but something passing still uses it, or it could not be taken: machine memory is behind it
+    /// until that ends, or works.
     Withheld,
     /// A former instance of the guest's driver has given it back, and the present one does not know of it (sheet 2.5).
     Lost,

@@ -76,6 +76,8 @@ pub struct DynamicMemory {
     pub(crate) watch: Option<Watch>,
     pub(crate) refused_at: Option<Time>,
     pub(crate) added_at: Option<Time>,
+    /// When pages that could not be taken are tried again.
+    pub(crate) take_again_at: Option<Time>,
     /// Touches that have not been told of, and when the last ones were.
     pub(crate) touches: u64,
     pub(crate) touches_told: Option<Time>,
@@ -112,6 +114,7 @@ impl DynamicMemory {
             watch: None,
             refused_at: None,
             added_at: None,
+            take_again_at: None,
             touches: 0,
             touches_told: None,
             is_resetting: false,
@@ -171,6 +174,7 @@ impl DynamicMemory {
         self.is_frozen = false;
         self.reports = Reports::default();
         self.watch = None;
+        self.take_again_at = None;
     }
 
     /// The VM stands still, and so do all timers.
@@ -298,7 +302,7 @@ impl DynamicMemory {
             capabilities,
         });
         // What was withheld when the same driver closed the channel may be free to go by now.
-        self.collect_withheld(PageRun::new(0, MAX_PAGE), memory);
+        self.collect_withheld(PageRun::new(0, MAX_PAGE), now, memory);
     }
 
     fn report(
@@ -382,6 +386,7 @@ impl DynamicMemory {
             return;
         }
         self.order_timeout(now, memory);
+        self.take_again(now, memory);
         self.become_live(now);
         if !self.is_frozen && self.reports.overdue_at().is_some_and(|at| at <= now) {
             self.is_frozen = true;
@@ -399,7 +404,8 @@ impl DynamicMemory {
         let has_report = self.reports.demand().is_some();
         let quiet = (self.is_ready() && !self.is_live && has_report).then_some(self.quiet_until);
         let overdue = self.reports.overdue_at().filter(|_| !self.is_frozen);
-        let next = [order, quiet, overdue].into_iter().flatten().min()?;
+        let all = [order, quiet, overdue, self.take_again_at];
+        let next = all.into_iter().flatten().min()?;
         self.clock.reference(next)
     }
 

@@ -220,12 +220,49 @@ fn pages_in_passing_use_are_taken_when_it_ends() {
 }
 
 #[test]
-fn what_cannot_be_taken_stays_the_vms() {
+fn what_cannot_be_taken_is_nobodys_is_not_given_and_is_tried_again() {
     let mut vm = asked();
     vm.machine.takes = 3;
     let happened = respond(&mut vm, true, &[PageRun::new(512, 10)]);
     assert_eq!(happened, [Event::TakeFailed(7)]);
     assert_eq!(vm.status().ballooned, 3);
+    assert_eq!(vm.machine.book.count(PageState::Withheld), 7);
+    vm.machine.check_pages();
+    let happened = respond(&mut vm, false, &[PageRun::new(600, 1)]);
+    let Finished::Removed { given, .. } = finished(&happened) else {
+        panic!("{happened:?}");
+    };
+    assert_eq!(given, 3, "and a page that failed as well is none either");
+    // Not before it is time, and again and again.
+    let failed = |happened: Vec<Event>| {
+        let failed = |event: &Event| matches!(event, Event::TakeFailed(_));
+        happened.into_iter().filter(failed).collect::<Vec<_>>()
+    };
+    assert_eq!(failed(vm.seconds(59)), []);
+    vm.machine.takes = 5;
+    assert_eq!(failed(vm.seconds(1)), [Event::TakeFailed(3)]);
+    assert_eq!(vm.status().ballooned, 8);
+    vm.machine.takes = u64::MAX;
+    assert_eq!(failed(vm.seconds(60)), []);
+    assert_eq!(vm.status().ballooned, 11);
+    vm.machine.check_pages();
+}
+
+#[test]
+fn what_could_not_be_taken_goes_back_to_the_guest_with_the_last_of_its_balloon() {
+    let mut vm = asked();
+    vm.machine.takes = 3;
+    respond(&mut vm, false, &[PageRun::new(512, 10)]);
+    let add = Add {
+        unballoon: 3,
+        ..Add::default()
+    };
+    vm.dm.add(add, vm.now, &mut vm.machine).unwrap();
+    vm.take().expect("all ten, or the test's machine would say");
+    assert_eq!(
+        vm.machine.book.count(PageState::Backed),
+        vm.status().visible
+    );
     vm.machine.check_pages();
 }
 
