@@ -23,7 +23,7 @@ pub use exit::Exit;
 pub use run::Worker;
 pub use setup::{SetupError, set_up};
 pub use system::{CallError, Files, SharedRam, System, VpState};
-pub use vmbus::{BulkMemory, CHANNELS};
+pub use vmbus::{BulkMemory, CHANNELS, MAX_PIN_BYTES};
 
 #[cfg(test)]
 mod tests;

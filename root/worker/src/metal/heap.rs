@@ -14,6 +14,8 @@ use super::calls;
 /// Bytes of the block that there is from the start. What a guest can make of VMBus is at most half of it.
 const SIZE: usize = 4 << 20;
 const _: () = assert!(vmbus::server::max_memory(worker::CHANNELS) <= SIZE / 2);
+// A list of pins can be one block in a piece, see `grow`.
+const _: () = assert!(worker::MAX_PIN_BYTES <= PIECE_UNIT / 2);
 /// What a reason's text may need.
 const TEXT_ROOM: usize = 4096;
 

@@ -47,7 +47,7 @@ use news::News;
 use pause::Pause;
 
 pub use bulk::BulkMemory;
-pub use dynamic::Limits;
+pub use dynamic::{Limits, MAX_PIN_BYTES};
 #[cfg(test)]
 pub use memory::RunMemory;
 
@@ -58,8 +58,8 @@ const CHANNEL_MESSAGE: HvMessageType = HvMessageType(1);
 /// What the guest is told of the time it has for a shutdown. Linux does not look at it.
 const SHUTDOWN_SECONDS: u32 = 60;
 
-/// Channels that every guest is offered: one for each service.
-pub const CHANNELS: usize = Services::COUNT;
+/// Most channels that a guest is offered: one for each service, and that of Dynamic Memory.
+pub const CHANNELS: usize = Services::COUNT + 1;
 
 /// The services.
 #[derive(Default)]

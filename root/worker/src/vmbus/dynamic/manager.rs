@@ -5,7 +5,7 @@ use core::ops::Range;
 use dynamic_memory::{GuestPages, Memory, PageRun, Pin};
 use tlfs::HvRegisterName;
 
-use super::pins::Pins;
+use super::pins::LazyPins;
 use crate::setup::get_register;
 use crate::system::{CallError, SharedRam, System};
 
@@ -22,7 +22,7 @@ pub struct MemoryManager<'a, S: System> {
     /// The book of its pages.
     pub book: &'a mut GuestPages,
     /// What the guest cannot give away.
-    pub pins: &'a Pins,
+    pub pins: LazyPins<'a>,
     /// What failed last, and for which pages.
     pub failed: &'a mut Option<(PageRun, CallError)>,
 }

@@ -27,8 +27,10 @@ use super::news::News;
 use super::peer::Peer;
 use crate::system::{CallError, SharedRam, System};
 use manager::MemoryManager;
-use pins::Pins;
+use pins::LazyPins;
 use state::Telling;
+
+pub use pins::MAX_BYTES as MAX_PIN_BYTES;
 
 /// Instance of the channel, which the sheet leaves to the host: one for each VM, the same at each start.
 const INSTANCE: Guid = Guid::new(0x1f5c6ae1_4ad3_4f8a_9f0e_6f2b8e1d7c39);
@@ -61,10 +63,12 @@ impl Limits {
     }
 
     /// Most bytes that the books of a guest with these limits take, whatever becomes of its memory: the book of its pages and the
-    /// memory map, together 96 KiB for each GiB, and some 1.5 MiB.
+    /// memory map, together 96 KiB for each GiB, and some 1.5 MiB; and for a moment a list of pages that it cannot give away.
     pub fn books(&self) -> u64 {
         let map = RamMap::most_bytes(RamLayout::new(self.reach()));
-        GuestPages::most_bytes(self.maximum / PAGE).saturating_add(map)
+        let pages = GuestPages::most_bytes(self.maximum / PAGE);
+        let pins = pins::MAX_BYTES as u64;
+        pages.saturating_add(map).saturating_add(pins)
     }
 }
 
@@ -164,7 +168,7 @@ impl<R: SharedRam> Dynamic<R> {
         &mut self,
         system: &mut S,
         ram: &R,
-        pins: &Pins,
+        pins: LazyPins<'_>,
         now: u64,
         f: impl FnOnce(&mut Vsp<'_, S>, &mut Link<R>) -> T,
     ) -> T {
@@ -185,7 +189,7 @@ impl<R: SharedRam> Dynamic<R> {
 
     /// The guest has opened the channel, and its link is open.
     pub fn opened<S: System<Ram = R>>(&mut self, system: &mut S, ram: &R, now: u64) {
-        self.with(system, ram, &Pins::default(), now, |vsp, _| {
+        self.with(system, ram, LazyPins::none(), now, |vsp, _| {
             vsp.vsp.opened(now, &mut vsp.memory);
         });
     }
@@ -198,8 +202,8 @@ impl<R: SharedRam> Dynamic<R> {
         server: &Server,
         now: u64,
     ) {
-        let pins = self.pins(server, &[]);
-        self.with(system, ram, &pins, now, |vsp, link| {
+        let pins = LazyPins::new(server, &[], self.link.gpadl());
+        self.with(system, ram, pins, now, |vsp, link| {
             link.drain(vsp, LAST_BATCHES);
             link.close();
             vsp.vsp.closed(now, &mut vsp.memory);
@@ -215,8 +219,8 @@ impl<R: SharedRam> Dynamic<R> {
         rings: &[GpadlHandle],
         now: u64,
     ) {
-        let pins = self.pins(server, rings);
-        self.with(system, ram, &pins, now, |vsp, _| {
+        let pins = LazyPins::new(server, rings, self.link.gpadl());
+        self.with(system, ram, pins, now, |vsp, _| {
             let all = PageRun::new(0, u64::MAX);
             vsp.vsp.unpinned(all, now, &mut vsp.memory);
         });
@@ -234,8 +238,8 @@ impl<R: SharedRam> Dynamic<R> {
         rings: &[GpadlHandle],
         now: u64,
     ) -> Result<(), RingError> {
-        let pins = self.pins(server, rings);
-        self.with(system, ram, &pins, now, |vsp, link| {
+        let pins = LazyPins::new(server, rings, self.link.gpadl());
+        self.with(system, ram, pins, now, |vsp, link| {
             vsp.vsp.tick(now, &mut vsp.memory);
             link.serve(vsp)
         })
@@ -258,7 +262,7 @@ impl<R: SharedRam> Dynamic<R> {
             partial: order.flags & MemoryOrder::PARTIAL != 0,
         };
         let remove = order.remove;
-        self.with(system, ram, &Pins::default(), now, |vsp, _| {
+        self.with(system, ram, LazyPins::none(), now, |vsp, _| {
             if remove == 0 {
                 vsp.vsp.add(add, now, &mut vsp.memory).map(drop)
             } else {
@@ -275,7 +279,7 @@ impl<R: SharedRam> Dynamic<R> {
         gpa: u64,
         now: u64,
     ) -> Touched {
-        let touch = self.with(system, ram, &Pins::default(), now, |vsp, _| {
+        let touch = self.with(system, ram, LazyPins::none(), now, |vsp, _| {
             vsp.vsp.touched(gpa / PAGE, now, &mut vsp.memory)
         });
         match touch {
@@ -310,11 +314,5 @@ impl<R: SharedRam> Dynamic<R> {
     /// Relid of the channel.
     pub fn relid(&self) -> Relid {
         self.link.relid
-    }
-
-    fn pins(&self, server: &Server, rings: &[GpadlHandle]) -> Pins {
-        let own = |handle| self.link.uses(handle);
-        let gpadls = server.gpadls();
-        Pins::new(gpadls.map(|(handle, gpadl)| (gpadl, rings.contains(&handle) || own(handle))))
     }
 }

@@ -1,27 +1,34 @@
 //! Pages that VMBus uses, which the guest cannot give away (sheet of Dynamic Memory, 2.6).
 
 use alloc::vec::Vec;
+use core::cell::OnceCell;
 use core::ops::Range;
 
 use board::layout::PAGE;
 use dynamic_memory::{PageRun, Pin};
-use vmbus::gpadl::Gpadl;
+use vmbus::gpadl::{Gpadl, MAX_UNITS};
+use vmbus::protocol::GpadlHandle;
+use vmbus::server::Server;
+
+/// Most bytes of the lists: each GPADL's pieces are at most its units, and all units are limited.
+pub const MAX_BYTES: usize = MAX_UNITS * size_of::<Range<u64>>();
 
 /// Page numbers, as ranges that are sorted and apart.
 #[derive(Debug, Default)]
 struct Pages(Vec<Range<u64>>);
 
 impl Pages {
+    /// From ranges in any order. The list stays where it is, and as long as it was.
     fn new(mut ranges: Vec<Range<u64>>) -> Self {
         ranges.sort_unstable_by_key(|range| range.start);
-        let mut apart: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
-        for range in ranges {
-            match apart.last_mut() {
-                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-                _ => apart.push(range),
+        ranges.dedup_by(|next, last| {
+            let joins = next.start <= last.end;
+            if joins {
+                last.end = last.end.max(next.end);
             }
-        }
-        Self(apart)
+            joins
+        });
+        Self(ranges)
     }
 
     /// Whether that page is one of them, and up to which page that stays so.
@@ -37,7 +44,7 @@ impl Pages {
 
 /// All such pages of a guest. Overlays are not among them: what lies below one can come and go.
 #[derive(Debug, Default)]
-pub struct Pins {
+struct Pins {
     /// In rings of open channels.
     lasting: Pages,
     /// In other GPADLs.
@@ -46,26 +53,25 @@ pub struct Pins {
 
 impl Pins {
     /// Of these GPADLs, each with whether an open channel has its rings there.
-    pub fn new<'g>(gpadls: impl Iterator<Item = (&'g Gpadl, bool)>) -> Self {
-        let (mut lasting, mut passing) = (Vec::new(), Vec::new());
-        for (gpadl, is_ring) in gpadls {
-            let pages = if is_ring { &mut lasting } else { &mut passing };
-            let ranges = (0..gpadl.range_count()).filter_map(|index| gpadl.range(index));
-            for range in ranges {
-                pages.extend(range.pieces().map(|piece| {
-                    let end = piece.run.gpa.saturating_add(piece.run.len);
-                    piece.run.gpa / PAGE..end.div_ceil(PAGE)
-                }));
-            }
-        }
+    fn new<'g>(gpadls: impl Iterator<Item = (&'g Gpadl, bool)> + Clone) -> Self {
+        let of = |rings: bool| {
+            let pages = || {
+                let gpadls = gpadls.clone().filter(|(_, is_ring)| *is_ring == rings);
+                gpadls.flat_map(|(gpadl, _)| pages(gpadl))
+            };
+            // Counted first: a list that grows would take three times as much.
+            let mut ranges = Vec::with_capacity(pages().count());
+            ranges.extend(pages());
+            Pages::new(ranges)
+        };
         Self {
-            lasting: Pages::new(lasting),
-            passing: Pages::new(passing),
+            lasting: of(true),
+            passing: of(false),
         }
     }
 
     /// What keeps the first page of `run`, and for how many pages that is the same.
-    pub fn of(&self, run: PageRun) -> (Pin, u64) {
+    fn of(&self, run: PageRun) -> (Pin, u64) {
         let (is_lasting, lasting_to) = self.lasting.at(run.start);
         let (is_passing, passing_to) = self.passing.at(run.start);
         let (pin, to) = if is_lasting {
@@ -79,10 +85,125 @@ impl Pins {
     }
 }
 
+/// The pages of a GPADL.
+fn pages(gpadl: &Gpadl) -> impl Iterator<Item = Range<u64>> + '_ {
+    let ranges = (0..gpadl.range_count()).filter_map(|index| gpadl.range(index));
+    ranges.flat_map(|range| {
+        range.pieces().map(|piece| {
+            let end = piece.run.gpa.saturating_add(piece.run.len);
+            piece.run.gpa / PAGE..end.div_ceil(PAGE)
+        })
+    })
+}
+
+/// The same, made when somebody asks: seldom, and the guest can make them many. They are as when they were asked for first, so
+/// this may not outlive a change of GPADLs.
+pub struct LazyPins<'a> {
+    server: Option<&'a Server>,
+    /// GPADLs with rings of open channels.
+    rings: &'a [GpadlHandle],
+    /// That of the channel itself.
+    own: Option<GpadlHandle>,
+    made: OnceCell<Pins>,
+}
+
+impl<'a> LazyPins<'a> {
+    /// What the guest's GPADLs pin while these have rings of open channels.
+    pub fn new(server: &'a Server, rings: &'a [GpadlHandle], own: Option<GpadlHandle>) -> Self {
+        Self {
+            server: Some(server),
+            rings,
+            own,
+            made: OnceCell::new(),
+        }
+    }
+
+    /// For what takes no memory.
+    pub const fn none() -> Self {
+        Self {
+            server: None,
+            rings: &[],
+            own: None,
+            made: OnceCell::new(),
+        }
+    }
+
+    /// [`Pins::of`].
+    pub fn of(&self, run: PageRun) -> (Pin, u64) {
+        let is_ring = |handle| self.rings.contains(&handle) || self.own == Some(handle);
+        let make = || {
+            let Some(server) = self.server else {
+                return Pins::default();
+            };
+            let gpadls: Vec<_> = server.gpadls().collect();
+            Pins::new(
+                gpadls
+                    .iter()
+                    .map(|(handle, gpadl)| (*gpadl, is_ring(*handle))),
+            )
+        };
+        self.made.get_or_init(make).of(run)
+    }
+
+    /// Whether anybody has asked.
+    #[cfg(test)]
+    pub fn are_made(&self) -> bool {
+        self.made.get().is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use vmbus::gpadl::GpadlTable;
+    use vmbus::protocol::Relid;
+
+    /// A GPADL of so many pages, none next to another, from page 2 on.
+    fn scattered(table: &mut GpadlTable, handle: GpadlHandle, count: u64) {
+        let everything = |_: u64| true;
+        let mut units: Vec<u8> = (count as u32 * 4096).to_le_bytes().into();
+        units.extend([0; 4]);
+        units.extend((1..=count).flat_map(|page| (2 * page).to_le_bytes()));
+        let size = (units.len() as u16, 1);
+        let (first, rest) = units.split_at(units.len().min(27 * 8));
+        table
+            .header(&everything, Relid(1), handle, size, first)
+            .unwrap();
+        for body in rest.chunks(28 * 8) {
+            table.body(&everything, handle, body).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_lists_are_no_longer_than_the_units_of_the_gpadls() {
+        let mut table = GpadlTable::default();
+        let handles = [1, 2, 3].map(GpadlHandle);
+        for handle in handles {
+            scattered(&mut table, handle, 1000);
+        }
+        let gpadls = handles.map(|handle| table.get(handle).unwrap());
+        let of = gpadls.iter().enumerate();
+        let pins = Pins::new(of.map(|(at, gpadl)| (*gpadl, at == 0)));
+        let (lasting, passing) = (&pins.lasting.0, &pins.passing.0);
+        assert_eq!(
+            (lasting.len(), passing.len()),
+            (1000, 1000),
+            "the others are the same pages"
+        );
+        assert!(lasting.capacity() + passing.capacity() <= 3 * 1001);
+        assert_eq!(pins.of(PageRun::new(4, 5)), (Pin::Lasting, 1));
+        assert_eq!(pins.of(PageRun::new(2001, 5)), (Pin::None, 5));
+    }
+
+    #[test]
+    fn nothing_is_listed_before_somebody_asks() {
+        let server = Server::new(1);
+        let pins = LazyPins::new(&server, &[], None);
+        assert!(!pins.are_made());
+        assert_eq!(pins.of(PageRun::new(3, 4)), (Pin::None, 4));
+        assert!(pins.are_made());
+    }
 
     proptest! {
         #[test]
