@@ -87,6 +87,9 @@ struct Shared {
     free_pages: u64,
     /// Bytes that books may take.
     books: u64,
+    /// Pages with memory that no book knows of, and whether it cannot be taken.
+    stuck: Vec<u64>,
+    is_stuck_for_ever: bool,
     /// Memory that came and went.
     moved: Vec<Moved>,
     /// The manager's order about memory.
@@ -281,6 +284,10 @@ impl System for Fake {
 
     fn back_ram(&mut self, pages: Range<u64>) -> Result<u64, CallError> {
         let mut shared = self.0.borrow_mut();
+        if shared.stuck.iter().any(|page| pages.contains(page)) {
+            let (call, error) = ("back_guest_memory", root_abi::Error::State as i64);
+            return Err(CallError::System { call, error });
+        }
         let wanted = pages.end - pages.start;
         let backed = wanted.min(shared.free_pages);
         shared.free_pages -= backed;
@@ -293,6 +300,9 @@ impl System for Fake {
     fn take_ram(&mut self, pages: Range<u64>) -> Result<u64, CallError> {
         let mut shared = self.0.borrow_mut();
         let taken = pages.end - pages.start;
+        if !shared.is_stuck_for_ever {
+            shared.stuck.retain(|page| !pages.contains(page));
+        }
         shared.free_pages += taken;
         shared.moved.push(Moved::Taken(pages));
         Ok(taken)

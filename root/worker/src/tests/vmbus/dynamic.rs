@@ -365,3 +365,32 @@ fn a_vm_without_a_book_of_its_startup_memory_is_not_started() {
     let text = SetupError::from(error).to_string();
     assert_eq!(text, "Dynamic Memory: no memory for the book of 4096 pages");
 }
+
+#[test]
+fn memory_that_is_there_against_the_book_is_replaced_and_that_is_tried_once() {
+    let mut balloon = Balloon::live(0);
+    balloon.order(remove(10));
+    balloon.take();
+    balloon.give(&[(0x400, 10)]);
+    balloon.moved();
+    balloon.guest.fake.0.borrow_mut().stuck = vec![0x403];
+    balloon.order(add(10, 0));
+    let moved = [Moved::Taken(0x400..0x40a), Moved::Backed(0x400..0x40a)];
+    assert_eq!(balloon.moved(), moved);
+    assert_eq!(balloon.take().0, 8);
+    balloon.send(9, &[]);
+
+    balloon.order(remove(10));
+    balloon.take();
+    balloon.give(&[(0x400, 10)]);
+    balloon.moved();
+    let shared = balloon.guest.fake.0.clone();
+    shared.borrow_mut().stuck = vec![0x403];
+    shared.borrow_mut().is_stuck_for_ever = true;
+    balloon.order(add(10, 0));
+    assert_eq!(balloon.moved(), [Moved::Taken(0x400..0x40a)]);
+    assert!(balloon.guest.take(MEMORY).is_none());
+    let line = "memory: 10 pages from 0x400: back_guest_memory: error ";
+    let logs = balloon.guest.logs();
+    assert!(logs.iter().any(|log| log.starts_with(line)), "{logs:?}");
+}

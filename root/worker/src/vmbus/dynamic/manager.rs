@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use dynamic_memory::{GuestPages, Memory, PageRun, Pin};
+use root_abi::Error;
 use tlfs::HvRegisterName;
 
 use super::pins::LazyPins;
@@ -40,6 +41,11 @@ impl<S: System> MemoryManager<'_, S> {
     }
 }
 
+/// Whether pages are not as the call needs them.
+fn is_state(error: &CallError) -> bool {
+    matches!(error, CallError::System { error, .. } if *error == Error::State as i64)
+}
+
 const fn range(run: PageRun) -> Range<u64> {
     run.start..run.end()
 }
@@ -67,7 +73,13 @@ impl<S: System> Memory for MemoryManager<'_, S> {
         if !self.ram.make_room(range(run)) {
             return 0;
         }
-        let backed = self.system.back_ram(range(run));
+        let mut backed = self.system.back_ram(range(run));
+        if backed.is_err_and(|error| is_state(&error)) {
+            // Something is behind them already, which the book does not know of, and nobody else does: a call that failed in the
+            // middle left it. It is not zeroed, so it goes. If that does not help, nothing does.
+            let _ = self.system.take_ram(range(run));
+            backed = self.system.back_ram(range(run));
+        }
         let backed = self.done(run, backed);
         let (there, _) = run.split(backed);
         self.ram.set_present(range(there), true);
