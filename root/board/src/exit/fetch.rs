@@ -63,13 +63,19 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
         let start = self.registers.linear(Segment::Cs, rip);
         let in_page = (PAGE - (start & (PAGE - 1))).min(MAX_LENGTH as u64) as usize;
         let (first, second) = bytes.split_at_mut(in_page);
-        self.read_code_page(start, first)
-            .map_err(|_| Fault::CannotFetch { rip })?;
-        let next = start.wrapping_add(in_page as u64);
-        if second.is_empty() || self.read_code_page(next, second).is_err() {
+        match self.read_code_page(start, first) {
+            Err(again @ (Outcome::Resume | Outcome::Wait)) => return Err(again),
+            other => other.map_err(|_| Fault::CannotFetch { rip })?,
+        }
+        if second.is_empty() {
             return Ok(in_page);
         }
-        Ok(MAX_LENGTH)
+        let next = start.wrapping_add(in_page as u64);
+        match self.read_code_page(next, second) {
+            Err(again @ (Outcome::Resume | Outcome::Wait)) => Err(again),
+            Err(_) => Ok(in_page),
+            Ok(()) => Ok(MAX_LENGTH),
+        }
     }
 
     fn read_code_page(&mut self, linear: u64, bytes: &mut [u8]) -> Result<(), Outcome> {

@@ -1,7 +1,11 @@
 //! Data accesses by linear address: through the guest's page tables, to RAM or to a device.
 
+use tlfs::HvTranslateGvaResultCode;
+
 use super::port::truncate;
-use super::{Access, Bus, Exception, Fault, Guest, Machine, Outcome, TranslateError};
+use super::{
+    Access, Bus, Exception, Fault, Guest, Handled, Machine, Outcome, Touched, TranslateError,
+};
 use crate::layout::PAGE;
 use crate::ram::OutOfRam;
 
@@ -24,16 +28,46 @@ impl From<OutOfRam> for Outcome {
 pub(super) struct PageCache(Option<(u64, u64)>);
 
 impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
-    /// Translates a linear address. The guest's own faults become exceptions for it.
+    /// Translates a linear address. The guest's own faults become exceptions for it. What is there then is RAM, or will not be.
     pub(super) fn translate(&mut self, linear: u64, access: Access) -> Result<u64, Outcome> {
-        if !self.registers.paging() {
-            return Ok(linear);
+        let gpa = if self.registers.paging() {
+            self.walk(linear, access)?
+        } else {
+            linear
+        };
+        if !self.guest.is_ram(gpa, 1) {
+            self.wait_for_page(gpa)?;
         }
-        self.guest.translate(linear, access).map_err(|error| {
+        Ok(gpa)
+    }
+
+    /// Nothing is mapped at this address. If it is RAM that has been away, or will be there later, the VP executes its
+    /// instruction again: whatever was done of it is in the registers.
+    pub(super) fn wait_for_page(&mut self, gpa: u64) -> Handled {
+        match self.guest.touched(gpa) {
+            Touched::NotRam => Ok(()),
+            Touched::Backed => Err(Outcome::Resume),
+            Touched::Waits => Err(Outcome::Wait),
+        }
+    }
+
+    fn walk(&mut self, linear: u64, access: Access) -> Result<u64, Outcome> {
+        let translated = self.guest.translate(linear, access);
+        if let Err(TranslateError::Unmapped(table)) = translated {
+            self.wait_for_page(table)?;
+        }
+        translated.map_err(|error| {
             let cause = match error {
                 TranslateError::NotPresent => 0,
                 TranslateError::Protection => PRESENT,
                 TranslateError::ReservedBits => PRESENT | RESERVED,
+                TranslateError::Unmapped(_) => {
+                    return Fault::Translation {
+                        gva: linear,
+                        result: HvTranslateGvaResultCode::GPA_UNMAPPED.0,
+                    }
+                    .into();
+                }
                 TranslateError::Failed(result) => {
                     return Fault::Translation {
                         gva: linear,
@@ -115,6 +149,16 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
         Ok(())
     }
 
+    /// Makes sure that a read would find all of its pages.
+    pub(super) fn probe_read(
+        &mut self,
+        linear: u64,
+        size: u8,
+        cache: &mut PageCache,
+    ) -> Result<(), Outcome> {
+        self.probe(linear, size, Access::Read, cache)
+    }
+
     /// Makes sure that a write would find all of its pages.
     pub(super) fn probe_write(
         &mut self,
@@ -122,11 +166,21 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
         size: u8,
         cache: &mut PageCache,
     ) -> Result<(), Outcome> {
+        self.probe(linear, size, Access::Write, cache)
+    }
+
+    fn probe(
+        &mut self,
+        linear: u64,
+        size: u8,
+        access: Access,
+        cache: &mut PageCache,
+    ) -> Result<(), Outcome> {
         if crosses(linear, size) {
             let last = linear.wrapping_add(u64::from(size) - 1);
-            self.translate(last & !(PAGE - 1), Access::Write)?;
+            self.translate(last & !(PAGE - 1), access)?;
         }
-        self.translate_cached(linear, Access::Write, cache)?;
+        self.translate_cached(linear, access, cache)?;
         Ok(())
     }
 

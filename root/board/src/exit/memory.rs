@@ -11,7 +11,7 @@ use super::alu::{self, Operation};
 use super::fetch::Fetched;
 use super::operand::{self, General};
 use super::port::truncate;
-use super::{Bus, Fault, Guest, Handled, InstructionBytes, Machine, Outcome, Touched};
+use super::{Bus, Fault, Guest, Handled, InstructionBytes, Machine};
 use crate::layout::PAGE;
 
 /// The register or immediate beside the memory operand, or the lack of one.
@@ -29,12 +29,6 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
     pub(super) fn memory(&mut self, intercept: &HvX64MemoryInterceptMessage) -> Handled {
         let gpa = intercept.guest_physical_address;
         let rip = intercept.header.rip;
-        match self.guest.touched(gpa) {
-            Touched::NotRam => {}
-            // The instruction is executed again.
-            Touched::Backed => return Ok(()),
-            Touched::Waits => return Err(Outcome::Wait),
-        }
         if intercept.header.intercept_access_type == HvInterceptAccessType::EXECUTE {
             return Err(Fault::ExecuteOutsideRam { rip, gpa }.into());
         }

@@ -60,7 +60,7 @@ pub trait Guest: GuestRam {
     fn touched(&mut self, gpa: u64) -> Touched;
 
     /// Translates a guest virtual address (linear: segmentation is done already) as the VP would at its current
-    /// privilege level. Paging is on.
+    /// privilege level. Paging is on. What it leads to may be mapped nowhere.
     fn translate(&mut self, gva: u64, access: Access) -> Result<u64, TranslateError>;
 
     /// The guest posts a message to a connection that the hypervisor does not know.
@@ -126,6 +126,8 @@ pub enum TranslateError {
     Protection,
     /// A reserved bit is set in a page table entry.
     ReservedBits,
+    /// This page of the page tables is mapped nowhere.
+    Unmapped(u64),
     /// The page tables cannot be walked; the translation's result code.
     Failed(u32),
 }
@@ -233,6 +235,8 @@ pub fn handle<B: Bus, G: Guest>(
             None if machine.completion == Completion::NOTHING => Outcome::Resume,
             None => Outcome::Complete(machine.completion),
         },
+        // A part of a repetition may be done.
+        Err(again @ (Outcome::Resume | Outcome::Wait)) => machine.bus.take_end().unwrap_or(again),
         Err(outcome) => outcome,
     }
 }
@@ -248,8 +252,12 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
                     self.port(intercept)
                 }
             }
-            HvMessageType::UNMAPPED_GPA | HvMessageType::GPA_INTERCEPT => {
+            kind @ (HvMessageType::UNMAPPED_GPA | HvMessageType::GPA_INTERCEPT) => {
                 let intercept: &HvX64MemoryInterceptMessage = payload(message)?;
+                // What is mapped is there, so nothing can come that would help.
+                if kind == HvMessageType::UNMAPPED_GPA {
+                    self.wait_for_page(intercept.guest_physical_address)?;
+                }
                 self.memory(intercept)
             }
             HvMessageType::X64_APIC_EOI => {

@@ -203,6 +203,9 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
                 self.bus.port_write(port, size, value as u32, self.now);
             }
             Operation::Movs => {
+                // Both before the source is read, which may be a device's register.
+                self.probe_read(source, size, sources)?;
+                self.probe_write(destination, size, destinations)?;
                 let value = self.read_linear(source, size, sources)?;
                 self.write_linear(destination, size, value, destinations)?;
             }

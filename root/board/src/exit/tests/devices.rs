@@ -98,6 +98,23 @@ fn arithmetic_on_device_memory_reads_computes_writes_and_sets_flags() {
 }
 
 #[test]
+fn a_device_is_read_once_for_a_string_move_to_a_page_that_was_away() {
+    let mut vp = Vp::new();
+    vp.page.gp_registers[RSI] = DEVICE - SHIFT;
+    vp.page.gp_registers[RDI] = 0x5000;
+    vp.bus.reads = 7;
+    let away = (0x5000 + SHIFT) / PAGE;
+    vp.guest.ram.set_present(away..away + 1, false);
+    vp.guest.backs = true;
+    for rip in [RIP, RIP + 1] {
+        assert_eq!(vp.memory(&[0xA5]), Outcome::Resume);
+        assert_eq!(vp.page.rip, rip);
+    }
+    assert_eq!(vp.bus.asked, [Asked::MemoryRead(DEVICE, 4)]);
+    assert_eq!(vp.bytes(0x5000 + SHIFT, 4), [7, 0, 0, 0]);
+}
+
+#[test]
 fn string_moves_go_between_ram_and_device_memory() {
     let mut vp = Vp::new();
     vp.page.gp_registers[RSI] = 0x5000;

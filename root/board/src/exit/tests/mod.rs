@@ -99,8 +99,14 @@ struct Paged {
     /// What connections were given: id, and type and payload of a message or a flag; and what they answer.
     given: Vec<Given>,
     answer: Result<(), HvStatus>,
-    /// What there is at an address that was touched.
+    /// What there is at an address that was touched. Pages that are back are in RAM again.
     touched: Touched,
+    /// Whether RAM is back when it is touched, whatever `touched` says.
+    backs: bool,
+    /// What was touched.
+    asked: Vec<u64>,
+    /// A page of the page tables that is mapped nowhere.
+    table: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,12 +140,25 @@ impl GuestRam for Paged {
 }
 
 impl Guest for Paged {
-    fn touched(&mut self, _gpa: u64) -> Touched {
+    fn touched(&mut self, gpa: u64) -> Touched {
+        self.asked.push(gpa);
+        if self.backs && gpa < DEVICE {
+            self.touched = Touched::Backed;
+        } else if self.backs {
+            self.touched = Touched::NotRam;
+        }
+        if self.touched == Touched::Backed {
+            self.ram.set_present(gpa / PAGE..gpa / PAGE + 1, true);
+            self.table = self.table.filter(|table| *table != gpa);
+        }
         self.touched
     }
 
     fn translate(&mut self, gva: u64, _access: Access) -> Result<u64, TranslateError> {
         self.translations += 1;
+        if let Some(table) = self.table {
+            return Err(TranslateError::Unmapped(table));
+        }
         if gva & !(PAGE - 1) == self.missing {
             Err(TranslateError::NotPresent)
         } else {
@@ -211,6 +230,9 @@ impl Vp {
                 given: Vec::new(),
                 answer: Ok(()),
                 touched: Touched::NotRam,
+                backs: false,
+                asked: Vec::new(),
+                table: None,
             },
             page,
         }

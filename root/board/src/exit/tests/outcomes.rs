@@ -55,6 +55,21 @@ fn an_access_to_ram_that_was_away_is_executed_again_now_or_later() {
 }
 
 #[test]
+fn only_what_is_mapped_nowhere_can_be_waited_for() {
+    let mut vp = Vp::new();
+    vp.guest.touched = Touched::Backed;
+    let intercept = HvX64MemoryInterceptMessage {
+        header: vp.header(HvInterceptAccessType::WRITE, 0),
+        guest_physical_address: 0x3000,
+        ..Default::default()
+    };
+    let outcome = vp.send(HvMessageType::GPA_INTERCEPT, &intercept);
+    let (rip, gpa) = (RIP, 0x3000);
+    assert_eq!(outcome, Outcome::Fault(Fault::RamAccess { rip, gpa }));
+    assert_eq!(vp.guest.asked, []);
+}
+
+#[test]
 fn a_triple_fault_is_a_reset_that_tells_its_place() {
     let mut vp = Vp::new();
     let header = vp.header(HvInterceptAccessType::READ, 0);

@@ -148,3 +148,77 @@ fn a_missing_page_becomes_a_page_fault_after_what_was_done_before_it() {
     assert_eq!(vp.page.gp_registers[RDI], 0x9000);
     assert_eq!(vp.bus.asked.len(), 3, "the port is not read for nothing");
 }
+
+/// Pages that are away, each of which the guest's first touch brings back.
+fn away(vp: &mut Vp, pages: &[u64]) {
+    vp.guest.touched = Touched::Backed;
+    for page in pages {
+        vp.guest.ram.set_present(*page..page + 1, false);
+    }
+}
+
+#[test]
+fn a_string_goes_on_at_a_page_that_was_away_when_that_is_there() {
+    let (outs, ins) = ([0xF3, 0x6E], [0xF3, 0x6C]);
+    let pages = [(0x4000 + SHIFT) / PAGE, (0x5000 + SHIFT) / PAGE];
+    for code in [outs, ins] {
+        let mut vp = Vp::new();
+        vp.page.gp_registers[RSI] = 0x4FF8;
+        vp.page.gp_registers[RDI] = 0x4FF8;
+        vp.page.gp_registers[RCX] = 16;
+        away(&mut vp, &pages);
+        vp.guest.touched = Touched::Waits;
+        assert_eq!(vp.string_port(&code), Outcome::Wait);
+        vp.guest.touched = Touched::Backed;
+        for left in [16, 8] {
+            assert_eq!(vp.string_port(&code), Outcome::Resume);
+            assert_eq!((vp.page.gp_registers[RCX], vp.page.rip), (left, RIP));
+        }
+        assert_eq!(vp.string_port(&code), Outcome::Resume);
+        assert_eq!((vp.page.gp_registers[RCX], vp.page.rip), (0, RIP + 2));
+        assert_eq!(vp.bus.asked.len(), 16, "each element once");
+        let [first, second] = pages.map(|page| page * PAGE);
+        assert_eq!(vp.guest.asked, [first + 0xFF8, first + 0xFF8, second]);
+    }
+}
+
+#[test]
+fn a_wide_element_is_written_when_both_of_its_pages_are_there() {
+    let mut vp = Vp::new();
+    vp.page.gp_registers[RDI] = 0x4FFE;
+    away(&mut vp, &[(0x5000 + SHIFT) / PAGE]);
+    vp.bus.reads = 0x0403_0201;
+    assert_eq!(vp.string_port(&[0x6D]), Outcome::Resume);
+    assert_eq!((vp.bus.asked.len(), vp.page.rip), (0, RIP));
+    assert_eq!(vp.string_port(&[0x6D]), Outcome::Resume);
+    assert_eq!(vp.bytes(0x4FFE + SHIFT, 4), [1, 2, 3, 4]);
+    assert_eq!((vp.bus.asked.len(), vp.page.rip), (1, RIP + 1));
+}
+
+#[test]
+fn page_tables_and_code_that_are_away_are_waited_for_as_well() {
+    let mut vp = Vp::new();
+    vp.page.gp_registers[RSI] = 0x4000;
+    vp.guest.table = Some(0x7000);
+    away(&mut vp, &[]);
+    assert_eq!(vp.string_port(&[0x6E]), Outcome::Resume);
+    assert_eq!((&vp.guest.asked[..], vp.page.rip), (&[0x7000][..], RIP));
+    assert_eq!(vp.string_port(&[0x6E]), Outcome::Resume);
+    assert_eq!(vp.page.rip, RIP + 1);
+    // No bytes come with the message.
+    vp.page.rip = RIP;
+    vp.guest.write(RIP + SHIFT, &[0x6E]).unwrap();
+    away(&mut vp, &[(RIP + SHIFT) / PAGE]);
+    assert_eq!(vp.string_port(&[]), Outcome::Resume);
+    assert_eq!(vp.page.rip, RIP);
+    assert_eq!(vp.string_port(&[]), Outcome::Resume);
+    assert_eq!(vp.page.rip, RIP + 1);
+    // A table that is no RAM is the guest's mistake.
+    vp.page.rip = RIP;
+    (vp.guest.table, vp.guest.touched) = (Some(DEVICE), Touched::NotRam);
+    let fault = Fault::Translation {
+        gva: 0x4002,
+        result: 4,
+    };
+    assert_eq!(vp.string_port(&[0x6E]), Outcome::Fault(fault));
+}
