@@ -13,8 +13,10 @@ use crate::{TOUCH_LOG, Time};
 /// What a page is that the guest touched and that is not mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Touch {
-    /// It is backed now, with zeros, or was before: the processor goes on.
+    /// It is backed now, with zeros: the processor goes on.
     Backed,
+    /// It was backed before: another processor was quicker, and this one goes on.
+    There,
     /// There is no free memory: the processor waits, and this is called again when there is.
     Waits,
     /// It is no RAM: a device, or nothing.
@@ -37,9 +39,9 @@ impl DynamicMemory {
             .offered()
             .is_some_and(|offered| offered.contains(page));
         match memory.book().state(page) {
-            None if is_offered => Touch::Backed,
+            None if is_offered => Touch::There,
             None => Touch::NotRam,
-            Some(PageState::Backed | PageState::Withheld) => Touch::Backed,
+            Some(PageState::Backed | PageState::Withheld) => Touch::There,
             Some(PageState::Ballooned | PageState::Lost) => {
                 if memory.back(run) == 0 {
                     self.events.push(Event::TouchWaits);

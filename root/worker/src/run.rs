@@ -8,6 +8,7 @@ use board::exit::{Access, Completion, Guest, GuestCrash, PostedMessage, Touched,
 use board::layout::RamLayout;
 use board::ram::{GuestRam, OutOfRam};
 use board::{Board, Exception, Outcome, Registers};
+use dynamic_memory::Touch;
 use root_abi::{ExitReason, event};
 use tlfs::{
     HV_PAGE_SHIFT, HV_X64_PENDING_EVENT_EXCEPTION, HvCallCode, HvConnectionId,
@@ -51,7 +52,13 @@ pub struct Worker<S: System> {
     waiting: u64,
     /// When they try again; reference time.
     wait_ends: u64,
+    /// How often each VP has touched memory in a row that was there already.
+    in_vain: Vec<u32>,
 }
+
+/// Most touches in vain in a row. A VP can find that another has just been quicker; one that never finds what is there is at
+/// something that cannot be mended, and would be at it for ever.
+const MOST_IN_VAIN: u32 = 64;
 
 /// Between two tries of a VP that needs memory which is short, 100 ns.
 const MEMORY_PAUSE: u64 = 10_000_000;
@@ -68,6 +75,7 @@ impl<S: System> Worker<S> {
         // Each VP is resumed once: VP 0 starts, the others then wait for their SIPI in the hypervisor.
         let resume = (0..vps.len() as u32).fold(0, |all, vp| all | bit(vp));
         Self {
+            in_vain: alloc::vec![0; vps.len()],
             system,
             ram,
             board,
@@ -181,7 +189,12 @@ impl<S: System> Worker<S> {
                 "the register page is not valid",
             ));
         };
+        let mut touches = Touches {
+            before: self.in_vain.get(vp as usize).copied().unwrap_or_default(),
+            in_vain: false,
+        };
         let mut guest = VpMemory {
+            touches: &mut touches,
             ram: &mut self.ram,
             system: &mut self.system,
             vmbus: self.vmbus.as_mut(),
@@ -190,7 +203,11 @@ impl<S: System> Worker<S> {
             vp,
             now,
         };
-        match self.board.handle(message, &mut registers, &mut guest, now) {
+        let outcome = self.board.handle(message, &mut registers, &mut guest, now);
+        if let Some(count) = self.in_vain.get_mut(vp as usize) {
+            *count = touches.after();
+        }
+        match outcome {
             Outcome::Resume => {}
             Outcome::Wait => {
                 self.waiting |= bit(vp);
@@ -316,6 +333,25 @@ fn complete<S: System>(system: &mut S, vp: u32, completion: &Completion) -> Resu
     Ok(())
 }
 
+/// Touches of one VP in vain.
+struct Touches {
+    /// In a row, before this intercept.
+    before: u32,
+    /// This intercept has one.
+    in_vain: bool,
+}
+
+impl Touches {
+    /// In a row, with this intercept.
+    fn after(&self) -> u32 {
+        if self.in_vain {
+            self.before.saturating_add(1)
+        } else {
+            0
+        }
+    }
+}
+
 /// Guest memory as one VP sees it: its page tables are walked by the hypervisor.
 struct VpMemory<'a, S: System> {
     ram: &'a mut S::Ram,
@@ -325,6 +361,7 @@ struct VpMemory<'a, S: System> {
     crashes: &'a mut Crashes,
     vp: u32,
     now: u64,
+    touches: &'a mut Touches,
 }
 
 impl<S: System> GuestRam for VpMemory<'_, S> {
@@ -345,43 +382,74 @@ impl<S: System> GuestRam for VpMemory<'_, S> {
     }
 }
 
-impl<S: System> Guest for VpMemory<'_, S> {
-    #[inline]
-    fn touched(&mut self, gpa: u64) -> Touched {
-        match &mut self.vmbus {
-            Some(vmbus) => vmbus.touched(self.system, self.ram, gpa, self.now),
-            None => Touched::NotRam,
-        }
-    }
-
-    fn translate(&mut self, gva: u64, access: Access) -> Result<u64, TranslateError> {
-        let flags = HvTranslateGvaControlFlags::new()
-            .with_validate_read(access == Access::Read)
-            .with_validate_write(access == Access::Write)
-            .with_validate_execute(access == Access::Execute)
-            .with_set_page_table_bits(true);
+impl<S: System> VpMemory<'_, S> {
+    fn ask_for_translation(
+        &mut self,
+        gva: u64,
+        control_flags: HvTranslateGvaControlFlags,
+    ) -> Result<HvOutputTranslateVirtualAddress, TranslateError> {
         let mut input = HvInputTranslateVirtualAddress {
             vp_index: HvVpIndex(self.vp),
-            control_flags: flags,
+            control_flags,
             gva_page: gva >> HV_PAGE_SHIFT,
             ..Default::default()
         };
         let mut output = HvOutputTranslateVirtualAddress::default();
+        let code = HvCallCode::TRANSLATE_VIRTUAL_ADDRESS;
         self.system
-            .hypercall(
-                HvCallCode::TRANSLATE_VIRTUAL_ADDRESS,
-                0,
-                input.as_mut_bytes(),
-                output.as_mut_bytes(),
-            )
+            .hypercall(code, 0, input.as_mut_bytes(), output.as_mut_bytes())
             .map_err(|_| TranslateError::Failed(u32::MAX))?;
-        match output.result_code {
-            Code::SUCCESS => {
-                Ok(output.gpa_page << HV_PAGE_SHIFT | gva & (tlfs::HV_PAGE_SIZE as u64 - 1))
+        Ok(output)
+    }
+}
+
+/// Where a translated address is.
+fn address(output: &HvOutputTranslateVirtualAddress, gva: u64) -> u64 {
+    output.gpa_page << HV_PAGE_SHIFT | gva & (tlfs::HV_PAGE_SIZE as u64 - 1)
+}
+
+impl<S: System> Guest for VpMemory<'_, S> {
+    #[inline]
+    fn touched(&mut self, gpa: u64) -> Touched {
+        let Some(vmbus) = &mut self.vmbus else {
+            return Touched::NotRam;
+        };
+        match vmbus.touched(self.system, self.ram, gpa, self.now) {
+            Touch::NotRam => Touched::NotRam,
+            Touch::Waits => Touched::Waits,
+            Touch::Backed => Touched::Backed,
+            Touch::There => {
+                self.touches.in_vain = true;
+                if self.touches.after() > MOST_IN_VAIN {
+                    Touched::NotRam
+                } else {
+                    Touched::Backed
+                }
             }
+        }
+    }
+
+    fn translate(&mut self, gva: u64, access: Access) -> Result<u64, TranslateError> {
+        let flags = HvTranslateGvaControlFlags::new().with_set_page_table_bits(true);
+        let checked = flags
+            .with_validate_read(access == Access::Read)
+            .with_validate_write(access == Access::Write)
+            .with_validate_execute(access == Access::Execute);
+        let output = self.ask_for_translation(gva, checked)?;
+        match output.result_code {
+            Code::SUCCESS => Ok(address(&output, gva)),
             Code::PAGE_NOT_PRESENT => Err(TranslateError::NotPresent),
             Code::PRIVILEGE_VIOLATION => Err(TranslateError::Protection),
             Code::INVALID_PAGE_TABLE_FLAGS => Err(TranslateError::ReservedBits),
+            Code::GPA_UNMAPPED => {
+                // Either the page itself, which only a checked translation looks at, or one of a table.
+                let walked = self.ask_for_translation(gva, flags)?;
+                if walked.result_code == Code::SUCCESS {
+                    Ok(address(&walked, gva))
+                } else {
+                    Err(TranslateError::Unmapped(output.gpa_page << HV_PAGE_SHIFT))
+                }
+            }
             other => Err(TranslateError::Failed(other.0)),
         }
     }

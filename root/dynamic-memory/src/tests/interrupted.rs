@@ -179,7 +179,7 @@ fn a_new_kernel_finds_its_ram_by_touching_it() {
         (before.assigned + 1, before.ballooned - 1)
     );
     // Again, by another processor.
-    assert_eq!(vm.dm.touched(page, vm.now, &mut vm.machine), Touch::Backed);
+    assert_eq!(vm.dm.touched(page, vm.now, &mut vm.machine), Touch::There);
     assert_eq!(vm.status().assigned, before.assigned + 1);
     vm.machine.check_pages();
 }
@@ -223,7 +223,7 @@ fn a_touch_waits_for_memory_and_elsewhere_is_no_ram() {
 fn offered_memory_that_is_touched_is_there() {
     let mut vm = in_hot_add();
     let page = vm.machine.book.offered().unwrap().start;
-    assert_eq!(vm.dm.touched(page, vm.now, &mut vm.machine), Touch::Backed);
+    assert_eq!(vm.dm.touched(page, vm.now, &mut vm.machine), Touch::There);
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod crashes;
 mod running;
 mod starting;
 mod testdev;
+mod touches;
 mod vmbus;
 
 /// The privileges of a new partition.
@@ -83,6 +84,8 @@ struct Shared {
     /// What other registers read as, by VP and name.
     registers: BTreeMap<(u32, HvRegisterName), u64>,
     translation: HvOutputTranslateVirtualAddress,
+    /// What addresses lead to is mapped nowhere.
+    is_unmapped: bool,
     /// Pages of free memory.
     free_pages: u64,
     /// Bytes that books may take.
@@ -253,7 +256,12 @@ impl System for Fake {
             }
         }
         if code == HvCallCode::TRANSLATE_VIRTUAL_ADDRESS {
-            output.copy_from_slice(shared.translation.as_bytes());
+            let mut translation = shared.translation;
+            let checks = input[16] & 7 != 0;
+            if shared.is_unmapped && checks {
+                translation.result_code = HvTranslateGvaResultCode::GPA_UNMAPPED;
+            }
+            output.copy_from_slice(translation.as_bytes());
         }
         Ok(())
     }

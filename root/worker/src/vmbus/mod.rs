@@ -26,9 +26,9 @@ mod peer;
 use alloc::format;
 use alloc::vec::Vec;
 
-use board::exit::{PostedMessage, Touched};
+use board::exit::PostedMessage;
 use board::layout::PAGE;
-use dynamic_memory::BookError;
+use dynamic_memory::{BookError, Touch};
 use tlfs::{HvConnectionId, HvMessage, HvMessageType, HvStatus};
 use utilities::shutdown::{ShutdownKind, ShutdownRequest};
 use utilities::{Heartbeat, Kvp, Service, Shutdown, TimeSync};
@@ -215,12 +215,12 @@ impl<R: SharedRam> Vmbus<R> {
         ram: &R,
         gpa: u64,
         now: u64,
-    ) -> Touched {
+    ) -> Touch {
         let Some(dynamic) = &mut self.dynamic else {
-            return Touched::NotRam;
+            return Touch::NotRam;
         };
         let touched = dynamic.touched(system, ram, gpa, now);
-        self.is_due |= touched != Touched::NotRam;
+        self.is_due |= touched != Touch::NotRam;
         touched
     }
 

@@ -1,6 +1,6 @@
 //! Dynamic Memory at its channel: pages go and come back, and the manager hears of it.
 
-use board::exit::Touched;
+use dynamic_memory::Touch;
 use root_abi::news::{
     MEMORY_CAN_BALLOON, MEMORY_CAN_HOT_ADD, MEMORY_IN_FLIGHT, MEMORY_LIVE, MemoryState,
 };
@@ -281,14 +281,15 @@ fn a_ballooned_page_that_is_touched_is_back_or_waits_for_memory() {
         } = &mut balloon.guest;
         vmbus.touched(fake, ram, gpa, *now)
     };
-    assert_eq!(touch(&mut balloon, 0x40_1234), Touched::Backed);
+    assert_eq!(touch(&mut balloon, 0x40_1234), Touch::Backed);
     assert!(balloon.has(0x401) && !balloon.has(0x402));
-    assert_eq!(touch(&mut balloon, 0xFEC0_0000), Touched::NotRam);
-    assert_eq!(touch(&mut balloon, 0x200_0000), Touched::NotRam);
+    assert_eq!(touch(&mut balloon, 0x40_1234), Touch::There);
+    assert_eq!(touch(&mut balloon, 0xFEC0_0000), Touch::NotRam);
+    assert_eq!(touch(&mut balloon, 0x200_0000), Touch::NotRam);
     balloon.guest.fake.0.borrow_mut().free_pages = 0;
-    assert_eq!(touch(&mut balloon, 0x40_2000), Touched::Waits);
+    assert_eq!(touch(&mut balloon, 0x40_2000), Touch::Waits);
     balloon.guest.fake.0.borrow_mut().free_pages = 1;
-    assert_eq!(touch(&mut balloon, 0x40_2000), Touched::Backed);
+    assert_eq!(touch(&mut balloon, 0x40_2000), Touch::Backed);
 }
 
 #[test]
@@ -314,7 +315,7 @@ fn a_guest_without_dynamic_memory_gets_no_channel_and_no_order_hurts_it() {
         vmbus, fake, ram, ..
     } = &mut guest;
     vmbus.order_memory(fake, ram, 0);
-    assert_eq!(vmbus.touched(fake, ram, 0x40_0000, 0), Touched::NotRam);
+    assert_eq!(vmbus.touched(fake, ram, 0x40_0000, 0), Touch::NotRam);
     guest.run();
     assert_eq!(guest.fake.0.borrow().moved, []);
 }

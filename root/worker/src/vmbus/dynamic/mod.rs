@@ -8,7 +8,6 @@ mod text;
 use alloc::format;
 use alloc::vec::Vec;
 
-use board::exit::Touched;
 use board::layout::{FOUR_GIB, MMIO_START, PAGE, RamLayout};
 use board::ram::RamMap;
 use dynamic_memory::wire::MAX_INCOMING;
@@ -278,15 +277,10 @@ impl<R: SharedRam> Dynamic<R> {
         ram: &R,
         gpa: u64,
         now: u64,
-    ) -> Touched {
-        let touch = self.with(system, ram, LazyPins::none(), now, |vsp, _| {
+    ) -> Touch {
+        self.with(system, ram, LazyPins::none(), now, |vsp, _| {
             vsp.vsp.touched(gpa / PAGE, now, &mut vsp.memory)
-        });
-        match touch {
-            Touch::Backed => Touched::Backed,
-            Touch::Waits => Touched::Waits,
-            Touch::NotRam => Touched::NotRam,
-        }
+        })
     }
 
     /// Says what happened, and tells the manager how the guest's memory is.
