@@ -20,6 +20,8 @@ const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 pub const ENTRIES: usize = 512;
 /// Index of the first entry of the top table that belongs to the kernel's half.
 pub const KERNEL_HALF: usize = 256;
+/// What looking through a table counts as, in entries that are taken apart.
+const TABLE_COST: u64 = 64;
 
 /// Where tables live. A table is a frame of 512 entries.
 pub trait TableMemory {
@@ -271,27 +273,42 @@ impl<'m, M: TableMemory> Tables<'m, M> {
     }
 
     /// Takes the whole lower half apart: gives back the leaves that the address space owns, and all tables below the
-    /// top one.
-    pub fn dismantle(&mut self) {
-        self.dismantle_table(self.root, 3, KERNEL_HALF);
+    /// top one. False if that is not all yet, after about so many entries: the same again goes on with it. Nobody uses the
+    /// address space any more.
+    pub fn dismantle_some(&mut self, entries: u64) -> bool {
+        // Enough to get to a lowest table, and to something in it.
+        let mut left = entries.max(8 * TABLE_COST);
+        self.dismantle_table(self.root, 3, KERNEL_HALF, &mut left)
     }
 
-    fn dismantle_table(&mut self, table: Pfn, level: u32, entries: usize) {
+    /// A table is given back when nothing is in it any more, so what is left is found from the top.
+    fn dismantle_table(&mut self, table: Pfn, level: u32, entries: usize, left: &mut u64) -> bool {
+        // However little is in it, all of it is looked through.
+        *left = left.saturating_sub(TABLE_COST);
         for at in 0..entries {
             let entry = self.memory.read(table, at);
             if entry & PRESENT == 0 {
                 continue;
             }
-            self.memory.write(table, at, 0);
+            if *left == 0 {
+                return false;
+            }
+            *left = left.saturating_sub(1);
             if level == 0 || entry & LARGE != 0 {
+                self.memory.write(table, at, 0);
                 if entry & OWNED != 0 {
                     self.memory.free_leaf(frame(entry), (9 * level) as u8);
                 }
-            } else {
-                self.dismantle_table(frame(entry), level.saturating_sub(1), ENTRIES);
-                self.memory.free(frame(entry));
+                continue;
             }
+            let below = frame(entry);
+            if !self.dismantle_table(below, level.saturating_sub(1), ENTRIES, left) {
+                return false;
+            }
+            self.memory.write(table, at, 0);
+            self.memory.free(below);
         }
+        true
     }
 
     /// The table of a level (0 the lowest) that has an address, `None` if there is none.

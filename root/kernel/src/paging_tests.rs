@@ -318,7 +318,7 @@ proptest! {
         for place in PLACES {
             compare(&tree, &pages, place);
         }
-        tree.dismantle();
+        while !tree.dismantle_some(0) {}
         let returned = std::mem::take(&mut fake.returned);
         let frames = returned.iter().flat_map(|(first, order)| (0..1 << order).map(|at| first.plus(at)));
         let mut frames: Vec<_> = frames.collect();
@@ -336,6 +336,7 @@ proptest! {
     fn dismantling_returns_every_owned_leaf_once_and_all_tables(
         pages in proptest::collection::btree_map(0u64..1 << 24, any::<bool>(), 0..40),
         large in proptest::collection::btree_set(0u64..1 << 10, 0..5),
+        at_once in 0u64..5000,
     ) {
         let mut fake = Fake::new(usize::MAX);
         let mut tree = fake.tree();
@@ -355,7 +356,7 @@ proptest! {
                 expected.push((pfn, 0));
             }
         }
-        tree.dismantle();
+        while !tree.dismantle_some(at_once) {}
         prop_assert!(tree.lookup(0xFFFF_A000_0000_0000).is_some());
         let mut returned = std::mem::take(&mut fake.returned);
         returned.sort();
@@ -363,4 +364,30 @@ proptest! {
         prop_assert_eq!(returned, expected);
         prop_assert_eq!(fake.tables.len(), 4, "top table and the kernel's three");
     }
+}
+
+#[test]
+fn dismantling_goes_on_where_it_has_stopped_after_so_many_entries() {
+    let mut fake = Fake::new(usize::MAX);
+    let mut tree = fake.tree();
+    let pages = 4 * ENTRIES as u64;
+    for page in 0..pages {
+        let attributes = Attributes::owned(Rights::ReadWrite);
+        tree.map(page << 12, Pfn(page + 8), attributes).unwrap();
+    }
+    let mut before = 0;
+    while !tree.dismantle_some(600) {
+        let done = tree.memory.returned.len();
+        assert!(
+            (before + 1..=before + 600).contains(&done),
+            "{before} {done}"
+        );
+        let next = done as u64;
+        assert!(tree.lookup((next - 1) << 12).is_none());
+        assert!(tree.lookup(next << 12).is_some() || next.is_multiple_of(512));
+        before = done;
+    }
+    assert!(before >= 3 * 300);
+    assert_eq!(fake.returned.len() as u64, pages);
+    assert_eq!(fake.tables.len(), 1);
 }

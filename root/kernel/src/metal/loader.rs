@@ -91,7 +91,8 @@ pub fn start_worker<'f>(
         })
     });
     built.map_err(|error| {
-        space.dismantle();
+        // It has next to nothing, and its maker holds what others may need.
+        space.dismantle(|| {});
         format!("{error}")
     })
 }

@@ -18,6 +18,9 @@ use super::{block, cpu, layout};
 /// Frames that processes cannot take: for deposits and the kernel itself.
 pub const RESERVE: u64 = 1024;
 
+/// Entries of page tables that are taken apart before others get in: some tenths of a millisecond.
+const DISMANTLED_AT_ONCE: u64 = 4096;
+
 /// The address space of one process. It does not go by itself: [`dismantle`](Self::dismantle) gives everything back.
 #[derive(Clone, Copy, Debug)]
 pub struct Space {
@@ -357,10 +360,13 @@ impl Space {
         self.root
     }
 
-    /// Gives everything back. The process must be gone, and in no processor's hands.
-    pub fn dismantle(self) {
+    /// Gives everything back, in parts, and calls `between` after each: a guest can make that as many small pages as it has
+    /// memory. The process must be gone, and in no processor's hands.
+    pub fn dismantle(self, between: impl Fn()) {
         leave();
-        self.with_tables(|tables| tables.dismantle());
+        while !self.with_tables(|tables| tables.dismantle_some(DISMANTLED_AT_ONCE)) {
+            between();
+        }
         let owner = Owner::new(self.slot, Class::PageTable);
         if let Err(error) = FRAMES.with(|frames| frames.release(self.root, 0, owner)) {
             panic!("address space: {error}");

@@ -11,6 +11,7 @@ use x86_64::registers::control::Cr2;
 use super::run::yield_to_own_task;
 use super::stack::unmap_kernel_stack;
 use super::{Process, State, TABLE, release};
+use crate::metal::cpu;
 use crate::metal::hypervisor::Metal;
 use crate::metal::memory::FRAMES;
 use crate::metal::trap::{self, TrapFrame};
@@ -73,6 +74,7 @@ pub struct Gone {
 
 /// Takes down one process that has ended, with everything that was its. Only the root task calls this. What has ended is
 /// in no processor's hands: whoever ends a process that runs does so there, and leaves it before giving the lock back.
+/// Others get in meanwhile, so nothing may be taken.
 pub fn reap() -> Option<Gone> {
     let (slot, mut process) = TABLE.with(|table| {
         let ended = |(_, process): &(Slot, &Process)| process.state == State::Ended;
@@ -93,7 +95,8 @@ pub fn reap() -> Option<Gone> {
     unmap_kernel_stack(slot);
     // Memory that the hypervisor may still give to a guest must not be used for anything else.
     if teardown.is_none_or(|teardown| teardown.gone) {
-        process.space.dismantle();
+        // Nobody finds the process any more, and its slot is given to another only by the root task, which is here.
+        process.space.dismantle(cpu::pause);
     }
     let lost = FRAMES.with(|frames| frames.ledger().slot(slot));
     if lost != 0 {
