@@ -12,7 +12,7 @@ use tlfs::HvMapGpaFlags;
 use super::refuse;
 use crate::metal::hypervisor::Metal;
 use crate::metal::memory::FRAMES;
-use crate::metal::process::TABLE;
+use crate::metal::process::{self, TABLE};
 use crate::metal::space::{RESERVE, Space, SpaceMachine};
 use crate::metal::{cpu, heap, root_task};
 
@@ -106,13 +106,20 @@ fn must_be_bare(space: &Space, range: &GuestRange, first: u64, pages: u64) -> Re
             return Err(Error::State);
         }
         at = next;
-        cpu::pause();
+        let_others_in();
     }
     Ok(())
 }
 
-/// Works on the pages piece by piece, until one is not done. Others get in between; the process stays in this processor's
-/// hands, and only on its way out of the kernel is it ended.
+/// Lets interrupts and other processors in, then other processes if it is their turn: a call can be about all of a guest's memory. The
+/// process may go on on another processor, or be ended here, for good: nothing may be held that has to be given back.
+fn let_others_in() {
+    cpu::pause();
+    process::before_return();
+}
+
+/// Works on the pages piece by piece, until one is not done. Others get in between. What is done is in the process's tables, so it may
+/// end between two pieces.
 fn each_piece(
     space: &Space,
     range: &GuestRange,
@@ -131,7 +138,7 @@ fn each_piece(
                 ..part
             };
         }
-        cpu::pause();
+        let_others_in();
     }
     Part {
         pages: done,
