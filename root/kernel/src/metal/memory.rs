@@ -79,7 +79,10 @@ impl TableMemory for ReadTables {
 
 /// Fills frames with zeros. They must be the caller's: just allocated and in nobody else's use.
 pub fn zero(first: Pfn, count: u64) {
-    // SAFETY: frames are RAM and in the direct map, and the caller owns these.
+    // SAFETY: 1. Frames are RAM and in the direct map, and the caller owns these. 2. Nobody else accesses them, also where they
+    // were a guest's a moment ago: a frame is free only when the hypervisor has unmapped it in the guest, which ends when no
+    // processor has a translation to it any more, and when it has left its process's tables and this processor's translations
+    // (`root_kernel::backing`); no other processor had some.
     unsafe {
         ptr::write_bytes(
             direct(first.address()),
@@ -89,13 +92,16 @@ pub fn zero(first: Pfn, count: u64) {
     };
 }
 
-/// Copies into a frame that the caller owns, or that a process shares with the kernel. `at + bytes.len()` must not
-/// exceed a page: what does is cut off.
+/// Copies into a frame that the caller owns, or that a process shares with the kernel: then it was found in the process's tables
+/// since the kernel's lock was last let go. `at + bytes.len()` must not exceed a page: what does is cut off.
 pub fn write_frame(frame: Pfn, at: usize, bytes: &[u8]) {
     let len = bytes.len().min((PAGE_SIZE as usize).saturating_sub(at));
-    // SAFETY: the target lies within one frame of RAM in the direct map. The process that runs, or one that does not run
-    // yet, may use the frame too, but not at this moment: it has one thread, which is here. Nothing holds a Rust reference
-    // to it.
+    // SAFETY: 1. The target lies within one frame of RAM in the direct map, where all RAM stays mapped. 2. The frame is still whose
+    // it was when it was found: memory leaves a process by its own `take_guest_memory` only, or with the process, both of which
+    // change its tables under the kernel's lock, which has been kept; a process that runs, or one that does not run yet, is not at
+    // such a call now, since it has one thread, which is here. 3. The process does not access it at this moment, for the same
+    // reason; its guest may, if it is the guest's memory: the bytes are copied, and any byte is a valid byte. 4. Nothing holds a
+    // Rust reference to it: pages of a process or of its guest are never the kernel's own data.
     unsafe {
         ptr::copy(
             bytes.as_ptr(),
@@ -105,10 +111,11 @@ pub fn write_frame(frame: Pfn, at: usize, bytes: &[u8]) {
     };
 }
 
-/// Copies out of a frame; the counterpart of [`write_frame`].
+/// Copies out of a frame; the counterpart of [`write_frame`], with the same demands.
 pub fn read_frame(frame: Pfn, at: usize, bytes: &mut [u8]) {
     let len = bytes.len().min((PAGE_SIZE as usize).saturating_sub(at));
-    // SAFETY: as in `write_frame`.
+    // SAFETY: 1. to 4. as in `write_frame`, of which this reads what that writes; `bytes` is the caller's alone, and no frame of a
+    // process.
     unsafe {
         ptr::copy(
             direct(frame.address()).wrapping_add(at).cast_const(),

@@ -43,8 +43,9 @@ impl EventPlace {
 
     /// Writes an event.
     pub fn write(&self, event: &Event) {
-        // SAFETY: the place was found in memory that the process may write, aligned and within one page, and the
-        // process runs now, so its memory is still its own. Nothing holds a Rust reference to it.
+        // SAFETY: 1. The place was found in memory that the process may write, aligned and within one page. 2. It is no memory of
+        // its guest (`begin_wait` sees to that), which alone can leave a process that lives; the process runs now, so its
+        // memory is still its own. 3. Nothing holds a Rust reference to it.
         unsafe {
             memory::direct(self.physical)
                 .cast::<Event>()
