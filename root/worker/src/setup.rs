@@ -22,7 +22,7 @@ use zerocopy::IntoBytes;
 
 use crate::run::Worker;
 use crate::system::{CallError, Files, System};
-use crate::vmbus::{Limits, Vmbus};
+use crate::vmbus::{Limits, TooLarge, Vmbus};
 
 /// Why a VM cannot be set up.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +44,9 @@ pub enum SetupError {
         /// What failed.
         error: CallError,
     },
+    /// The guest may have more memory than it can address.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
     /// There is no book of the memory that it starts with.
     #[error("Dynamic Memory: {0}")]
     Book(#[from] BookError),
@@ -72,11 +75,11 @@ pub fn set_up<S: System>(
     offer_reset(&mut system)?;
     system.initialize_partition()?;
     set_share(&mut system, &vm.cpu)?;
-    let limits = vm.dynamic.map(|dynamic| Limits {
-        startup: vm.memory,
-        minimum: dynamic.minimum,
-        maximum: dynamic.maximum,
+    let limits = vm.dynamic.map(|dynamic| {
+        let width = get_property(&mut system, Property::PHYSICAL_ADDRESS_WIDTH);
+        Limits::new(vm.memory, &dynamic, width)
     });
+    let limits = limits.transpose()?;
     let reach = limits.map_or(vm.memory, |limits| limits.reach());
     let mut ram = system
         .create_ram(vm.memory, reach)

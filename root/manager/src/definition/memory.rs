@@ -14,13 +14,21 @@ use super::{DefinitionError, MAX_MEMORY, MEMORY_UNIT, MIN_MEMORY};
 pub struct DynamicMemory {
     /// Bytes below which it is never brought, at least 32 MiB.
     pub minimum: u64,
-    /// Bytes that it never exceeds, at most 16 TiB. It may be far more than the machine has.
+    /// Bytes that it never exceeds, at most [`MAX_MAXIMUM`]. It may be far more than the machine has.
     pub maximum: u64,
     /// What it shall have beyond its demand.
     pub buffer: Buffer,
     /// Its share when memory is short.
     pub weight: Weight,
 }
+
+/// Largest `maximum`: a worker's process has 16 TiB of addresses for its memory, and needs some for itself, for the books of its
+/// guest's memory, and for what new memory leaves free below it.
+pub const MAX_MAXIMUM: u64 = 15 << 40;
+/// `maximum` of a definition that does not say it, unless startup is more: as much as there can be.
+pub const USUAL_MAXIMUM: u64 = 1 << 40;
+
+const _: () = assert!(USUAL_MAXIMUM <= MAX_MAXIMUM);
 
 /// What the keys say so far. Which of them have to be there, and fit each other, is only known when all are read.
 pub struct Keys {
@@ -93,7 +101,19 @@ impl Keys {
     fn dynamic(&self, fields: &Fields<'_>, startup: u64) -> Result<DynamicMemory, DefinitionError> {
         let usual = Settings::default();
         let minimum = self.minimum.unwrap_or((usual.minimum << 20).min(startup));
-        let maximum = self.maximum.unwrap_or((usual.maximum << 20).max(startup));
+        let maximum = self.maximum.unwrap_or(USUAL_MAXIMUM.max(startup));
+        if maximum > MAX_MAXIMUM {
+            let key = if startup > MAX_MAXIMUM {
+                "startup"
+            } else {
+                "maximum"
+            };
+            let most = MAX_MAXIMUM >> 40;
+            let problem = format!(
+                "a VM with Dynamic Memory has at most {most} TiB, as its worker has no addresses for more; lower it to that"
+            );
+            return Err(fields.error(key, &problem));
+        }
         let settings = Settings {
             startup: startup >> 20,
             minimum: minimum >> 20,

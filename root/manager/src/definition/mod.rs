@@ -59,7 +59,7 @@ use memory::Keys;
 use value::Fields;
 
 pub use host::{HOST_FILE, HostDefinition};
-pub use memory::DynamicMemory;
+pub use memory::{DynamicMemory, USUAL_MAXIMUM};
 
 /// Smallest guest memory, bytes.
 pub const MIN_MEMORY: u64 = 8 << 20;

@@ -174,6 +174,8 @@ fn startup_in_place_of_memory_is_dynamic_memory() {
     assert_eq!(small.minimum, 32 << 20, "no more than it starts with");
     let (_, large) = read("startup = \"2 TiB\"");
     assert_eq!(large.maximum, 2 << 40, "no less than it starts with");
+    let usual = crate::definition::USUAL_MAXIMUM;
+    assert_eq!(usual, balancer::Settings::default().maximum << 20);
     assert_eq!(read("startup = 64\nweight = 0").1.weight, Weight::MIN);
 }
 
@@ -215,6 +217,12 @@ fn dynamic_memory_that_cannot_be_is_told_by_its_key() {
             "raise it, or lower startup",
         ),
         ("startup = 63", "startup", "multiple of 2 MiB"),
+        (
+            "startup = 64\nmaximum = \"16 TiB\"",
+            "maximum",
+            "at most 15 TiB",
+        ),
+        ("startup = \"16 TiB\"", "startup", "at most 15 TiB"),
         (
             "startup = 64\nmaximum = \"17 TiB\"",
             "maximum",

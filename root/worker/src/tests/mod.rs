@@ -236,6 +236,7 @@ impl System for Fake {
                 HvPartitionPropertyCode::REFERENCE_TIME => shared.time.wrapping_sub(PARTITION_MADE),
                 HvPartitionPropertyCode::GUEST_OS_ID => shared.identity,
                 HvPartitionPropertyCode::PRIVILEGE_FLAGS => PRIVILEGES,
+                HvPartitionPropertyCode::PHYSICAL_ADDRESS_WIDTH => 40,
                 other => panic!("{other:?}"),
             };
             output.copy_from_slice(&value.to_le_bytes());

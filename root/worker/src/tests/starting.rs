@@ -132,6 +132,8 @@ fn a_vm_that_cannot_be_started_says_why() {
         with(8, "guest/kernel", "multiboot").reason,
         ExitReason::Stopped
     );
+    let large = b"name = 'a'\nstartup = 32\nmaximum = '2 TiB'\nkernel = 'guest/kernel'\n";
+    refused(start(large, &kernel), "addresses of 40 bits");
     refused(
         start(DEFINITION, &OneFile(b"hello".to_vec())),
         "not a kernel",

@@ -47,7 +47,7 @@ use news::News;
 use pause::Pause;
 
 pub use bulk::BulkMemory;
-pub use dynamic::{Limits, MAX_PIN_BYTES};
+pub use dynamic::{Limits, MAX_PIN_BYTES, TooLarge};
 #[cfg(test)]
 pub use memory::RunMemory;
 

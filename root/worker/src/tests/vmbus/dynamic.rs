@@ -16,6 +16,7 @@ const LIMITS: Limits = Limits {
     startup: 16 * MIB,
     minimum: 8 * MIB,
     maximum: 512 * MIB,
+    addressable: u64::MAX,
 };
 /// What the guest reports as committed while it idles, pages.
 const IDLE: u64 = 2000;
@@ -394,4 +395,32 @@ fn memory_that_is_there_against_the_book_is_replaced_and_that_is_tried_once() {
     let line = "memory: 10 pages from 0x400: back_guest_memory: error ";
     let logs = balloon.guest.logs();
     assert!(logs.iter().any(|log| log.starts_with(line)), "{logs:?}");
+}
+
+#[test]
+fn a_guest_has_no_more_than_it_can_address() {
+    const GIB: u64 = 1 << 30;
+    let limits = |maximum, width| {
+        let text = format!(
+            "name = 'a'\nstartup = 64\nmaximum = {}\nkernel = 'k'\n",
+            maximum / MIB
+        );
+        let dynamic = manager::Definition::parse("a", &text)
+            .unwrap()
+            .dynamic
+            .unwrap();
+        Limits::new(64 * MIB, &dynamic, width)
+    };
+    // 768 MiB of the addresses are the devices'.
+    let most = 64 * GIB - 768 * MIB;
+    let full = limits(most, Some(36)).unwrap();
+    assert_eq!((full.maximum, full.reach()), (most, most));
+    let text = limits(most + 2 * MIB, Some(36)).unwrap_err().to_string();
+    let expected = "maximum: guests of this machine have addresses of 36 bits, which is enough for 64768 MiB and not for 64770 MiB; lower it to that";
+    assert_eq!(text, expected);
+    assert_eq!(limits(14 * (1 << 40), None).unwrap().maximum, 14 << 40);
+    // A definition that does not say it.
+    let usual = limits(1 << 40, Some(36)).unwrap();
+    assert_eq!((usual.maximum, usual.reach()), (most, most));
+    assert_eq!(limits(1 << 40, Some(46)).unwrap().maximum, 1 << 40);
 }

@@ -1,5 +1,6 @@
 //! Dynamic Memory of the guest: the VSP of `dynamic-memory`, its channel, and the memory behind it.
 
+mod limits;
 mod manager;
 mod pins;
 mod state;
@@ -9,7 +10,6 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use board::layout::{FOUR_GIB, MMIO_START, PAGE, RamLayout};
-use board::ram::RamMap;
 use dynamic_memory::wire::MAX_INCOMING;
 use dynamic_memory::{
     Add, BookError, DynamicMemory, GuestPages, INTERFACE, PageRun, Refused, Settings, Touch,
@@ -29,48 +29,13 @@ use manager::MemoryManager;
 use pins::LazyPins;
 use state::Telling;
 
+pub use limits::{Limits, TooLarge};
 pub use pins::MAX_BYTES as MAX_PIN_BYTES;
 
 /// Instance of the channel, which the sheet leaves to the host: one for each VM, the same at each start.
 const INSTANCE: Guid = Guid::new(0x1f5c6ae1_4ad3_4f8a_9f0e_6f2b8e1d7c39);
 /// Batches that are read from a ring that the guest has closed. The longest answer, of 1 GiB in single pages, is 17 of them.
 const LAST_BATCHES: usize = 32;
-/// What hot-added memory may leave free below it, twice: at the guest's unit, at most 2 GiB, and below the device window.
-const SLACK: u64 = 2 << 30;
-
-/// How much memory a guest may have, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// What it starts with.
-    pub startup: u64,
-    /// The least.
-    pub minimum: u64,
-    /// The most.
-    pub maximum: u64,
-}
-
-impl Limits {
-    /// Bytes of RAM that there have to be addresses for: more than the maximum, because new memory begins at multiples of the
-    /// guest's unit, and not within the device window.
-    pub fn reach(&self) -> u64 {
-        let most = self.maximum.saturating_add(SLACK);
-        if most > MMIO_START {
-            most.saturating_add(SLACK)
-        } else {
-            most
-        }
-    }
-
-    /// Most bytes that the books of a guest with these limits take, whatever becomes of its memory: the book of its pages and the
-    /// memory map, together 96 KiB for each GiB, and some 1.5 MiB; and for a moment a list of pages that it cannot give away.
-    pub fn books(&self) -> u64 {
-        let map = RamMap::most_bytes(RamLayout::new(self.reach()));
-        let pages = GuestPages::most_bytes(self.maximum / PAGE);
-        let pins = pins::MAX_BYTES as u64;
-        pages.saturating_add(map).saturating_add(pins)
-    }
-}
-
 /// Dynamic Memory of one guest.
 pub struct Dynamic<R> {
     vsp: DynamicMemory,
