@@ -14,7 +14,7 @@ use super::{DefinitionError, MAX_MEMORY, MEMORY_UNIT, MIN_MEMORY};
 pub struct DynamicMemory {
     /// Bytes below which it is never brought, at least 32 MiB.
     pub minimum: u64,
-    /// Bytes that it never exceeds, at most [`MAX_MAXIMUM`]. It may be far more than the machine has.
+    /// Bytes that it never exceeds, at most 15 TiB. It may be far more than the machine has.
     pub maximum: u64,
     /// What it shall have beyond its demand.
     pub buffer: Buffer,
