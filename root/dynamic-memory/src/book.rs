@@ -79,7 +79,7 @@ impl GuestPages {
     }
 
     /// Most bytes that the book of a VM with at most `maximum` pages takes, whatever they are. A piece of RAM can leave a part
-    /// of its last chunk unused, and one chunk is [to spare](Self::make_room).
+    /// of its last chunk unused, and one chunk is to spare.
     pub const fn most_bytes(maximum: u64) -> u64 {
         let chunks = chunks_for(maximum).saturating_add(MAX_SEGMENTS as u64 + 1);
         let segments = (MAX_SEGMENTS * size_of::<Segment>()) as u64;
