@@ -28,8 +28,8 @@ const AMD: [&str; 7] = [
 /// and clearly more than the least frequency that the hypervisor takes a measurement for.
 const IPS: u32 = 125_000_000;
 
-/// The same where instructions are counted: one is a nanosecond, as with QEMU's `-icount shift=0`. What the hypervisor does
-/// for so many microseconds at a time is as many instructions then as there.
+/// The same where instructions are counted: one is a nanosecond, as with QEMU's `-icount shift=0`, or 2 to the power of the
+/// shift. What the hypervisor does for so many microseconds at a time is as many instructions then as there.
 const COUNTED_IPS: u32 = 1_000_000_000;
 
 /// The disk's geometry is counted in cylinders of this many bytes.
@@ -95,7 +95,10 @@ pub fn boot(
     let settings = Settings {
         model,
         cpus: machine.cpus,
-        ips: if machine.icount { COUNTED_IPS } else { IPS },
+        ips: match machine.icount {
+            true => COUNTED_IPS >> machine.icount_shift,
+            false => IPS,
+        },
         memory: mebibytes(&machine.memory)?,
         firmware: bochs.firmware(),
         video_bios: &bochs.video_bios(),

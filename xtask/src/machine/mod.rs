@@ -33,7 +33,7 @@ pub struct Machine {
     /// One instruction is one nanosecond of virtual time, on one processor: repeatable counts. Bochs always counts
     /// instructions; with this, a nanosecond each.
     pub icount: bool,
-    /// With `icount`, in QEMU: an instruction takes 2 to this power nanoseconds instead, for what goes on for seconds.
+    /// With `icount`: an instruction takes 2 to this power nanoseconds instead, for what goes on for seconds. Bochs wants 4 at most.
     pub icount_shift: u8,
     /// Further arguments for QEMU.
     pub extra: Vec<String>,
