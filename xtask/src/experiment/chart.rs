@@ -12,9 +12,6 @@ use crate::setup::apt;
 
 /// Size of a chart, pixels.
 const SIZE: (u32, u32) = (960, 340);
-/// The package that has the font, and where.
-const FONT_PACKAGE: &str = "fonts-dejavu-core";
-const FONT: &str = "usr/share/fonts/truetype/dejavu/DejaVuSans.ttf";
 /// What the font is called in a chart. A reader of SVG takes what it has under this name.
 const FAMILY: &str = "sans-serif";
 /// Colours that are told apart by people who see few of them.
@@ -71,20 +68,17 @@ impl Curve {
     }
 }
 
-/// Makes the font known, whatever this machine has.
+/// Makes the font known.
 ///
 /// # Errors
 /// If it cannot be had.
 pub fn load_font() -> Result<()> {
-    let folder = paths::target_dir("fonts")?;
-    let file = folder.join(FONT);
-    if !file.exists() {
-        apt::unpack(FONT_PACKAGE, &folder)?;
-    }
+    let [package] = apt::FONT;
+    apt::require(&[package])?;
     // The font is there for as long as the program is.
-    let font = Vec::leak(paths::read(&file)?);
+    let font = Vec::leak(paths::read(Path::new(package.proof))?);
     register_font(FAMILY, FontStyle::Normal, font)
-        .map_err(|_| anyhow!("{} is damaged; delete it", file.display()))
+        .map_err(|_| anyhow!("{} is no font", package.proof))
 }
 
 /// The chart as SVG.

@@ -34,6 +34,12 @@ pub const COUNTER: [Package; 1] = [Package {
     proof: "/usr/bin/valgrind",
 }];
 
+/// The font of charts.
+pub const FONT: [Package; 1] = [Package {
+    name: "fonts-dejavu-core",
+    proof: "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf",
+}];
+
 /// Makes sure that `packages` are installed: installs the missing ones as root.
 ///
 /// # Errors
