@@ -2,7 +2,7 @@
 //!
 //! The kernel proper is the binary of the same name (feature `metal`): entry, interrupts, context switches, devices.
 //! Everything here is plain values and state machines, so it is tested on the host: the frame allocator and its books,
-//! page tables, the checks of user ranges, process images, scheduling, the life of a partition and the deposits for it, and how its
+//! NUMA nodes, page tables, the checks of user ranges, process images, scheduling, the life of a partition and the deposits for it, and how its
 //! memory comes and goes.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -23,3 +23,4 @@ pub mod ring;
 pub mod rtc;
 pub mod s5;
 pub mod sched;
+pub mod srat;

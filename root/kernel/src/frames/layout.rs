@@ -47,7 +47,7 @@ impl Span {
         Pfn(self.start)
     }
 
-    fn contains(&self, frame: u64) -> bool {
+    pub(super) fn contains(&self, frame: u64) -> bool {
         self.start <= frame && frame < self.end
     }
 }

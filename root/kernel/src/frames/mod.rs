@@ -3,14 +3,25 @@
 //! Every frame has a record in one table. Free memory is in blocks of 2^order frames, aligned to their size, on a list
 //! per order; taking a block splits the smallest one that suffices, so that whole 2 MiB blocks last for guests.
 //! A block may be given back in pieces of any size: the hypervisor returns deposited pages one by one.
+//!
+//! Each NUMA node has lists and books of its own, and no block lies in two nodes. Each slot has a [`Home`]: the node where its
+//! memory comes from first, and whether its guest may have memory of others. What is not guest memory (tables, deposits, the
+//! process's own) comes from another node if there is no more at home.
 
 mod layout;
+mod nodes;
 mod owner;
+mod pool;
 
 pub use layout::{Claim, Layout, Span};
+pub use nodes::{Home, MAX_NODES, Node, Nodes};
 pub use owner::{Class, Ledger, NotOwner, Owner, SLOTS, Slot};
+pub use pool::Books;
+
+use alloc::vec::Vec;
 
 use crate::addr::Pfn;
+use pool::{Pool, pool_of};
 
 /// Largest block: 1 GiB.
 pub const MAX_ORDER: u8 = 18;
@@ -54,19 +65,25 @@ impl Record {
 #[derive(Debug)]
 pub struct Frames<'t> {
     table: &'t mut [Record],
-    heads: [u32; MAX_ORDER as usize + 1],
-    ledger: Ledger,
+    nodes: Nodes,
+    /// The first node's; there may be no heap yet when it is made.
+    first: Pool,
+    /// The other nodes', in their order.
+    others: Vec<Pool>,
+    homes: [Home; SLOTS],
 }
 
 impl<'t> Frames<'t> {
-    /// Builds the allocator from a layout. The table must have a record for every frame below [`Layout::frames`];
-    /// frames beyond it are left out, and so unusable.
+    /// Builds the allocator from a layout, with one node. The table must have a record for every frame below
+    /// [`Layout::frames`]; frames beyond it are left out, and so unusable.
     pub fn new(table: &'t mut [Record], layout: &Layout<'_>) -> Self {
         table.fill(Record::HOLE);
         let mut frames = Self {
             table,
-            heads: [NONE; MAX_ORDER as usize + 1],
-            ledger: Ledger::default(),
+            nodes: Nodes::ONE,
+            first: Pool::new(),
+            others: Vec::new(),
+            homes: [Home::default(); SLOTS],
         };
         for (span, owner) in layout.pieces() {
             frames.enter(span, owner);
@@ -74,20 +91,100 @@ impl<'t> Frames<'t> {
         frames
     }
 
-    /// The books.
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
+    /// Tells nodes apart from now on. What is in use stays in use, wherever it is.
+    pub fn divide(&mut self, nodes: Nodes) {
+        self.first = Pool::new();
+        self.others = (1..nodes.count()).map(|_| Pool::new()).collect();
+        self.nodes = nodes;
+        // No block that is free now is one later, unless it is made again.
+        for record in self.table.iter_mut() {
+            if matches!(record.kind, Kind::Head(_)) {
+                record.kind = Kind::Tail;
+            }
+        }
+        let (mut start, all) = (0u64, self.table.len() as u64);
+        while let Some((end, owner)) = self.run(start, all) {
+            if let Some(owner) = owner {
+                self.enter(Span { start, end }, owner);
+            }
+            start = end;
+        }
+    }
+
+    /// The end of the frames from `start` on, and before `end`, that are of one owner, and who that is: `None` for what is not
+    /// RAM.
+    fn run(&self, start: u64, end: u64) -> Option<(u64, Option<Owner>)> {
+        let (from, to) = (usize::try_from(start).ok()?, usize::try_from(end).ok()?);
+        let rest = self.table.get(from..to)?;
+        let what = |record: &Record| (record.kind != Kind::Hole).then_some(record.owner);
+        let first = what(rest.first()?);
+        let len = rest.iter().take_while(|record| what(record) == first);
+        Some((start.saturating_add(len.count() as u64), first))
+    }
+
+    /// Where a slot's memory comes from, from now on.
+    pub fn set_home(&mut self, slot: Slot, home: Home) {
+        if let Some(place) = self.homes.get_mut(slot.index()) {
+            *place = home;
+        }
+    }
+
+    /// How many nodes there are, at least one.
+    pub fn nodes(&self) -> usize {
+        self.nodes.count()
+    }
+
+    /// The books of all nodes.
+    pub fn ledger(&self) -> Books<'_> {
+        Books {
+            first: &self.first,
+            others: &self.others,
+        }
     }
 
     /// Free frames.
     pub fn free(&self) -> u64 {
-        self.ledger.of(Owner::FREE)
+        let others = self.others.iter().map(Pool::free);
+        others.fold(self.first.free(), u64::saturating_add)
     }
 
-    /// Takes a block of 2^order frames, aligned to its size. Its contents are whatever they were.
+    /// Free frames of a node.
+    pub fn free_in(&self, node: Node) -> u64 {
+        self.pool(node).map_or(0, Pool::free)
+    }
+
+    /// All frames of a node, whoever has them.
+    pub fn total_of(&self, node: Node) -> u64 {
+        self.pool(node).map_or(0, |pool| pool.total)
+    }
+
+    /// The nodes where an owner's memory may come from, in their order.
+    pub fn nodes_for(&self, owner: Owner) -> impl Iterator<Item = Node> + use<> {
+        let home = self.homes.get(owner.slot.index());
+        let Home { node, spanning } = home.copied().unwrap_or_default();
+        let all = (0..self.nodes.count()).filter_map(Node::new);
+        let spans = spanning || owner.class != Class::GuestRam;
+        let others = all.filter(move |other| spans && *other != node);
+        core::iter::once(node).chain(others)
+    }
+
+    /// Frames that an owner can have.
+    pub fn room(&self, owner: Owner) -> u64 {
+        let nodes = self.nodes_for(owner).map(|node| self.free_in(node));
+        nodes.fold(0, u64::saturating_add)
+    }
+
+    /// Takes a block of 2^order frames, aligned to its size, from the first node of the owner's that has one. Its contents are
+    /// whatever they were.
     pub fn allocate(&mut self, order: u8, owner: Owner) -> Option<Pfn> {
-        let found = (order..=MAX_ORDER).find(|order| self.head(*order) != NONE)?;
-        let block = self.head(found);
+        self.nodes_for(owner)
+            .find_map(|node| self.allocate_in(node, order, owner))
+    }
+
+    /// As [`allocate`](Self::allocate), from this node: it is the caller's who sees to it that the owner may have its memory.
+    pub fn allocate_in(&mut self, node: Node, order: u8, owner: Owner) -> Option<Pfn> {
+        let found = (order..=MAX_ORDER).find(|order| self.head(node, *order) != NONE)?;
+        let block = self.head(node, found);
         self.unlink(block, found);
         // The upper halves go back; the block itself keeps the lowest address, so that blocks taken one after the other
         // tend to be consecutive.
@@ -95,7 +192,9 @@ impl<'t> Frames<'t> {
             self.link(block.wrapping_add(1 << half), half);
         }
         self.tag(block, 1 << order, owner);
-        self.ledger.transfer(Owner::FREE, owner, 1 << order);
+        self.pool_mut(node)
+            .ledger
+            .transfer(Owner::FREE, owner, 1 << order);
         Some(Pfn(u64::from(block)))
     }
 
@@ -113,7 +212,7 @@ impl<'t> Frames<'t> {
             return Err(refused);
         }
         self.check(pfn, count, owner)?;
-        self.ledger.transfer(owner, Owner::FREE, count);
+        self.book(pfn, count, owner, Owner::FREE);
         self.put_back(pfn.0 as u32, order);
         Ok(())
     }
@@ -136,11 +235,12 @@ impl<'t> Frames<'t> {
             .checked_shl(u32::from(order))
             .filter(|_| order <= MAX_ORDER)
             .ok_or(refused)?;
-        let mut guests = 0u64;
+        if !pfn.0.is_multiple_of(count) {
+            return Err(refused);
+        }
         for at in 0..count {
             match self.owner(pfn.plus(at)) {
-                Some(owner) if owner == process => {}
-                Some(owner) if owner == guest => guests = guests.saturating_add(1),
+                Some(owner) if owner == process || owner == guest => {}
                 _ => {
                     return Err(NotOwner {
                         pfn: pfn.plus(at),
@@ -149,12 +249,11 @@ impl<'t> Frames<'t> {
                 }
             }
         }
-        if !pfn.0.is_multiple_of(count) {
-            return Err(refused);
+        let (mut start, end) = (pfn.0, pfn.0.saturating_add(count));
+        while let Some((next, Some(owner))) = self.run(start, end) {
+            self.book(Pfn(start), next.saturating_sub(start), owner, Owner::FREE);
+            start = next;
         }
-        self.ledger.transfer(guest, Owner::FREE, guests);
-        self.ledger
-            .transfer(process, Owner::FREE, count.saturating_sub(guests));
         self.put_back(pfn.0 as u32, order);
         Ok(())
     }
@@ -178,7 +277,7 @@ impl<'t> Frames<'t> {
         }
         self.check(pfn, count, from)?;
         self.tag(pfn.0 as u32, count as u32, to);
-        self.ledger.transfer(from, to, count);
+        self.book(pfn, count, from, to);
         Ok(())
     }
 
@@ -190,7 +289,13 @@ impl<'t> Frames<'t> {
 
     /// The number of free blocks of that order.
     pub fn blocks(&self, order: u8) -> usize {
-        let mut at = self.head(order);
+        let nodes = (0..self.nodes.count()).filter_map(Node::new);
+        nodes.map(|node| self.blocks_in(node, order)).sum()
+    }
+
+    /// The number of free blocks of that order in a node.
+    pub fn blocks_in(&self, node: Node, order: u8) -> usize {
+        let mut at = self.head(node, order);
         let mut count = 0usize;
         while let Some(record) = self.table.get(at as usize) {
             count = count.saturating_add(1);
@@ -203,7 +308,10 @@ impl<'t> Frames<'t> {
     fn enter(&mut self, span: Span, owner: Owner) {
         let end = span.end.min(self.table.len() as u64).min(u64::from(NONE));
         let mut at = span.start.min(end);
-        self.ledger.enter(owner, end.saturating_sub(at));
+        self.each_part(at, end.saturating_sub(at), |pool, count| {
+            pool.total = pool.total.saturating_add(count);
+            pool.ledger.enter(owner, count);
+        });
         if owner.class != Class::Free {
             self.tag(at as u32, end.saturating_sub(at) as u32, owner);
             return;
@@ -245,16 +353,40 @@ impl<'t> Frames<'t> {
         }
     }
 
-    /// Adds a block to the free memory, joined with its free buddies.
+    /// Books frames of one owner as another's, each in its node.
+    fn book(&mut self, pfn: Pfn, count: u64, from: Owner, to: Owner) {
+        self.each_part(pfn.0, count, |pool, count| {
+            pool.ledger.transfer(from, to, count);
+        });
+    }
+
+    /// Tells the pool of each node how many of these frames are in it.
+    fn each_part(&mut self, start: u64, count: u64, mut tell: impl FnMut(&mut Pool, u64)) {
+        for (span, node) in self.nodes.parts(start, count) {
+            tell(
+                pool_of(&mut self.first, &mut self.others, node),
+                span.count(),
+            );
+        }
+    }
+
+    /// Adds a block to the free memory, joined with its free buddies; in two halves if it lies in several nodes.
     fn put_back(&mut self, block: u32, order: u8) {
+        if let Some(half) = order.checked_sub(1)
+            && !self.nodes.is_one(block.into(), 1 << order)
+        {
+            self.put_back(block, half);
+            self.put_back(block.wrapping_add(1 << half), half);
+            return;
+        }
         self.mark_free(block, order);
         let (mut block, mut order) = (block, order);
         while order < MAX_ORDER {
             let buddy = block ^ (1 << order);
-            if self
-                .table
-                .get(buddy as usize)
-                .is_none_or(|record| record.kind != Kind::Head(order))
+            let is_free = |record: &Record| record.kind == Kind::Head(order);
+            let both = block.min(buddy).into();
+            if !self.table.get(buddy as usize).is_some_and(is_free)
+                || !self.nodes.is_one(both, 2 << order)
             {
                 break;
             }
@@ -296,12 +428,25 @@ impl<'t> Frames<'t> {
         }
     }
 
-    fn head(&self, order: u8) -> u32 {
-        self.heads.get(usize::from(order)).copied().unwrap_or(NONE)
+    fn pool(&self, node: Node) -> Option<&Pool> {
+        match node.index().checked_sub(1) {
+            None => Some(&self.first),
+            Some(other) => self.others.get(other),
+        }
     }
 
-    fn set_head(&mut self, order: u8, block: u32) {
-        if let Some(head) = self.heads.get_mut(usize::from(order)) {
+    fn pool_mut(&mut self, node: Node) -> &mut Pool {
+        pool_of(&mut self.first, &mut self.others, node)
+    }
+
+    fn head(&self, node: Node, order: u8) -> u32 {
+        let head = |pool: &Pool| pool.heads.get(usize::from(order)).copied();
+        self.pool(node).and_then(head).unwrap_or(NONE)
+    }
+
+    /// `block` is in the node whose list it becomes the first of.
+    fn set_head(&mut self, node: Node, order: u8, block: u32) {
+        if let Some(head) = self.pool_mut(node).heads.get_mut(usize::from(order)) {
             *head = block;
         }
     }
@@ -313,7 +458,8 @@ impl<'t> Frames<'t> {
     }
 
     fn link(&mut self, block: u32, order: u8) {
-        let next = self.head(order);
+        let (node, _) = self.nodes.at(block.into());
+        let next = self.head(node, order);
         if let Some(record) = self.table.get_mut(next as usize) {
             record.previous = block;
         }
@@ -325,7 +471,7 @@ impl<'t> Frames<'t> {
                 kind: Kind::Head(order),
             };
         }
-        self.set_head(order, block);
+        self.set_head(node, order, block);
     }
 
     fn unlink(&mut self, block: u32, order: u8) {
@@ -334,7 +480,10 @@ impl<'t> Frames<'t> {
         };
         match self.table.get_mut(record.previous as usize) {
             Some(previous) => previous.next = record.next,
-            None => self.set_head(order, record.next),
+            None => {
+                let (node, _) = self.nodes.at(block.into());
+                self.set_head(node, order, record.next);
+            }
         }
         if let Some(next) = self.table.get_mut(record.next as usize) {
             next.previous = record.previous;

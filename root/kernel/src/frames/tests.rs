@@ -195,3 +195,173 @@ proptest! {
         });
     }
 }
+
+/// Frames 256 to 1024 in the first node, from there to 2048 in the second, further on in the first again.
+fn with_nodes<R>(body: impl FnOnce(&mut Frames<'_>, [Node; 2]) -> R) -> R {
+    with_frames(0x900, |frames| {
+        let nodes = Nodes::new(&[range(4, 0, 1024), range(7, 1024, 1024)]);
+        frames.divide(nodes);
+        body(frames, [0, 1].map(|index| Node::new(index).unwrap()))
+    })
+}
+
+fn range(domain: u32, start: u64, count: u64) -> crate::srat::MemoryRange {
+    crate::srat::MemoryRange {
+        domain,
+        base: start * 4096,
+        len: count * 4096,
+    }
+}
+
+const GUEST: Owner = Owner {
+    class: Class::GuestRam,
+    ..PROCESS
+};
+
+/// Each frame of RAM is in one node, and of one owner there.
+fn check_books(frames: &Frames<'_>) {
+    for index in 0..frames.nodes() {
+        let node = Node::new(index).unwrap();
+        let ledger = &frames.pool(node).unwrap().ledger;
+        assert_eq!(ledger.total(), frames.total_of(node));
+        let owned = |owner: Owner| {
+            let all =
+                (0..frames.table.len() as u64).filter(|frame| frames.nodes.at(*frame).0 == node);
+            let of = all.filter(|frame| frames.owner(Pfn(*frame)) == Some(owner));
+            of.count() as u64
+        };
+        for owner in [Owner::FREE, PROCESS, GUEST, Owner::KERNEL] {
+            assert_eq!(ledger.of(owner), owned(owner), "{owner:?} in {index}");
+        }
+        assert_eq!(frames.free_in(node), owned(Owner::FREE));
+        let listed: usize = (0..=MAX_ORDER)
+            .map(|order| frames.blocks_in(node, order) << order)
+            .sum();
+        assert_eq!(listed as u64, frames.free_in(node));
+    }
+}
+
+#[test]
+fn memory_in_use_stays_in_use_when_nodes_are_told_apart() {
+    with_frames(0x900, |frames| {
+        let taken = frames.allocate(LARGE_ORDER, PROCESS).unwrap();
+        let single = frames.allocate(0, Owner::KERNEL).unwrap();
+        let free = frames.free();
+        frames.divide(Nodes::new(&[range(0, 0, 1000), range(1, 1000, 3000)]));
+        check_books(frames);
+        assert_eq!(frames.free(), free);
+        assert_eq!(frames.owner(taken.plus(511)), Some(PROCESS));
+        frames.release(taken, LARGE_ORDER, PROCESS).unwrap();
+        frames.release(single, 0, Owner::KERNEL).unwrap();
+        check_books(frames);
+        assert_eq!(frames.free(), 0x900);
+    });
+}
+
+#[test]
+fn a_guest_that_does_not_span_has_memory_of_its_node_only() {
+    with_nodes(|frames, [first, second]| {
+        let spanning = false;
+        frames.set_home(
+            PROCESS.slot,
+            Home {
+                node: second,
+                spanning,
+            },
+        );
+        assert_eq!((frames.room(GUEST), frames.room(PROCESS)), (1024, 0x900));
+        let before = frames.free_in(first);
+        let taken: Vec<_> = core::iter::from_fn(|| frames.allocate(0, GUEST)).collect();
+        assert_eq!((taken.len(), frames.room(GUEST)), (1024, 0));
+        assert!(taken.iter().all(|pfn| (1024..2048).contains(&pfn.0)));
+        assert_eq!(frames.free_in(first), before);
+        assert!(frames.allocate(LARGE_ORDER, GUEST).is_none());
+        // What is not its guest's comes from wherever there is some.
+        assert!(frames.allocate(0, PROCESS).is_some());
+        check_books(frames);
+    });
+}
+
+#[test]
+fn one_that_spans_has_memory_of_its_node_first() {
+    with_nodes(|frames, [first, second]| {
+        let spanning = true;
+        frames.set_home(
+            PROCESS.slot,
+            Home {
+                node: second,
+                spanning,
+            },
+        );
+        assert_eq!(frames.room(GUEST), 0x900);
+        for _ in 0..2 {
+            let pfn = frames.allocate(LARGE_ORDER, GUEST).unwrap();
+            assert_eq!(frames.nodes.at(pfn.0).0, second);
+        }
+        let pfn = frames.allocate(LARGE_ORDER, GUEST).unwrap();
+        assert_eq!(frames.nodes.at(pfn.0).0, first);
+        let counts = frames.ledger().by_node(GUEST);
+        assert_eq!(counts[..3], [512, 1024, 0]);
+        check_books(frames);
+    });
+}
+
+#[test]
+fn no_block_is_joined_over_the_border_of_a_node() {
+    with_frames(0xF00, |frames| {
+        // In the midst of what would be a large block, and of one of 1024 frames.
+        frames.divide(Nodes::new(&[range(0, 0, 1300), range(1, 1300, 2000)]));
+        check_books(frames);
+        let taken: Vec<_> = core::iter::from_fn(|| frames.allocate(0, PROCESS)).collect();
+        assert_eq!(taken.len(), 0xF00);
+        check_books(frames);
+        // 1280 to 1344 come back as one, whoever asks for that.
+        frames.release(Pfn(1280), 6, PROCESS).unwrap();
+        check_books(frames);
+        for pfn in taken.iter().filter(|pfn| !(1280..1344).contains(&pfn.0)) {
+            frames.release(*pfn, 0, PROCESS).unwrap();
+        }
+        check_books(frames);
+        assert_eq!(frames.free(), 0xF00);
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn every_frame_has_one_owner_in_its_node_whatever_happens(
+        borders in proptest::collection::vec((0u32..10, 0u64..0x900, 0u64..0x400), 0..8),
+        steps in proptest::collection::vec((0u8..4, 0u8..10, any::<prop::sample::Index>()), 0..60)
+    ) {
+        with_frames(0x777, |frames| {
+            let early = frames.allocate(3, PROCESS).unwrap();
+            let ranges: Vec<_> = borders.iter().map(|(domain, start, count)| range(*domain, *start, *count)).collect();
+            frames.divide(Nodes::new(&ranges));
+            let mut held: Vec<(Pfn, u8)> = vec![(early, 3)];
+            for (what, order, which) in steps {
+                let node = Node::new(which.index(frames.nodes())).unwrap();
+                frames.set_home(PROCESS.slot, Home { node, spanning: what != 0 });
+                let at = which.index(held.len().max(1));
+                match (what, held.get(at).copied()) {
+                    (0 | 1, _) => if let Some(pfn) = frames.allocate(order, GUEST) {
+                        assert!(frames.nodes.is_one(pfn.0, 1 << order));
+                        assert!(what != 0 || frames.nodes.at(pfn.0).0 == node);
+                        frames.transfer(pfn, 1, GUEST, PROCESS).unwrap();
+                        held.push((pfn, order));
+                    },
+                    (_, Some((pfn, order))) => {
+                        held.swap_remove(at);
+                        frames.release_process(pfn, order, PROCESS.slot).unwrap();
+                    }
+                    (_, None) => {}
+                }
+                check_books(frames);
+            }
+            for (pfn, order) in held {
+                frames.release_process(pfn, order, PROCESS.slot).unwrap();
+            }
+            check_books(frames);
+            assert_eq!(frames.free(), 0x777);
+        });
+    }
+}
