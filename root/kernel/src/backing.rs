@@ -10,7 +10,7 @@ use tlfs::{HvCallCode, HvMapGpaFlags, HvPartitionId};
 
 use crate::addr::Pfn;
 use crate::frame_tables::{FrameTables, Ram};
-use crate::frames::{Class, LARGE_ORDER, Owner, Slot};
+use crate::frames::{Class, LARGE_ORDER, Node, Owner, Slot};
 use crate::guest_memory::Piece;
 use crate::hv::{Hv, HvError, Leaf, Progress};
 use crate::paging::{Attributes, MapError, Rights, TableMemory, Tables};
@@ -54,14 +54,20 @@ impl Part {
 
 impl<'t, M: Machine> Backing<'_, 't, M> {
     /// Puts new zeroed memory behind the pages of a piece, none of which has any: a large page if there is one, else small
-    /// ones. `reserve` frames stay free. An error ([`HvError::NoMemory`] if free memory is used up) leaves those pages that
+    /// ones. All of it is of the first node of the process's that has so much; if none has, of those that have some. (A large
+    /// page of another node is not taken while the first one has enough small ones.) `reserve` frames stay free. An error ([`HvError::NoMemory`] if free memory is used up) leaves those pages that
     /// were done, and no frame anywhere for the others; but for those that the guest cannot be made to let go of, whose
     /// frames stay the process's as well.
     pub fn back(&mut self, piece: &Piece, flags: HvMapGpaFlags, reserve: u64) -> Part {
-        let room = self.hv.frames.free().saturating_sub(reserve);
-        let (leaves, shortage) = match self.new_large(piece, room) {
+        let frames = &self.hv.frames;
+        let room = frames.free().saturating_sub(reserve);
+        let room = room.min(frames.room(self.guest_ram()));
+        let node = frames
+            .nodes_for(self.guest_ram())
+            .find(|node| frames.free_in(*node) >= piece.pages);
+        let (leaves, shortage) = match self.new_large(piece, room, node) {
             Some(leaf) => (Vec::from([leaf]), None),
-            None => self.new_small(piece, room),
+            None => self.new_small(piece, room, node),
         };
         let Progress { done, error } = self.hv.map_guest(self.partition, self.slot, &leaves, flags);
         let (mapped, rest) = leaves.split_at(done.min(leaves.len()));
@@ -122,10 +128,15 @@ impl<'t, M: Machine> Backing<'_, 't, M> {
         })
     }
 
-    /// A large page in the process for a whole piece, if there is one left.
-    fn new_large(&mut self, piece: &Piece, room: u64) -> Option<Leaf> {
+    /// A large page of a node in the process for a whole piece, if there is one left.
+    fn new_large(&mut self, piece: &Piece, room: u64, node: Option<Node>) -> Option<Leaf> {
         let fits = piece.is_large() && room >= piece.pages;
-        let block = fits.then(|| self.new_block(LARGE_ORDER)).flatten()?;
+        let node = node.filter(|_| fits)?;
+        let block = self
+            .hv
+            .frames
+            .allocate_in(node, LARGE_ORDER, self.guest_ram())?;
+        self.machine.zero(block, 1 << LARGE_ORDER);
         let attributes = Attributes::owned(Rights::ReadWrite);
         let mapped = self.with_tables(|tables| tables.map_large(piece.address, block, attributes));
         if mapped.is_err() {
@@ -139,13 +150,18 @@ impl<'t, M: Machine> Backing<'_, 't, M> {
         })
     }
 
-    /// Small pages in the process for a piece, as many as can be had, and why there are no more.
-    fn new_small(&mut self, piece: &Piece, room: u64) -> (Vec<Leaf>, Option<HvError>) {
+    /// Small pages in the process for a piece, as many as can be had, of this node first, and why there are no more.
+    fn new_small(
+        &mut self,
+        piece: &Piece,
+        room: u64,
+        node: Option<Node>,
+    ) -> (Vec<Leaf>, Option<HvError>) {
         let shortage = HvError::NoMemory(HvCallCode::MAP_GPA_PAGES);
         let mut leaves = Vec::new();
         for page in 0..piece.pages {
             let gpfn = piece.gpfn.wrapping_add(page);
-            let frame = (page < room).then(|| self.new_block(0)).flatten();
+            let frame = (page < room).then(|| self.new_page(node)).flatten();
             let Some(pfn) = frame else {
                 return (leaves, Some(shortage));
             };
@@ -194,11 +210,14 @@ impl<'t, M: Machine> Backing<'_, 't, M> {
         Progress { done, error }
     }
 
-    /// New zeroed guest RAM.
-    fn new_block(&mut self, order: u8) -> Option<Pfn> {
-        let block = self.hv.frames.allocate(order, self.guest_ram())?;
-        self.machine.zero(block, 1 << order);
-        Some(block)
+    /// A new zeroed page of guest RAM, of this node if that has one.
+    fn new_page(&mut self, node: Option<Node>) -> Option<Pfn> {
+        let owner = self.guest_ram();
+        let frames = &mut *self.hv.frames;
+        let near = node.and_then(|node| frames.allocate_in(node, 0, owner));
+        let page = near.or_else(|| frames.allocate(0, owner))?;
+        self.machine.zero(page, 1);
+        Some(page)
     }
 
     fn release(&mut self, block: Pfn, order: u8) -> Result<(), HvError> {

@@ -7,11 +7,12 @@ use proptest::prelude::*;
 use tlfs::HvStatus;
 
 use super::*;
-use crate::frames::{Frames, Layout, Record};
+use crate::frames::{Frames, Home, Layout, Nodes, Record};
 use crate::guest_memory::GuestRange;
 use crate::hv::Partition;
 use crate::hv::fake::Fake;
 use crate::paging::ENTRIES;
+use crate::srat::MemoryRange;
 
 const RESERVE: u64 = 64;
 const PAGES: u64 = 3 * 512 + 100;
@@ -363,6 +364,71 @@ fn pages_that_the_guest_does_not_let_go_of_stay_the_processs() {
     });
 }
 
+/// Tells two nodes apart, the second of which begins at a frame; the process is at home there.
+fn divide(world: &mut World<'_>, border: u64, spanning: bool) -> [Node; 2] {
+    let range = |domain, start: u64, end: u64| MemoryRange {
+        domain,
+        base: start * 4096,
+        len: (end - start) * 4096,
+    };
+    let ranges = [range(0, 0, border), range(1, border, 1 << 20)];
+    world.frames.divide(Nodes::new(&ranges));
+    let [first, second] = [0, 1].map(|index| Node::new(index).unwrap());
+    let node = second;
+    world.frames.set_home(slot(), Home { node, spanning });
+    [first, second]
+}
+
+/// Pages of the guest in each of two nodes.
+fn spread(world: &World<'_>) -> [u64; 2] {
+    let [first, second, ..] = world.frames.ledger().by_node(owner(Class::GuestRam));
+    [first, second]
+}
+
+#[test]
+fn a_guest_that_does_not_span_gets_all_of_its_node_and_no_more() {
+    with_world(8192, |world| {
+        let [first, second] = divide(world, 8704 - 1300, false);
+        let before = world.frames.free_in(first);
+        let part = world.back(1024, PAGES);
+        assert_eq!((part.pages, spread(world)), (1300, [0, 1300]));
+        let error = HvError::NoMemory(HvCallCode::MAP_GPA_PAGES);
+        assert_eq!(part.error, Some(error));
+        assert_eq!(world.frames.free_in(second), 0);
+        assert!(
+            before - world.frames.free_in(first) < 300,
+            "tables and deposits"
+        );
+        assert_eq!(world.take(1024, 1300).pages, 1300);
+        assert_eq!(world.frames.free_in(second), 1300);
+    });
+}
+
+#[test]
+fn a_guest_that_spans_gets_memory_of_its_node_first_and_in_large_pages_from_each() {
+    with_world(8192, |world| {
+        divide(world, 8704 - 1300, true);
+        assert_eq!(world.back(1024, PAGES).pages, PAGES);
+        // A piece comes from one node: what is left of the second one is too little for the third large page, not for the
+        // rest of 100 pages.
+        assert_eq!(spread(world), [512, 2 * 512 + 100]);
+        let large = &world.fake.pool(world.partition.id()).large;
+        assert!(large.iter().copied().eq([1024, 1536, 2048]));
+    });
+}
+
+#[test]
+fn the_last_pages_of_all_nodes_make_a_piece_if_no_node_has_it_all() {
+    with_world(1400, |world| {
+        divide(world, 1912 - 400, true);
+        let part = world.back(1024, 3 * 512);
+        assert!(part.pages > 512, "{part:?}");
+        let [first, second] = spread(world);
+        assert!(first > 0 && second > 0, "{first} {second}");
+        assert!(world.frames.free() <= RESERVE);
+    });
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Back(u64, u64),
@@ -427,12 +493,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn process_guest_and_books_agree_whatever_comes_goes_and_fails(
-        frames in 900u64..5000, most_reps in 1usize..600, steps in proptest::collection::vec(step(), 1..24)
+        frames in 900u64..5000, most_reps in 1usize..600, steps in proptest::collection::vec(step(), 1..24),
+        border in 0u64..5000, spanning in any::<bool>(),
     ) {
         with_world(frames, |world| {
+            divide(world, border, spanning);
             world.fake.most_reps = most_reps;
             for step in steps {
                 world.step(step);
+                let [first, _] = spread(world);
+                assert!(spanning || first == 0, "memory of a node that is not its own");
             }
             world.fake.refuse = None;
         });

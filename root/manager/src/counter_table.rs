@@ -11,7 +11,7 @@ use crate::console::{CountersOf, Table};
 use crate::counters::{Object, Page, Whose};
 use crate::host::{Counter, Host, VmId};
 use crate::manager::Manager;
-use crate::memory::counters::{BALANCER_INSTANCE, BALANCER_SET, VM_SET, Value};
+use crate::memory::counters::{BALANCER_SET, VM_SET, Value};
 
 /// The set of the root's own counters, which has one instance without a name.
 const OWN_SET: &str = "Root kernel";
@@ -224,8 +224,8 @@ impl Manager {
     fn machine_counters(&self, host: &impl Host, sections: &mut Sections) {
         sections.pages(host, Whose::Machine, "");
         sections.pages(host, Whose::Root, "");
-        if let Some(values) = self.balancer_counters() {
-            sections.memory(BALANCER_SET, BALANCER_INSTANCE, &values);
+        for (instance, values) in self.balancers() {
+            sections.memory(BALANCER_SET, &instance, &values);
         }
         sections.own(host.own_counters());
     }

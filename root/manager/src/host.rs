@@ -10,8 +10,20 @@ use crate::counters::{Object, Page, Whose};
 use crate::definition::Definition;
 
 /// A VM's place in the manager's list. Stable while the root runs; there is at most one worker for each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct VmId(pub u16);
+
+/// Most NUMA nodes that a host tells apart. What a machine has beyond counts as the last one's.
+pub const MAX_NODES: usize = 8;
+
+/// Where a VM's memory comes from. Only its guest's memory keeps to it strictly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Home {
+    /// From this NUMA node first.
+    pub node: u32,
+    /// Whether its guest may have memory of other nodes.
+    pub spanning: bool,
+}
 
 /// The effects of the manager. Calls return at once; what happens later comes back as an event.
 pub trait Host {
@@ -27,17 +39,23 @@ pub trait Host {
     /// Bytes of memory free for a new VM.
     fn free_memory(&self) -> u64;
 
-    /// How many NUMA nodes the machine has, numbered from 0. Those who do not know have one.
+    /// How many NUMA nodes the machine has, numbered from 0; at most [`MAX_NODES`]. Those who do not know have one.
     fn nodes(&self) -> u32 {
         1
     }
 
-    /// Starts a worker process for `vm`. `text` is the definition's TOML, as the worker is to get it.
+    /// Starts a worker process for `vm`. `text` is the definition's TOML, as the worker is to get it; `home` says where its
+    /// memory is to come from for as long as it lives, which the worker has no say in.
     ///
     /// # Errors
     /// Why it could not be started, for the console. Nothing is left behind then.
-    fn start_worker(&mut self, vm: VmId, definition: &Definition, text: &str)
-    -> Result<(), String>;
+    fn start_worker(
+        &mut self,
+        vm: VmId,
+        definition: &Definition,
+        text: &str,
+        home: Home,
+    ) -> Result<(), String>;
 
     /// Asks the worker to stop its VM and exit (`root_abi::event::STOP`).
     fn stop_worker(&mut self, vm: VmId);
@@ -129,6 +147,22 @@ pub struct MemoryReport {
     pub firmware: u64,
     /// Each child partition.
     pub partitions: Vec<PartitionMemory>,
+    /// The same memory by NUMA node, but for the hypervisor's own, of which nobody says where it is. May be empty if there is one
+    /// node.
+    pub nodes: Vec<NodeMemory>,
+}
+
+/// A NUMA node's part of [`MemoryReport`], in pages of 4 KiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeMemory {
+    /// All of it.
+    pub total: u64,
+    /// Free.
+    pub free: u64,
+    /// The root's kernel, the boot archive, and what firmware keeps of it.
+    pub root: u64,
+    /// Worker processes, without their guests' RAM.
+    pub workers: u64,
 }
 
 impl MemoryReport {
@@ -140,7 +174,7 @@ impl MemoryReport {
 }
 
 /// A child partition's part of [`MemoryReport`], in pages of 4 KiB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PartitionMemory {
     /// Whose it is.
     pub vm: VmId,
@@ -150,6 +184,10 @@ pub struct PartitionMemory {
     pub deposited_available: u64,
     /// Deposited and in use.
     pub deposited_in_use: u64,
+    /// Guest RAM in each NUMA node; only meaningful if the report has nodes.
+    pub ram_in: [u64; MAX_NODES],
+    /// Deposited in each NUMA node, in use or not; as `ram_in`.
+    pub deposited_in: [u64; MAX_NODES],
 }
 
 /// A counter of the root's own.

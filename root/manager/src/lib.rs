@@ -34,7 +34,10 @@ mod vm;
 
 pub use balancer::HostReserve;
 pub use definition::{Boot, Definition, DefinitionError, DynamicMemory, HOST_FILE, HostDefinition};
-pub use host::{Counter, DebugFault, Event, Host, MemoryReport, PartitionMemory, VmId, WorkerEnd};
+pub use host::{
+    Counter, DebugFault, Event, Home, Host, MAX_NODES, MemoryReport, NodeMemory, PartitionMemory,
+    VmId, WorkerEnd,
+};
 pub use life::State;
 pub use manager::Manager;
 pub use news::{WorkerNews, ascii};

@@ -12,7 +12,7 @@ use root_abi::news::GuestState;
 use crate::console::Editor;
 use crate::definition::{DEFAULT_ORDER, Definition, HOST_FILE, HostDefinition, Restart};
 use crate::events::{Events, printable};
-use crate::host::{Host, VmId, WorkerEnd};
+use crate::host::{Home, Host, VmId, WorkerEnd};
 use crate::input::{Mode, write_text};
 use crate::life::{Next, Patience, SECOND, State};
 use crate::memory::{Admission, Balancing, VmMemory};
@@ -324,9 +324,13 @@ impl Manager {
         let Some(vm) = self.vm(id) else {
             return Err("there is no such VM".into());
         };
+        let chosen = self.choose_node(host);
         let admission = vm
             .check_start(host)
-            .map(|definition| self.admit(host, id, definition, patience));
+            .map(|definition| self.admit(host, id, definition, patience, chosen));
+        if let Some(vm) = self.vm_mut(id) {
+            vm.chosen = chosen;
+        }
         let problem = match admission {
             Ok(Admission::Now) => match self.start_now(host, id) {
                 Ok(()) => return Ok(Started::Now),
@@ -359,7 +363,11 @@ impl Manager {
             return Err("there is no such VM".into());
         };
         let definition = vm.check_start(host)?.clone();
-        host.start_worker(id, &definition, &vm.source.text)?;
+        let home = Home {
+            node: definition.node.unwrap_or(vm.chosen),
+            spanning: definition.spanning,
+        };
+        host.start_worker(id, &definition, &vm.source.text, home)?;
         let now = host.now();
         if let Some(vm) = self.vm_mut(id) {
             vm.life.started(now);

@@ -2,13 +2,15 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use crate::console::{Table, kib, seconds};
 use crate::host::{Event, MemoryReport, VmId};
 use crate::life::SECOND;
 use crate::rates::PerMille;
 
-/// `mem`: every owner with its pages, and whether nothing is missing. `name` gives a VM's name.
+/// `mem`: every owner with its pages, of the machine and of each NUMA node if there are several, and whether nothing is missing.
+/// `name` gives a VM's name.
 pub fn memory(report: &MemoryReport, name: impl Fn(VmId) -> String) -> String {
     let mut table = Table::new(["OWNER", ">KIB", ">PAGES"]);
     let mut sum = 0u64;
@@ -40,17 +42,60 @@ pub fn memory(report: &MemoryReport, name: impl Fn(VmId) -> String) -> String {
         kib(report.total).to_string(),
         report.total.to_string(),
     ]);
-    let verdict = if sum == report.total {
+    let mut text = table.text();
+    if report.nodes.len() > 1 {
+        text += &nodes(report, name);
+    }
+    format!("{text}{}\n", verdict(sum, report.total))
+}
+
+/// Whether owners with `sum` pages are all there are of `total`.
+fn verdict(sum: u64, total: u64) -> String {
+    if sum == total {
         "every page has one owner".into()
-    } else if sum < report.total {
+    } else if sum < total {
         format!(
             "{} pages have no owner: memory is lost, or counted wrongly",
-            report.total - sum
+            total - sum
         )
     } else {
-        format!("{} pages are counted twice", sum - report.total)
-    };
-    format!("{}{verdict}\n", table.text())
+        format!("{} pages are counted twice", sum - total)
+    }
+}
+
+/// Who has what of each node, and where the sum is wrong. Nobody knows where the hypervisor's own pages are: they are in no node.
+fn nodes(report: &MemoryReport, name: impl Fn(VmId) -> String) -> String {
+    let mut table = Table::new(["NODE", "OWNER", ">KIB", ">PAGES"]);
+    let mut wrong = String::new();
+    for (at, node) in report.nodes.iter().enumerate() {
+        let mut owners = Vec::from([
+            ("free".to_string(), node.free),
+            ("root".into(), node.root),
+            ("worker processes".into(), node.workers),
+        ]);
+        for part in &report.partitions {
+            let vm = name(part.vm);
+            let of = |spread: &[u64]| spread.get(at).copied().unwrap_or(0);
+            owners.push((format!("{vm}: guest RAM"), of(&part.ram_in)));
+            owners.push((format!("{vm}: deposited"), of(&part.deposited_in)));
+        }
+        let all = owners.iter().map(|(_, pages)| *pages);
+        let sum = all.fold(0, u64::saturating_add);
+        owners.retain(|(_, pages)| *pages != 0);
+        owners.push(("all".into(), node.total));
+        for (owner, pages) in owners {
+            table.row([
+                at.to_string(),
+                owner,
+                kib(pages).to_string(),
+                pages.to_string(),
+            ]);
+        }
+        if sum != node.total {
+            wrong += &format!("node {at}: {}\n", verdict(sum, node.total));
+        }
+    }
+    format!("{}{wrong}", table.text())
 }
 
 /// A share with one digit behind the point.

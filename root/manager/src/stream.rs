@@ -58,14 +58,14 @@ struct Line<'a> {
     hypervisor: Option<Counters>,
     processors: Vec<Indexed>,
     partitions: Vec<Partition<'a>>,
-    /// Only in the line of the machine, while there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    balancers: Option<[Balancer; 1]>,
+    /// Only in the line of the machine, while there are some.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    balancers: Vec<Balancer>,
 }
 
 #[derive(Serialize)]
 struct Balancer {
-    name: &'static str,
+    name: String,
     counters: Counters,
 }
 
@@ -144,7 +144,7 @@ impl Manager {
         let time = host.now();
         let mut lines = Lines { time, stream, send };
         match whose {
-            Whose::Machine => lines.machine(host, self.balancer_counters()),
+            Whose::Machine => lines.machine(host, self.balancers()),
             Whose::Root => lines.partition(host, whose, "root", None),
             Whose::Vm(id) => {
                 // It may have ended since the look began.
@@ -189,7 +189,7 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    fn machine(&mut self, host: &impl Host, balancer: Option<[memory::Value; 4]>) {
+    fn machine(&mut self, host: &impl Host, balancers: Vec<(String, [memory::Value; 4])>) {
         let mut hypervisor = None;
         let mut processors = Vec::new();
         host.counters(Whose::Machine, &mut |object, page| {
@@ -199,10 +199,11 @@ impl Lines<'_> {
                 _ => hypervisor = Some(counters),
             }
         });
-        let balancers = balancer.map(|values| {
-            let (name, counters) = (memory::BALANCER_INSTANCE, Counters::of_memory(&values));
-            [Balancer { name, counters }]
-        });
+        let balancer = |(name, values): (String, [memory::Value; 4])| {
+            let counters = Counters::of_memory(&values);
+            Balancer { name, counters }
+        };
+        let balancers = balancers.into_iter().map(balancer).collect();
         self.line(Line {
             hypervisor,
             processors,

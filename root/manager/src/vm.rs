@@ -6,7 +6,7 @@ use alloc::string::String;
 use root_abi::news::GuestState;
 
 use crate::definition::{Definition, DefinitionError, Restart};
-use crate::host::Host;
+use crate::host::{Home, Host};
 use crate::life::Life;
 use crate::memory::VmMemory;
 use crate::rates::CpuLook;
@@ -72,6 +72,8 @@ pub struct Vm {
     pub running: Option<Definition>,
     /// Its state.
     pub life: Life,
+    /// The NUMA node that was chosen for it when its start was asked for, if its definition has none.
+    pub chosen: u32,
     /// What it wrote.
     pub output: Ring,
     /// Which start of the manager's its life began with: one that had to wait counts from when it did start.
@@ -103,6 +105,7 @@ impl Vm {
             shadowed: None,
             running: None,
             life: Life::default(),
+            chosen: 0,
             output: Ring::default(),
             number: 0,
             cpu: CpuLook::default(),
@@ -138,6 +141,17 @@ impl Vm {
             .as_ref()
             .filter(|_| self.life.has_worker())
             .or(next)
+    }
+
+    /// Where its memory comes from while it runs or waits.
+    pub fn home(&self) -> Home {
+        let definition = self.definition();
+        Home {
+            node: definition
+                .and_then(|definition| definition.node)
+                .unwrap_or(self.chosen),
+            spanning: definition.is_none_or(|definition| definition.spanning),
+        }
     }
 
     /// What is known of the guest that runs, if it has VMBus.

@@ -142,6 +142,11 @@ impl<'t> Frames<'t> {
         }
     }
 
+    /// The books of a node.
+    pub fn ledger_in(&self, node: Node) -> Option<&Ledger> {
+        self.pool(node).map(|pool| &pool.ledger)
+    }
+
     /// Free frames.
     pub fn free(&self) -> u64 {
         let others = self.others.iter().map(Pool::free);

@@ -1,17 +1,23 @@
-//! What the firmware's ACPI tables say: processors, IOAPIC, serial interrupt, ways to switch off and to reset.
+//! What the firmware's ACPI tables say: processors, IOAPIC, serial interrupt, NUMA nodes, ways to switch off and to reset.
 
 use core::ptr::NonNull;
 
 use acpi::address::AddressSpace;
 use acpi::fadt::Fadt;
 use acpi::madt::{Madt, MadtEntry};
-use acpi::{AcpiHandler, AcpiTables, PhysicalMapping};
+use acpi::sdt::{SdtHeader, Signature};
+use acpi::{AcpiHandler, AcpiTable, AcpiTables, PhysicalMapping};
+use root_kernel::frames::Nodes;
 use root_kernel::s5::{self, SleepTypes};
+use root_kernel::srat;
 
 use super::memory;
 
 /// AML is searched up to here.
 const MOST_AML: usize = 1 << 20;
+
+/// A longer SRAT is read up to here.
+const MOST_SRAT: usize = 1 << 16;
 
 /// Processors are listed up to here: more than the kernel uses, so that it can say so.
 const MOST_PROCESSORS: usize = 64;
@@ -132,6 +138,39 @@ pub fn read(rsdp: u64) -> Machine {
         power(&tables, &fadt, &mut machine);
     }
     machine
+}
+
+/// The header of the System Resource Affinity Table.
+#[repr(transparent)]
+struct Srat(SdtHeader);
+
+// SAFETY: it is the header of a table of that signature, and nothing else.
+unsafe impl AcpiTable for Srat {
+    const SIGNATURE: Signature = Signature::SRAT;
+
+    fn header(&self) -> &SdtHeader {
+        &self.0
+    }
+}
+
+/// The machine's NUMA nodes; one if it says nothing of any. Needs the heap.
+pub fn nodes(rsdp: u64) -> Nodes {
+    if rsdp == 0 {
+        return Nodes::ONE;
+    }
+    // SAFETY: as in `read`.
+    let Ok(tables) = (unsafe { AcpiTables::from_rsdp(DirectMap, rsdp as usize) }) else {
+        return Nodes::ONE;
+    };
+    let Ok(table) = tables.find_table::<Srat>() else {
+        return Nodes::ONE;
+    };
+    let len = (table.get().0.length as usize).min(MOST_SRAT);
+    // SAFETY: an ACPI table that the firmware names, whose length its checksum confirms, in memory that is in the direct map;
+    // nobody writes it.
+    let bytes =
+        unsafe { core::slice::from_raw_parts(memory::direct(table.physical_start() as u64), len) };
+    Nodes::new(&srat::memory(bytes))
 }
 
 fn interrupts(madt: &PhysicalMapping<DirectMap, Madt>, machine: &mut Machine) {

@@ -5,8 +5,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use manager::counters::{Object, Page, Whose};
-use manager::{Counter, DebugFault, Definition, Event, Host, MemoryReport, PartitionMemory, VmId};
-use root_kernel::frames::{Class, Owner, Slot};
+use manager::{
+    Counter, DebugFault, Definition, Event, Home, Host, MemoryReport, NodeMemory, PartitionMemory,
+    VmId,
+};
+use root_kernel::frames::{self, Class, Frames, MAX_NODES, Node, Owner, Slot};
 use root_kernel::hv::Partition;
 use root_kernel::sched::Processor;
 use tlfs::{HvRegisterName, HvRegisterValue};
@@ -16,6 +19,8 @@ use super::process::{self, Process, TABLE};
 use super::{
     console, loader, partition, power, processors, registers, root_task, space, stats, time,
 };
+
+const _: () = assert!(MAX_NODES == manager::MAX_NODES);
 
 /// The machine as the manager sees it.
 pub struct Machine;
@@ -39,14 +44,23 @@ impl Host for Machine {
             .saturating_mul(root_kernel::addr::PAGE_SIZE)
     }
 
+    fn nodes(&self) -> u32 {
+        FRAMES.with(|frames| frames.nodes()) as u32
+    }
+
     fn start_worker(
         &mut self,
         vm: VmId,
         definition: &Definition,
         text: &str,
+        home: Home,
     ) -> Result<(), String> {
         let files = definition.files().map(|(_, name)| name);
-        loader::start_worker(&definition.name, vm.0, text, files)
+        let home = frames::Home {
+            node: Node::new(home.node as usize).ok_or("there is no such node")?,
+            spanning: home.spanning,
+        };
+        loader::start_worker(&definition.name, vm.0, text, files, home)
     }
 
     fn stop_worker(&mut self, vm: VmId) {
@@ -84,18 +98,18 @@ impl Host for Machine {
         let partitions = TABLE.with(|table| table.iter().filter_map(partition_memory).collect());
         FRAMES.with(|frames| {
             let ledger = frames.ledger();
-            let kernel = [Class::Image, Class::FrameTable, Class::Kernel];
             let own_deposit = ledger.of(Owner::kernel(Class::Deposit));
             MemoryReport {
                 total: ledger.total().saturating_add(hypervisor),
                 free: frames.free(),
-                root_kernel: kernel.iter().map(|class| ledger.class(*class)).sum::<u64>()
+                root_kernel: KERNEL.iter().map(|class| ledger.class(*class)).sum::<u64>()
                     + own_deposit,
                 workers: ledger.class(Class::Process) + ledger.class(Class::PageTable),
                 archive: ledger.class(Class::Archive),
                 hypervisor,
                 firmware: ledger.class(Class::Low),
                 partitions,
+                nodes: node_memory(frames),
             }
         })
     }
@@ -135,13 +149,35 @@ impl Host for Machine {
     }
 }
 
+/// What the kernel itself is made of, beside what it has deposited for the root's partition.
+const KERNEL: [Class; 3] = [Class::Image, Class::FrameTable, Class::Kernel];
+
+/// The report's part of each node.
+fn node_memory(frames: &Frames<'_>) -> Vec<NodeMemory> {
+    let nodes = (0..frames.nodes()).filter_map(Node::new);
+    let nodes = nodes.filter_map(|node| Some((node, frames.ledger_in(node)?)));
+    let part = |(node, ledger): (Node, &frames::Ledger)| {
+        let kernel = KERNEL.iter().map(|class| ledger.class(*class)).sum::<u64>();
+        let own_deposit = ledger.of(Owner::kernel(Class::Deposit));
+        let kept = ledger.class(Class::Archive) + ledger.class(Class::Low);
+        NodeMemory {
+            total: frames.total_of(node),
+            free: frames.free_in(node),
+            root: kernel + own_deposit + kept,
+            workers: ledger.class(Class::Process) + ledger.class(Class::PageTable),
+        }
+    };
+    nodes.map(part).collect()
+}
+
 /// A process's part of the report: its own books, and what the hypervisor says of its pool.
 fn partition_memory((slot, process): (Slot, &Process)) -> Option<PartitionMemory> {
     process.partition.as_ref().map(Partition::id)?;
-    let (ram, deposited) = FRAMES.with(|frames| {
-        let of = |class| frames.ledger().of(Owner::new(slot, class));
-        (of(Class::GuestRam), of(Class::Deposit))
+    let [ram_in, deposited_in] = FRAMES.with(|frames| {
+        let of = |class| frames.ledger().by_node(Owner::new(slot, class));
+        [of(Class::GuestRam), of(Class::Deposit)]
     });
+    let [ram, deposited] = [ram_in, deposited_in].map(|spread| spread.iter().sum());
     let (deposited_available, deposited_in_use) =
         partition::balance(process).unwrap_or((deposited, 0));
     Some(PartitionMemory {
@@ -149,6 +185,8 @@ fn partition_memory((slot, process): (Slot, &Process)) -> Option<PartitionMemory
         ram,
         deposited_available,
         deposited_in_use,
+        ram_in,
+        deposited_in,
     })
 }
 

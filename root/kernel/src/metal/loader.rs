@@ -7,14 +7,16 @@ use alloc::vec::Vec;
 use boot_archive::{Archive, Member};
 use root_abi::{File, StartInfo};
 use root_kernel::addr::{PAGE_SIZE, Pfn, UserRange};
+use root_kernel::frames::Home;
 use root_kernel::image::Image;
 use root_kernel::paging::Rights;
 use zerocopy::IntoBytes;
 
 use super::cell::Global;
+use super::layout;
+use super::memory::{self, FRAMES};
 use super::process::{self, New};
 use super::space::{Space, SpaceError};
-use super::{layout, memory};
 
 /// Member with the image of every process.
 const WORKER: &str = "worker";
@@ -53,7 +55,7 @@ fn physical(member: &Member<'_>) -> Pfn {
     SOURCE.with(|source| Pfn::containing(source.address.wrapping_add(member.offset())))
 }
 
-/// Starts a worker for a VM: `text` is its definition, `files` are the members it may read.
+/// Starts a worker for a VM: `text` is its definition, `files` are the members it may read, `home` is where its memory comes from.
 ///
 /// # Errors
 /// Why there is none; nothing is left behind then.
@@ -62,6 +64,7 @@ pub fn start_worker<'f>(
     vm: u16,
     text: &str,
     files: impl Iterator<Item = &'f str>,
+    home: Home,
 ) -> Result<(), String> {
     let archive = archive().ok_or("there is no boot archive")?;
     let find = |name: &str| {
@@ -78,6 +81,7 @@ pub fn start_worker<'f>(
         }
     }
     let slot = process::free_slot().ok_or("there are too many processes")?;
+    FRAMES.with(|frames| frames.set_home(slot, home));
     let space = Space::new(slot).map_err(|error| format!("{error}"))?;
     let built = build(&space, &image, worker.content(), text, &members).and_then(|stack| {
         let argument = layout::START_INFO;

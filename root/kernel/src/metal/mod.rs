@@ -33,7 +33,7 @@ use boot_archive::start_info::{HvmStartInfo, MAX_MEMORY_MAP, MemoryMapEntry, Sta
 use root_kernel::frames::{Claim, Class, Owner, Span};
 
 use cell::Global;
-use memory::StartMemory;
+use memory::{FRAMES, StartMemory};
 
 static MEMORY_MAP: Global<[MemoryMapEntry; MAX_MEMORY_MAP as usize]> = Global::new(
     [MemoryMapEntry {
@@ -55,6 +55,8 @@ extern "C" fn start(start_info: u64) -> ! {
     };
     let archive = take_memory(&info);
     heap::init();
+    let nodes = acpi::nodes(info.header().rsdp_paddr);
+    FRAMES.with(|frames| frames.divide(nodes));
     process::init().unwrap_or_else(|error| panic!("kernel stacks: {error}"));
     let features = hypervisor::features();
     apic::init();

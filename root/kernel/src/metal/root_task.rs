@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use manager::{HOST_FILE, Manager, VmId, WorkerEnd, WorkerNews};
 use root_kernel::events::Events;
-use root_kernel::frames::Class;
+use root_kernel::frames::{Class, Node};
 
 use super::cell::Global;
 use super::host::{self, Machine};
@@ -108,6 +108,7 @@ fn banner(serial_interrupts: bool) {
             "polled"
         }
     ));
+    nodes_banner();
     let features = hypervisor::known_features();
     if !features.present {
         console::line(format_args!("no hypervisor below"));
@@ -120,6 +121,18 @@ fn banner(serial_interrupts: bool) {
             "partition {:#x} of the hypervisor",
             hypervisor::own_id().0
         ));
+    }
+}
+
+/// The NUMA nodes, if there are several.
+fn nodes_banner() {
+    let nodes = FRAMES.with(|frames| {
+        let all = (0..frames.nodes()).filter_map(Node::new);
+        let total = all.map(|node| frames.total_of(node) / 256);
+        total.collect::<Vec<u64>>()
+    });
+    if nodes.len() > 1 {
+        console::line(format_args!("NUMA nodes, MiB: {nodes:?}"));
     }
 }
 

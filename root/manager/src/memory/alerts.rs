@@ -1,6 +1,7 @@
 //! What an administrator should know without asking: memory runs low (DM-32), or a guest has been short for long (DM-33).
 
 use alloc::format;
+use alloc::string::String;
 
 use balancer::{Alert, Round, pressure};
 
@@ -9,6 +10,7 @@ use crate::life::SECOND;
 use crate::manager::Manager;
 use crate::memory::look::Look;
 use crate::memory::mib;
+use crate::memory::scope::Scope;
 
 /// Who says so, in the event list.
 const SOURCE: &str = "memory";
@@ -31,7 +33,7 @@ pub struct Alerts {
 impl Manager {
     /// Tells what is new in a round.
     pub(super) fn alert(&mut self, host: &mut impl Host, look: &Look, round: &Round) {
-        self.alert_of_machine(host, look, round);
+        self.alert_of_scope(host, look, round);
         let now = host.now();
         for vm in look.vms.iter().filter(|vm| vm.reporting) {
             let high = pressure(vm.smoothed, vm.assigned) >= HIGH_PRESSURE;
@@ -58,27 +60,31 @@ impl Manager {
         }
     }
 
-    fn alert_of_machine(&mut self, host: &impl Host, look: &Look, round: &Round) {
+    fn alert_of_scope(&mut self, host: &impl Host, look: &Look, round: &Round) {
         let now = host.now();
         // Nobody has what is set aside for starts.
         let available = round.available.saturating_add(look.held);
-        let alert = Alert::of(available, look.node.total);
+        let alert = Alert::of(available, look.size());
         let level = (alert, round.target.over_commit);
-        let alerts = &mut self.memory.alerts;
+        let alerts = self.memory.alerts.entry(look.scope).or_default();
         let told = alerts.told.unwrap_or((Alert::None, false));
         let soon = alerts.told.is_some() && now < alerts.at.saturating_add(PAUSE);
         if level == told || soon {
             return;
         }
         (alerts.told, alerts.at) = (Some(level), now);
-        let (available, total) = (mib(available), mib(look.node.total));
+        let (available, total) = (mib(available), mib(look.size()));
         let word = match level {
             (_, true) => "the minimums of the VMs are more than there is; critical",
             (Alert::Critical, _) => "critical",
             (Alert::Warning, _) => "warning",
             (Alert::None, _) => "enough again",
         };
-        let text = format!("{available} of {total} MiB are available: {word}");
+        let place = match look.scope {
+            Scope::Machine => String::new(),
+            Scope::Node(node) => format!(" in node {node}"),
+        };
+        let text = format!("{available} of {total} MiB are available{place}: {word}");
         self.events.push(now, SOURCE, &text);
     }
 }

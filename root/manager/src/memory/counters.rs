@@ -1,11 +1,15 @@
 //! The performance counters of Dynamic Memory (sheet 3.3), with the names and units that Windows gives them.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use balancer::{Levels, Round, TRIM_PRESSURE, pressure};
 
 use crate::definition::Definition;
 use crate::host::VmId;
 use crate::manager::Manager;
 use crate::memory::look::Look;
+use crate::memory::scope::Scope;
 use crate::memory::{VmMemory, mib, pages};
 
 /// What a value counts.
@@ -130,10 +134,12 @@ fn named<const N: usize>(names: &'static [Name; N], values: [u64; N]) -> [Value;
 }
 
 impl Manager {
-    /// The balancer's counters, as of the last round; `None` while there is nobody to balance.
-    pub fn balancer_counters(&self) -> Option<[Value; 4]> {
-        let figures = self.memory.figures.filter(|_| self.balances())?;
-        Some(named(&BALANCER, figures.0))
+    /// The counters of each balancer as of its last round, with its instance's name; none while there is nobody to balance.
+    pub fn balancers(&self) -> Vec<(String, [Value; 4])> {
+        let figures = self.memory.figures.iter().filter(|_| self.balances());
+        let balancer =
+            |(scope, figures): &(Scope, Figures)| (scope.instance(), named(&BALANCER, figures.0));
+        figures.map(balancer).collect()
     }
 
     /// A VM's counters; `None` without Dynamic Memory, or without a worker.

@@ -3,7 +3,8 @@
 //! | Where | What |
 //! |---|---|
 //! | `told` | one VM: what its worker tells, and what has been ordered |
-//! | `look` | the machine: whose its memory is |
+//! | `scope` | what one balancer balances: the machine, or a NUMA node |
+//! | `look` | the machine, or a node: whose its memory is |
 //! | `round` | a round, and its orders |
 //! | `starts` | VMs that want to start: at once, when memory is free, or not |
 //! | `queue` | those that wait, and what is set aside for them |
@@ -11,8 +12,8 @@
 //! | `counters` | the performance counters |
 //! | `table`, `watch` | what `mem` and `mem --watch` show |
 //!
-//! There are rounds only while there is somebody to balance: a VM with Dynamic Memory that has a worker, or one that waits. There
-//! is one node, the machine; what belongs to a node is in [`look::Look`].
+//! There are rounds only while there is somebody to balance: a VM with Dynamic Memory that has a worker, or one that waits. What
+//! a round is about, the machine or a node, is a [`scope::Scope`].
 //!
 //! Section numbers, rules (DM-), traps (T) and vectors named in comments are those of the sheet of Dynamic Memory.
 
@@ -21,6 +22,7 @@ pub mod counters;
 mod look;
 mod queue;
 mod round;
+mod scope;
 mod starts;
 mod table;
 mod told;
@@ -31,6 +33,9 @@ pub use told::VmMemory;
 #[cfg(test)]
 pub(crate) use told::{BOOT_TIME, QUIET_TIME};
 pub use watch::Watch;
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use balancer::HostReserve;
 
@@ -60,7 +65,7 @@ pub struct Balancing {
     due: u64,
     /// Which [`balancer::TRIM_INTERVAL`] since the root started the last round was in.
     interval: u64,
-    /// What the last round found; `None` if there is none that still holds.
-    figures: Option<counters::Figures>,
-    alerts: alerts::Alerts,
+    /// What the last rounds found, of each balancer; empty if there are none that still hold.
+    figures: Vec<(scope::Scope, counters::Figures)>,
+    alerts: BTreeMap<scope::Scope, alerts::Alerts>,
 }

@@ -21,6 +21,8 @@ use crate::life::Patience;
 use crate::manager::Manager;
 use crate::memory::look::Look;
 use crate::memory::pages;
+use crate::memory::scope::Scope;
+use crate::vm::Vm;
 
 /// A start that waits.
 #[derive(Clone, Copy, Debug)]
@@ -100,9 +102,10 @@ impl Look {
 }
 
 impl Manager {
-    /// The starts that wait, in the order in which they are served.
+    /// The starts that wait at a balancer, in the order in which they are served.
     pub(super) fn queue(&self, look: &Look) -> Vec<Waiting> {
-        let waiting = self.vms.iter().filter(|(_, vm)| vm.life.is_waiting());
+        let waits = |vm: &Vm| vm.life.is_waiting() && look.scope.has(vm.home());
+        let waiting = self.vms.iter().filter(|(_, vm)| waits(vm));
         let waiting = waiting.filter_map(|(id, vm)| {
             let patience = if vm.life.waits_after_reset() {
                 Patience::Reset
@@ -124,7 +127,7 @@ impl Manager {
         if !self.vms.values().any(|vm| vm.life.is_waiting()) {
             return Vec::new();
         }
-        let look = self.look(host, &host.memory(), self.has_dynamic());
+        let look = self.look(host, &host.memory(), self.has_dynamic(), Scope::Machine);
         let queue = self.queue(&look);
         queue.iter().map(|waiting| waiting.id).collect()
     }

@@ -35,7 +35,7 @@ impl Manager {
     pub(crate) fn balance(&mut self, host: &mut impl Host) {
         let now = host.now();
         if !self.balances() {
-            self.memory.figures = None;
+            self.memory.figures.clear();
             return;
         }
         if self.memory.due > now {
@@ -48,10 +48,18 @@ impl Manager {
             now.saturating_add(PERIOD)
         };
         let trim_tick = self.trim_tick(now);
-        let mut look = self.look(host, &host.memory(), self.has_dynamic());
-        let mut queue = self.queue(&look);
-        look.set_aside(&mut queue);
-        self.balance_node(host, &look, &queue, trim_tick);
+        self.remember_pressures();
+        self.memory.figures.clear();
+        let scopes = self.scopes(host);
+        for scope in &scopes {
+            let mut look = self.look(host, &host.memory(), self.has_dynamic(), *scope);
+            let mut queue = self.queue(&look);
+            look.set_aside(&mut queue);
+            self.balance_scope(host, &look, &queue, trim_tick);
+        }
+        if scopes.len() > 1 {
+            self.start_spanning(host);
+        }
     }
 
     /// Whether this is the first round of an interval. The one in which the manager begins does not count.
@@ -61,8 +69,8 @@ impl Manager {
         before < interval
     }
 
-    /// A round for one node.
-    fn balance_node(
+    /// A round for the machine, or for one node.
+    fn balance_scope(
         &mut self,
         host: &mut impl Host,
         look: &Look,
@@ -120,8 +128,8 @@ impl Manager {
         }
     }
 
-    /// Keeps what counters show of the round.
-    fn remember(&mut self, look: &Look, round: &Round) {
+    /// Keeps the pressures that `mem --watch` shows, once a second.
+    fn remember_pressures(&mut self) {
         for vm in self.vms.values_mut() {
             // One that is busy keeps its goal.
             if !vm.memory.is_reporting() {
@@ -131,6 +139,10 @@ impl Manager {
                 vm.memory.history.push(pressure);
             }
         }
+    }
+
+    /// Keeps what counters show of the round.
+    fn remember(&mut self, look: &Look, round: &Round) {
         for goal in &round.goals {
             let id = u16::try_from(goal.vm.0).map(VmId);
             if let Some(vm) = id.ok().and_then(|id| self.vm_mut(id)) {
@@ -142,6 +154,7 @@ impl Manager {
             let vm = id.ok().and_then(|id| self.vm(id));
             vm.map_or(0, |vm| vm.memory.newest())
         };
-        self.memory.figures = Some(Figures::of(look, round, newest));
+        let figures = Figures::of(look, round, newest);
+        self.memory.figures.push((look.scope, figures));
     }
 }

@@ -15,6 +15,9 @@
 //! [`BOOT_TIME`](super::told::BOOT_TIME) and [`QUIET_TIME`](super::told::QUIET_TIME) after the last start. A guest whose driver has not
 //! come by then has none, and nobody waits for it.
 //!
+//! A VM that may not span NUMA nodes starts if its node has the memory, whatever others have; one that may, if the machine has it
+//! (DM-16; [`super::scope`]).
+//!
 //! A VM whose guest has reset is never refused, and waits as long as it takes (sheet 2.5): it ran, and nobody may be there to
 //! start it again.
 
@@ -30,6 +33,7 @@ use crate::life::{Patience, SECOND, State, WAIT_TIME};
 use crate::manager::Manager;
 use crate::memory::look::Look;
 use crate::memory::queue::{self, Waiting};
+use crate::memory::scope::Scope;
 use crate::memory::{PAGE, mib};
 use crate::vm::OVERHEAD;
 
@@ -45,23 +49,30 @@ pub(crate) enum Admission {
 }
 
 impl Manager {
-    /// Whether a VM with this definition can start now. One whose guest has reset is never refused.
+    /// Whether a VM with this definition can start now. One whose guest has reset is never refused. `chosen` is the node for it
+    /// if the definition has none.
     pub(crate) fn admit(
         &self,
         host: &impl Host,
         id: VmId,
         definition: &Definition,
         patience: Patience,
+        chosen: u32,
     ) -> Admission {
+        let scope = if definition.spanning || !self.is_divided(host, Some(definition)) {
+            Scope::Machine
+        } else {
+            Scope::Node(definition.node.unwrap_or(chosen) as usize)
+        };
         let is_dynamic = definition.dynamic.is_some() || self.has_dynamic();
-        let mut look = self.look(host, &host.memory(), is_dynamic);
+        let mut look = self.look(host, &host.memory(), is_dynamic, scope);
         let needed = definition.memory.saturating_add(OVERHEAD);
         let fits = needed <= look.unclaimed();
         if !is_dynamic && !self.balances() {
             if fits {
                 return Admission::Now;
             }
-            let text = missing(definition, look.unclaimed(), None);
+            let text = missing(definition, look.unclaimed(), None, scope);
             return match patience {
                 Patience::Reset => Admission::Wait(text),
                 Patience::Once | Patience::Rested => Admission::Refuse(text),
@@ -79,7 +90,8 @@ impl Manager {
         }
         let round = look.round(&queue::pending(&queue), false);
         let free = (round.available * PAGE).min(look.unclaimed());
-        let text = missing(definition, free, is_dynamic.then_some(look.node.reserve));
+        let reserve = is_dynamic.then_some(look.node.reserve);
+        let text = missing(definition, free, reserve, scope);
         match action(&round, id) {
             Some(Action::Start { .. }) if fits => Admission::Now,
             Some(Action::Reject { .. }) if hopeless => Admission::Refuse(text),
@@ -111,13 +123,37 @@ impl Manager {
         }
     }
 
-    /// Lets the starts wait on, while there are VMs that may give something and cannot be asked yet.
+    /// Starts VMs that wait and may span nodes, if the machine has memory for them by now: no node's balancer sees that.
+    pub(super) fn start_spanning(&mut self, host: &mut impl Host) {
+        for id in self.waiting_in_order(host) {
+            let Some(vm) = self.vm(id).filter(|vm| vm.home().spanning) else {
+                continue;
+            };
+            let patience = if vm.life.waits_after_reset() {
+                Patience::Reset
+            } else {
+                Patience::Once
+            };
+            let admission = vm
+                .definition()
+                .map(|definition| self.admit(host, id, definition, patience, vm.chosen));
+            if admission == Some(Admission::Now) {
+                // It was looked at with all that is promised.
+                let mut left = u64::MAX;
+                self.start_waiting(host, id, &mut left);
+            }
+        }
+    }
+
+    /// Lets the starts that wait here wait on, while there are VMs that may give something and cannot be asked yet.
     pub(super) fn wait_on(&mut self, now: u64, look: &Look) {
         if look.coming.is_empty() {
             return;
         }
         for vm in self.vms.values_mut() {
-            vm.life.wait_on(now);
+            if look.scope.has(vm.home()) {
+                vm.life.wait_on(now);
+            }
         }
     }
 
@@ -182,7 +218,7 @@ fn awake(look: &Look) -> Look {
 }
 
 /// What a start lacks. `reserve` is the host's, in pages, if it counts.
-fn missing(definition: &Definition, free: u64, reserve: Option<u64>) -> String {
+fn missing(definition: &Definition, free: u64, reserve: Option<u64>, scope: Scope) -> String {
     let needed = definition.memory.saturating_add(OVERHEAD) >> 20;
     let free = free >> 20;
     let key = if definition.dynamic.is_some() {
@@ -193,7 +229,15 @@ fn missing(definition: &Definition, free: u64, reserve: Option<u64>) -> String {
     let beyond = reserve.map_or(String::new(), |reserve| {
         format!(" beyond the host's reserve of {} MiB", mib(reserve))
     });
-    format!(
-        "{needed} MiB of memory are needed and {free} MiB are free{beyond}; stop another VM, or lower \"{key}\""
-    )
+    let (place, remedy) = match scope {
+        Scope::Machine => (
+            String::new(),
+            format!("stop another VM, or lower \"{key}\""),
+        ),
+        Scope::Node(node) => (
+            format!(" in NUMA node {node}, which it may not leave"),
+            format!("stop another VM there, lower \"{key}\", or allow \"spanning\""),
+        ),
+    };
+    format!("{needed} MiB of memory are needed and {free} MiB are free{place}{beyond}; {remedy}")
 }

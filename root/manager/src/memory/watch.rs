@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use crate::host::Host;
 use crate::input::Mode;
 use crate::manager::Manager;
+use crate::memory::scope::Scope;
 use crate::memory::{PERIOD, mib};
 use crate::top::{ROWS, cut, frame, number};
 
@@ -95,9 +96,11 @@ impl Manager {
 
     fn watch_lines(&self, host: &impl Host) -> Vec<String> {
         let rows = self.memory_rows(host);
-        let available = self.balancer_counters().map(|[(_, mib), ..]| mib);
+        let balancers = self.balancers();
+        let available = balancers.iter().map(|(_, [(_, mib), ..])| *mib);
+        let available = available.reduce(u64::saturating_add);
         // There was no round yet.
-        let now = || mib(self.look(host, &host.memory(), true).free());
+        let now = || mib(self.look(host, &host.memory(), true, Scope::Machine).free());
         let available = available.or_else(|| self.has_dynamic().then(now));
         let title = match available {
             Some(mib) => format!("{mib} MiB available; any key ends this"),

@@ -7,7 +7,9 @@ use tlfs::{HvRegisterName, HvRegisterValue};
 
 use crate::counters::{Object, Page, Whose};
 use crate::life::SECOND;
-use crate::{Counter, DebugFault, Definition, Event, Host, Manager, MemoryReport, VmId, WorkerEnd};
+use crate::{
+    Counter, DebugFault, Definition, Event, Home, Host, Manager, MemoryReport, VmId, WorkerEnd,
+};
 
 /// What the manager asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub struct Fake {
     pub report: MemoryReport,
     /// Number of the last order of each VM: those among the effects have none, so that tests can compare them.
     pub ordered: HashMap<VmId, u32>,
+    /// Where the memory of each VM that was started comes from.
+    pub homes: HashMap<VmId, Home>,
     /// Stats pages of everybody, in their order.
     pub pages: Vec<(Whose, Object, Box<Page>)>,
     /// Registers of VPs, which are numbered in this order; the others are zero.
@@ -52,6 +56,7 @@ impl Default for Fake {
             effects: Vec::new(),
             report: MemoryReport::default(),
             ordered: HashMap::new(),
+            homes: HashMap::new(),
             pages: Vec::new(),
             registers: Vec::new(),
         }
@@ -103,6 +108,7 @@ impl Host for Fake {
         vm: VmId,
         definition: &Definition,
         text: &str,
+        home: Home,
     ) -> Result<(), String> {
         assert!(
             text.contains(&definition.name),
@@ -112,6 +118,7 @@ impl Host for Fake {
             return Err(problem.clone());
         }
         self.ordered.remove(&vm);
+        self.homes.insert(vm, home);
         self.effects
             .push(Effect::Start(vm, definition.name.clone()));
         Ok(())

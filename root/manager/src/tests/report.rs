@@ -8,6 +8,7 @@ fn machine() -> MemoryReport {
         ram: 16384,
         deposited_available: 100,
         deposited_in_use: 28,
+        ..PartitionMemory::default()
     };
     MemoryReport {
         total: 65536,
@@ -18,6 +19,7 @@ fn machine() -> MemoryReport {
         hypervisor: 3000,
         firmware: 404,
         partitions: vec![partition],
+        nodes: Vec::new(),
     }
 }
 

@@ -83,20 +83,20 @@ fn values_of_the_balancer_are_those_of_the_last_round() {
     let mut machine = idle();
     let free = 16384 - 880 - 668;
     let surplus = 668 - 600;
-    let values = machine.manager.balancer_counters().expect("a VM");
+    let values = machine.balancer().expect("a VM");
     assert_eq!(
         values.map(|(_, value)| value),
         [free, free + surplus, 74, 74]
     );
     machine.ends(A);
     machine.second();
-    assert_eq!(machine.manager.balancer_counters(), None);
+    assert_eq!(machine.balancer(), None);
 }
 
 #[test]
 fn a_vm_with_an_order_under_way_or_a_late_report_counts_as_before() {
     let counters = |machine: &Machine| {
-        let balancer = machine.manager.balancer_counters().expect("a VM");
+        let balancer = machine.balancer().expect("a VM");
         let vm = machine.manager.memory_counters(A).expect("dynamic");
         (balancer, vm)
     };

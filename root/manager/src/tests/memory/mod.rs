@@ -68,6 +68,12 @@ impl Machine {
         machine
     }
 
+    /// The counters of the first balancer.
+    pub fn balancer(&self) -> Option<[crate::memory::counters::Value; 4]> {
+        let balancers = self.manager.balancers();
+        balancers.first().map(|(_, values)| *values)
+    }
+
     fn books(&mut self) {
         let report = &mut self.host.report;
         let ram: u64 = report.partitions.iter().map(|part| part.ram).sum();
@@ -82,8 +88,7 @@ impl Machine {
             let part = PartitionMemory {
                 vm,
                 ram: mib * MIB,
-                deposited_available: 0,
-                deposited_in_use: 0,
+                ..PartitionMemory::default()
             };
             self.host.report.partitions.push(part);
         }

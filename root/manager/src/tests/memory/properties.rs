@@ -106,12 +106,10 @@ impl World {
         let report = &mut self.machine.host.report;
         report.partitions.clear();
         for (vm, ram) in (0..).map(VmId).zip(self.ram) {
-            let (deposited_available, deposited_in_use) = (0, 0);
             report.partitions.push(crate::PartitionMemory {
                 vm,
                 ram,
-                deposited_available,
-                deposited_in_use,
+                ..crate::PartitionMemory::default()
             });
         }
         self.machine.books();

@@ -69,7 +69,7 @@ fn what_is_set_aside_is_let_go_with_the_start() {
     for command in ["vm stop b", "vm kill b"] {
         let mut machine = half_way();
         assert_eq!(machine.second(), []);
-        let available = |machine: &Machine| machine.manager.balancer_counters().expect("VMs")[0].1;
+        let available = |machine: &Machine| machine.balancer().expect("VMs")[0].1;
         assert_eq!(available(&machine), 1512, "nobody has it");
         machine.type_in(command);
         assert_eq!(started(&machine.second()), [C]);

@@ -257,7 +257,7 @@ fn what_is_deposited_for_a_vm_counts_from_its_start_to_its_end() {
     let available = |machine: &mut Machine| {
         machine.host.now += SECOND;
         machine.manager.tick(&mut machine.host);
-        machine.manager.balancer_counters().expect("a VM")[0].1
+        machine.balancer().expect("a VM")[0].1
     };
     let whole = 16384 - 880 - 1024;
     machine.type_in("vm start a");
@@ -282,7 +282,7 @@ fn what_is_deposited_for_a_vm_counts_from_its_start_to_its_end() {
 fn what_the_host_uses_of_its_reserve_does_not_count_twice() {
     let mut machine = one();
     let available = |machine: &Machine| {
-        let values = machine.manager.balancer_counters().expect("a VM");
+        let values = machine.balancer().expect("a VM");
         values[0].1
     };
     machine.second();
