@@ -391,23 +391,23 @@ fn a_guest_that_does_not_span_gets_all_of_its_node_and_no_more() {
         let [first, second] = divide(world, 8704 - 1300, false);
         let before = world.frames.free_in(first);
         let part = world.back(1024, PAGES);
-        assert_eq!((part.pages, spread(world)), (1300, [0, 1300]));
+        // Tables and deposits come from home as well, as long as there is something.
+        assert_eq!(spread(world), [0, part.pages]);
+        assert!((700..1300).contains(&part.pages), "{part:?}");
         let error = HvError::NoMemory(HvCallCode::MAP_GPA_PAGES);
         assert_eq!(part.error, Some(error));
         assert_eq!(world.frames.free_in(second), 0);
-        assert!(
-            before - world.frames.free_in(first) < 300,
-            "tables and deposits"
-        );
-        assert_eq!(world.take(1024, 1300).pages, 1300);
-        assert_eq!(world.frames.free_in(second), 1300);
+        assert!(before - world.frames.free_in(first) < 300);
+        assert_eq!(world.take(1024, part.pages).pages, part.pages);
+        // And the tables that are empty then.
+        assert!(world.frames.free_in(second) >= part.pages);
     });
 }
 
 #[test]
 fn a_guest_that_spans_gets_memory_of_its_node_first_and_in_large_pages_from_each() {
     with_world(8192, |world| {
-        divide(world, 8704 - 1300, true);
+        divide(world, 8704 - 1700, true);
         assert_eq!(world.back(1024, PAGES).pages, PAGES);
         // A piece comes from one node: what is left of the second one is too little for the third large page, not for the
         // rest of 100 pages.

@@ -171,6 +171,15 @@ impl MemoryReport {
         let parts = self.partitions.iter().filter(|part| part.vm == vm);
         parts.fold(0, |sum, part| part.ram.saturating_add(sum))
     }
+
+    /// What was deposited for a VM, in pages.
+    pub fn deposited_of(&self, vm: VmId) -> u64 {
+        let parts = self.partitions.iter().filter(|part| part.vm == vm);
+        parts.fold(0, |sum: u64, part| {
+            sum.saturating_add(part.deposited_available)
+                .saturating_add(part.deposited_in_use)
+        })
+    }
 }
 
 /// A child partition's part of [`MemoryReport`], in pages of 4 KiB.

@@ -71,13 +71,21 @@ impl Line {
     fn memory_is_right(&self) -> bool {
         let gauges = |balancer: &Balancer| {
             let mut values = balancer.counters.values();
-            balancer.name == "System Balancer" && values.all(|value| u32::try_from(*value).is_ok())
+            is_instance(&balancer.name) && values.all(|value| u32::try_from(*value).is_ok())
         };
         let sized = |partition: &Partition| {
             partition.memory.is_empty() || partition.memory.contains_key("Physical Memory")
         };
         self.balancers.iter().all(gauges) && self.partitions.iter().all(sized)
     }
+}
+
+/// Whether this is the name of a balancer: the machine's, or a NUMA node's.
+fn is_instance(name: &str) -> bool {
+    let node = name
+        .strip_prefix("Node ")
+        .and_then(|rest| rest.strip_suffix(" Balancer"));
+    name == "System Balancer" || node.is_some_and(|node| node.parse::<u8>().is_ok())
 }
 
 impl Partition {
@@ -197,6 +205,19 @@ mod tests {
 
     fn check(text: &str) -> anyhow::Result<bool> {
         read(text)?.check("a")
+    }
+
+    #[test]
+    fn there_is_a_balancer_of_the_machine_or_of_each_node() {
+        let instances = |names: &[&str]| names.iter().all(|name| super::is_instance(name));
+        assert!(instances(&[
+            "System Balancer",
+            "Node 0 Balancer",
+            "Node 7 Balancer"
+        ]));
+        for wrong in ["", "Node", "Node  Balancer", "Node x Balancer", "balancer"] {
+            assert!(!super::is_instance(wrong), "{wrong}");
+        }
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Look {
 impl Manager {
     /// Looks at the machine or a node. The host keeps its reserve only if somebody has Dynamic Memory (`is_dynamic`): nobody
     /// else could be asked to give back what the host lacks.
-    pub(super) fn look(
+    pub(crate) fn look(
         &self,
         host: &impl Host,
         report: &MemoryReport,

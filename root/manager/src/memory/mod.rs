@@ -28,6 +28,8 @@ mod table;
 mod told;
 mod watch;
 
+#[cfg(test)]
+pub(crate) use scope::Scope;
 pub(crate) use starts::Admission;
 pub use told::VmMemory;
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::life::State;
 use crate::manager::Manager;
 use crate::memory::counters::BALANCER_INSTANCE;
 use crate::memory::pages;
-use crate::vm::Vm;
+use crate::vm::{DEPOSIT, Vm};
 
 /// Memory that one balancer balances.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,13 +120,20 @@ impl Manager {
         for (free, node) in free.iter_mut().zip(&report.nodes) {
             *free = node.free;
         }
+        let builds = |(_, vm): &(&VmId, &Vm)| *vm.life.state() == State::Starting;
         let missing = |(id, vm): (&VmId, &Vm)| {
             let startup = pages(vm.definition()?.memory);
             let missing = startup.saturating_sub(report.ram_of(*id));
-            let builds = *vm.life.state() == State::Starting && missing > 0;
-            builds.then_some((*id, vm.home(), missing))
+            Some((*id, vm.home(), missing))
         };
-        let mut builds: Vec<_> = self.vms.iter().filter_map(missing).collect();
+        let mut builds: Vec<_> = self.vms.iter().filter(builds).filter_map(missing).collect();
+        for (id, home, _) in &builds {
+            // Its deposits come from there as well.
+            let missing = pages(DEPOSIT).saturating_sub(report.deposited_of(*id));
+            if let Some(free) = free.get_mut(home.node as usize) {
+                *free = free.saturating_sub(missing);
+            }
+        }
         // Those that have no choice come first.
         builds.sort_by_key(|(_, home, _)| home.spanning);
         let spread = |(id, home, missing): (VmId, Home, u64)| (id, place(&mut free, home, missing));

@@ -229,15 +229,19 @@ fn missing(definition: &Definition, free: u64, reserve: Option<u64>, scope: Scop
     let beyond = reserve.map_or(String::new(), |reserve| {
         format!(" beyond the host's reserve of {} MiB", mib(reserve))
     });
-    let (place, remedy) = match scope {
+    let (place, bound, remedy) = match scope {
         Scope::Machine => (
             String::new(),
+            "",
             format!("stop another VM, or lower \"{key}\""),
         ),
         Scope::Node(node) => (
-            format!(" in NUMA node {node}, which it may not leave"),
+            format!(" in NUMA node {node}"),
+            ", which it may not leave",
             format!("stop another VM there, lower \"{key}\", or allow \"spanning\""),
         ),
     };
-    format!("{needed} MiB of memory are needed and {free} MiB are free{place}{beyond}; {remedy}")
+    format!(
+        "{needed} MiB of memory are needed and {free} MiB are free{beyond}{place}{bound}; {remedy}"
+    )
 }

@@ -1,6 +1,7 @@
 //! Dynamic Memory: a machine with a few VMs, whose workers tell what the tests want.
 
 mod counters;
+mod numa;
 mod properties;
 mod queue;
 mod rounds;
@@ -78,6 +79,10 @@ impl Machine {
         let report = &mut self.host.report;
         let ram: u64 = report.partitions.iter().map(|part| part.ram).sum();
         report.free = (report.total - report.root_kernel).saturating_sub(ram);
+        for (at, node) in report.nodes.iter_mut().enumerate() {
+            let guests: u64 = report.partitions.iter().map(|part| part.ram_in[at]).sum();
+            node.free = (node.total - node.root).saturating_sub(guests);
+        }
         self.host.free = report.free << 12;
     }
 
@@ -92,6 +97,14 @@ impl Machine {
             };
             self.host.report.partitions.push(part);
         }
+        self.books();
+    }
+
+    /// A VM has so many MiB in each of the first nodes.
+    pub fn ram_in(&mut self, vm: VmId, mib: [u64; 2]) {
+        self.ram(vm, mib.iter().sum());
+        let part = self.host.report.partitions.last_mut().expect("its own");
+        part.ram_in[..2].copy_from_slice(&mib.map(|mib| mib * MIB));
         self.books();
     }
 
