@@ -54,7 +54,8 @@ impl Part {
 
 impl<'t, M: Machine> Backing<'_, 't, M> {
     /// Puts new zeroed memory behind the pages of a piece, none of which has any: a large page if there is one, else small
-    /// ones. All of it is of the first node of the process's that has so much; if none has, of those that have some. (A large
+    /// ones. All of it is of one node of the process's ([`Frames::node_with`](crate::frames::Frames::node_with)); if
+    /// none has so much, of those that have some. (A large
     /// page of another node is not taken while the first one has enough small ones.) `reserve` frames stay free. An error ([`HvError::NoMemory`] if free memory is used up) leaves those pages that
     /// were done, and no frame anywhere for the others; but for those that the guest cannot be made to let go of, whose
     /// frames stay the process's as well.
@@ -62,9 +63,7 @@ impl<'t, M: Machine> Backing<'_, 't, M> {
         let frames = &self.hv.frames;
         let room = frames.free().saturating_sub(reserve);
         let room = room.min(frames.room(self.guest_ram()));
-        let node = frames
-            .nodes_for(self.guest_ram())
-            .find(|node| frames.free_in(*node) >= piece.pages);
+        let node = frames.node_with(piece.pages, self.guest_ram());
         let (leaves, shortage) = match self.new_large(piece, room, node) {
             Some(leaf) => (Vec::from([leaf]), None),
             None => self.new_small(piece, room, node),

@@ -375,7 +375,14 @@ fn divide(world: &mut World<'_>, border: u64, spanning: bool) -> [Node; 2] {
     world.frames.divide(Nodes::new(&ranges));
     let [first, second] = [0, 1].map(|index| Node::new(index).unwrap());
     let node = second;
-    world.frames.set_home(slot(), Home { node, spanning });
+    world.frames.set_home(
+        slot(),
+        Home {
+            node,
+            spanning,
+            ..Home::default()
+        },
+    );
     [first, second]
 }
 

@@ -23,6 +23,9 @@ pub struct Home {
     pub node: u32,
     /// Whether its guest may have memory of other nodes.
     pub spanning: bool,
+    /// Pages of each node that its guest's memory leaves free as long as another node has some: each node's balancer keeps them
+    /// for the host, and would have to ask VMs for them otherwise.
+    pub keep: [u64; MAX_NODES],
 }
 
 /// The effects of the manager. Calls return at once; what happens later comes back as an event.

@@ -363,15 +363,18 @@ impl Manager {
             return Err("there is no such VM".into());
         };
         let definition = vm.check_start(host)?.clone();
+        let keep = self.kept_for_host(host);
         let home = Home {
             node: definition.node.unwrap_or(vm.chosen),
             spanning: definition.spanning,
+            keep,
         };
         host.start_worker(id, &definition, &vm.source.text, home)?;
         let now = host.now();
         if let Some(vm) = self.vm_mut(id) {
             vm.life.started(now);
             vm.running = Some(definition);
+            vm.keep = keep;
             vm.cpu = CpuLook::at_start(now);
             vm.guest = GuestState::default();
             vm.memory = VmMemory::default();

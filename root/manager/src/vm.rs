@@ -6,7 +6,7 @@ use alloc::string::String;
 use root_abi::news::GuestState;
 
 use crate::definition::{Definition, DefinitionError, Restart};
-use crate::host::{Home, Host};
+use crate::host::{Home, Host, MAX_NODES};
 use crate::life::Life;
 use crate::memory::VmMemory;
 use crate::rates::CpuLook;
@@ -74,6 +74,8 @@ pub struct Vm {
     pub life: Life,
     /// The NUMA node that was chosen for it when its start was asked for, if its definition has none.
     pub chosen: u32,
+    /// What the guest's memory leaves free of each node if it can ([`Home::keep`]).
+    pub keep: [u64; MAX_NODES],
     /// What it wrote.
     pub output: Ring,
     /// Which start of the manager's its life began with: one that had to wait counts from when it did start.
@@ -106,6 +108,7 @@ impl Vm {
             running: None,
             life: Life::default(),
             chosen: 0,
+            keep: [0; MAX_NODES],
             output: Ring::default(),
             number: 0,
             cpu: CpuLook::default(),
@@ -151,6 +154,7 @@ impl Vm {
                 .and_then(|definition| definition.node)
                 .unwrap_or(self.chosen),
             spanning: definition.is_none_or(|definition| definition.spanning),
+            keep: self.keep,
         }
     }
 

@@ -8,13 +8,15 @@
 //! memory comes from first, and whether its guest may have memory of others. What is not guest memory (tables, deposits, the
 //! process's own) comes from another node if there is no more at home.
 
+mod home;
 mod layout;
 mod nodes;
 mod owner;
 mod pool;
 
+pub use home::Home;
 pub use layout::{Claim, Layout, Span};
-pub use nodes::{Home, MAX_NODES, Node, Nodes};
+pub use nodes::{MAX_NODES, Node, Nodes};
 pub use owner::{Class, Ledger, NotOwner, Owner, SLOTS, Slot};
 pub use pool::Books;
 
@@ -122,13 +124,6 @@ impl<'t> Frames<'t> {
         Some((start.saturating_add(len.count() as u64), first))
     }
 
-    /// Where a slot's memory comes from, from now on.
-    pub fn set_home(&mut self, slot: Slot, home: Home) {
-        if let Some(place) = self.homes.get_mut(slot.index()) {
-            *place = home;
-        }
-    }
-
     /// How many nodes there are, at least one.
     pub fn nodes(&self) -> usize {
         self.nodes.count()
@@ -161,22 +156,6 @@ impl<'t> Frames<'t> {
     /// All frames of a node, whoever has them.
     pub fn total_of(&self, node: Node) -> u64 {
         self.pool(node).map_or(0, |pool| pool.total)
-    }
-
-    /// The nodes where an owner's memory may come from, in their order.
-    pub fn nodes_for(&self, owner: Owner) -> impl Iterator<Item = Node> + use<> {
-        let home = self.homes.get(owner.slot.index());
-        let Home { node, spanning } = home.copied().unwrap_or_default();
-        let all = (0..self.nodes.count()).filter_map(Node::new);
-        let spans = spanning || owner.class != Class::GuestRam;
-        let others = all.filter(move |other| spans && *other != node);
-        core::iter::once(node).chain(others)
-    }
-
-    /// Frames that an owner can have.
-    pub fn room(&self, owner: Owner) -> u64 {
-        let nodes = self.nodes_for(owner).map(|node| self.free_in(node));
-        nodes.fold(0, u64::saturating_add)
     }
 
     /// Takes a block of 2^order frames, aligned to its size, from the first node of the owner's that has one. Its contents are

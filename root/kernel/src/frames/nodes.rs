@@ -28,24 +28,6 @@ impl Node {
     }
 }
 
-/// Where a slot's memory comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Home {
-    /// From here first.
-    pub node: Node,
-    /// Whether its guest may have memory of other nodes.
-    pub spanning: bool,
-}
-
-impl Default for Home {
-    fn default() -> Self {
-        Self {
-            node: Node::FIRST,
-            spanning: true,
-        }
-    }
-}
-
 /// From here on frames are in that node.
 #[derive(Clone, Copy, Debug)]
 struct Border {

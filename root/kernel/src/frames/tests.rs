@@ -267,6 +267,7 @@ fn a_guest_that_does_not_span_has_memory_of_its_node_only() {
             Home {
                 node: second,
                 spanning,
+                ..Home::default()
             },
         );
         assert_eq!((frames.room(GUEST), frames.room(PROCESS)), (1024, 0x900));
@@ -291,6 +292,7 @@ fn one_that_spans_has_memory_of_its_node_first() {
             Home {
                 node: second,
                 spanning,
+                ..Home::default()
             },
         );
         assert_eq!(frames.room(GUEST), 0x900);
@@ -303,6 +305,26 @@ fn one_that_spans_has_memory_of_its_node_first() {
         let counts = frames.ledger().by_node(GUEST);
         assert_eq!(counts[..3], [512, 1024, 0]);
         check_books(frames);
+    });
+}
+
+#[test]
+fn what_is_to_be_kept_of_a_node_is_taken_last() {
+    with_nodes(|frames, [first, second]| {
+        let mut home = Home {
+            node: second,
+            ..Home::default()
+        };
+        home.keep[second.index()] = 600;
+        frames.set_home(PROCESS.slot, home);
+        assert_eq!(frames.node_with(424, GUEST), Some(second));
+        assert_eq!(frames.node_with(425, GUEST), Some(first));
+        while frames.allocate_in(first, 0, GUEST).is_some() {}
+        assert_eq!(frames.node_with(425, GUEST), Some(second));
+        assert_eq!(frames.node_with(1025, GUEST), None);
+        home.spanning = false;
+        frames.set_home(PROCESS.slot, home);
+        assert_eq!(frames.node_with(1024, GUEST), Some(second));
     });
 }
 
@@ -340,7 +362,7 @@ proptest! {
             let mut held: Vec<(Pfn, u8)> = vec![(early, 3)];
             for (what, order, which) in steps {
                 let node = Node::new(which.index(frames.nodes())).unwrap();
-                frames.set_home(PROCESS.slot, Home { node, spanning: what != 0 });
+                frames.set_home(PROCESS.slot, Home { node, spanning: what != 0, ..Home::default() });
                 let at = which.index(held.len().max(1));
                 match (what, held.get(at).copied()) {
                     (0 | 1, _) => if let Some(pfn) = frames.allocate(order, GUEST) {

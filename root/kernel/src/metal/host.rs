@@ -59,6 +59,7 @@ impl Host for Machine {
         let home = frames::Home {
             node: Node::new(home.node as usize).ok_or("there is no such node")?,
             spanning: home.spanning,
+            keep: home.keep,
         };
         loader::start_worker(&definition.name, vm.0, text, files, home)
     }

@@ -20,7 +20,7 @@
 //! cpu_weight = 100               # 1 to 10000: its share where VPs compete, against the weights of others
 //! cpu_cap = 16384                # 1 to 65536: the most that each VP gets of a processor; 65536 is all of one
 //! cpu_reserve = 0                # 0 to 65536: what each VP gets of a processor whatever others do
-//! node = 0                       # the NUMA node whose memory it is to have, 0 to 63; the machine has to have it
+//! node = 0                       # the NUMA node whose memory it is to have first, 0 to 63; the machine has to have it
 //! spanning = true                # false: it never has memory of several nodes, though it may not start, or not get more, then
 //! ```
 //!
@@ -28,9 +28,11 @@
 //! each VP. A key that is missing leaves the hypervisor's own value: 100, all of a processor, nothing. A VM whose reserve is
 //! more than the processors have left does not start.
 //!
-//! Without `node` a VM has memory of any node. `spanning` is for each VM what NUMA spanning is for a host (sheet of Dynamic Memory,
-//! DM-15, DM-16). The root kernel knows of one node, so both change nothing yet, but for a `node` that there is not: such a VM
-//! does not start.
+//! A VM's memory is of its `node` first; without the key, of the node that has most free at its start. `spanning` is for each VM
+//! what NUMA spanning is for a host (sheet of Dynamic Memory, DM-15, DM-16): with `false` it starts only if its node has the memory,
+//! and gets more of its node only. With such a VM each node has a balancer of its own. On a machine with one node, which is any
+//! without an SRAT, both change nothing, but for a `node` that there is not: such a VM does not start. Eight nodes are told apart;
+//! memory of further ones is that of node 7.
 //!
 //! With `startup` instead of `memory` a VM has Dynamic Memory: it starts with that much, and gets more or less as its guest needs
 //! it and others do. Its guest has to have a driver for it, as Linux has (`hv_balloon`); it keeps what it started with otherwise.
@@ -123,7 +125,7 @@ pub struct Definition {
     pub restart: Restart,
     /// Its share of the processors.
     pub cpu: Cpu,
-    /// The NUMA node whose memory it is to have, below [`MAX_NODES`]. Whether there is such a node is seen at its start.
+    /// The NUMA node whose memory it is to have first, below [`MAX_NODES`]. Whether there is such a node is seen at its start.
     pub node: Option<u32>,
     /// Whether it may have memory of several nodes.
     pub spanning: bool,

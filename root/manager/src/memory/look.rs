@@ -43,6 +43,8 @@ pub struct Look {
     pub coming: Vec<balancer::VmId>,
     /// What a start takes of it beside the guest's memory: its deposit, and its worker if the reserve has no room for that.
     pub overhead: u64,
+    /// What is free of it, and is the host's to use.
+    pub kept: u64,
     /// What is set aside for starts: free, and in [`Node::fixed`].
     pub held: u64,
     /// What is free, and what of that nobody has been promised.
@@ -151,6 +153,7 @@ impl Manager {
             elsewhere,
             vms,
             coming,
+            kept: room,
             held: 0,
             overhead: pages(DEPOSIT).saturating_add(worker.saturating_sub(room)),
             unclaimed: given.saturating_sub(books.claimed),

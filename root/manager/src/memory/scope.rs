@@ -9,8 +9,8 @@
 //! *their* balancers. It starts on the sum: when the machine has the memory free, wherever. If it has to wait, those who are
 //! at its home make room for it, nobody else.
 //!
-//! The root's kernel takes a guest's memory from its home first, then, for one that spans, from the others in their order. So does
-//! this when it says in which nodes memory will be that is promised and not taken yet.
+//! The root's kernel takes a guest's memory from its home first, then, for one that spans, from the others in their order, and
+//! what nodes keep for the host last ([`Home::keep`]): a node that lacks that has to ask its VMs for it. So does this when it says in which nodes memory will be that is promised and not taken yet.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -113,6 +113,18 @@ impl Manager {
         best.0
     }
 
+    /// What the host keeps of what is free in each node; nothing while there is one balancer, which keeps it wherever it is.
+    pub(crate) fn kept_for_host(&self, host: &impl Host) -> Spread {
+        let mut kept = [0; MAX_NODES];
+        if self.is_divided(host, None) && self.has_dynamic() {
+            let report = host.memory();
+            for (node, kept) in kept.iter_mut().enumerate().take(nodes(host)) {
+                *kept = self.look(host, &report, true, Scope::Node(node)).kept;
+            }
+        }
+        kept
+    }
+
     /// What VMs that are being built have still to get, in the nodes where it will come from. The start was allowed because that
     /// was free.
     pub(super) fn promised(&self, report: &MemoryReport) -> BTreeMap<VmId, Spread> {
@@ -148,15 +160,21 @@ fn nodes(host: &impl Host) -> usize {
 
 /// In which nodes memory will be that is taken as the root's kernel takes it. What is nowhere is the home's.
 fn place(free: &mut Spread, home: Home, pages: u64) -> Spread {
-    let mut spread = [0; MAX_NODES];
+    let mut spread: Spread = [0; MAX_NODES];
     let mut left = pages;
     let at_home = home.node as usize;
     let others = (0..MAX_NODES).filter(|node| home.spanning && *node != at_home);
-    for node in core::iter::once(at_home).chain(others) {
-        if let (Some(free), Some(taken)) = (free.get_mut(node), spread.get_mut(node)) {
-            *taken = left.min(*free);
-            *free -= *taken;
-            left -= *taken;
+    let nodes = core::iter::once(at_home).chain(others);
+    // What is to be kept goes last.
+    for keep in [home.keep, [0; MAX_NODES]] {
+        for node in nodes.clone() {
+            let free = free.get_mut(node).zip(keep.get(node));
+            if let (Some((free, keep)), Some(taken)) = (free, spread.get_mut(node)) {
+                let more = left.min(free.saturating_sub(*keep));
+                *taken = taken.saturating_add(more);
+                *free -= more;
+                left -= more;
+            }
         }
     }
     if let Some(taken) = spread.get_mut(at_home) {

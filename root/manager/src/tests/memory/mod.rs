@@ -103,8 +103,10 @@ impl Machine {
     /// A VM has so many MiB in each of the first nodes.
     pub fn ram_in(&mut self, vm: VmId, mib: [u64; 2]) {
         self.ram(vm, mib.iter().sum());
-        let part = self.host.report.partitions.last_mut().expect("its own");
-        part.ram_in[..2].copy_from_slice(&mib.map(|mib| mib * MIB));
+        let mut parts = self.host.report.partitions.iter_mut();
+        if let Some(part) = parts.find(|part| part.vm == vm) {
+            part.ram_in[..2].copy_from_slice(&mib.map(|mib| mib * MIB));
+        }
         self.books();
     }
 

@@ -72,6 +72,8 @@ fn limits(vm: u16) -> [u64; 3] {
 
 struct World {
     machine: Machine,
+    /// How many nodes have TOTAL together.
+    nodes: u16,
     /// What each VM has, pages.
     ram: [u64; VMS as usize],
     /// What the last order of each would make of that.
@@ -81,20 +83,35 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    /// With one node, or with several between which VMs do not span.
+    fn new(nodes: u16) -> Self {
         let definitions: Vec<_> = (0..VMS)
             .map(|vm| {
                 let weight = format!("weight = {}", 1 + vm * 2000);
                 let order = format!("start_order = {vm}");
+                let place = match nodes {
+                    1 => String::new(),
+                    nodes => format!("spanning = false\nnode = {}", vm % nodes),
+                };
                 dynamic(
                     &format!("vm{vm}"),
                     limits(vm),
-                    &format!("{weight}\n{order}"),
+                    &format!("{weight}\n{order}\n{place}"),
                 )
             })
             .collect();
+        let mut machine = Machine::new(TOTAL, &definitions);
+        machine.host.nodes = nodes.into();
+        let node = crate::NodeMemory {
+            total: TOTAL * MIB / u64::from(nodes),
+            root: machine.host.report.root_kernel / u64::from(nodes),
+            ..crate::NodeMemory::default()
+        };
+        machine.host.report.nodes = vec![node; nodes.into()];
+        machine.books();
         Self {
-            machine: Machine::new(TOTAL, &definitions),
+            machine,
+            nodes,
             ram: [0; VMS as usize],
             wanted: [0; VMS as usize],
             alive: [false; VMS as usize],
@@ -106,13 +123,22 @@ impl World {
         let report = &mut self.machine.host.report;
         report.partitions.clear();
         for (vm, ram) in (0..).map(VmId).zip(self.ram) {
-            report.partitions.push(crate::PartitionMemory {
+            let mut part = crate::PartitionMemory {
                 vm,
                 ram,
                 ..crate::PartitionMemory::default()
-            });
+            };
+            part.ram_in[usize::from(vm.0 % self.nodes)] = ram;
+            report.partitions.push(part);
         }
         self.machine.books();
+    }
+
+    /// What the VMs of a node have. What has been given counts, whether it has arrived or not.
+    fn taken(&self, node: u16) -> u64 {
+        let all = (0u16..).zip(self.ram.iter().zip(self.wanted));
+        let here = all.filter(|(vm, _)| vm % self.nodes == node);
+        here.map(|(_, (ram, wanted))| *ram.max(&wanted)).sum()
     }
 
     fn act(&mut self, act: &Act) -> Vec<Effect> {
@@ -172,19 +198,21 @@ impl World {
 
 proptest! {
     #[test]
-    fn no_lie_leads_out_of_limits_or_beyond_what_is_free(acts in prop::collection::vec(acts(), 0..120)) {
-        let mut world = World::new();
+    fn no_lie_leads_out_of_limits_or_beyond_what_is_free(acts in prop::collection::vec(acts(), 0..120), nodes in 1u16..3) {
+        let mut world = World::new(nodes);
         for act in acts {
             let second = matches!(act, Act::Second);
-            // What has been given counts, whether it has arrived or not.
-            let mut taken: u64 = world.ram.iter().zip(world.wanted).map(|(ram, wanted)| *ram.max(&wanted)).sum();
-            if let Act::Reset(vm) = act {
-                // What it had is free again before it starts over.
-                let at = usize::from(vm);
-                taken -= world.ram[at].max(world.wanted[at]);
+            let mut free = [0; 2];
+            for (node, free) in (0..nodes).zip(&mut free) {
+                let mut taken = world.taken(node);
+                if let Act::Reset(vm) = act && vm % nodes == node {
+                    // What it had is free again before it starts over.
+                    let at = usize::from(vm);
+                    taken -= world.ram[at].max(world.wanted[at]);
+                }
+                *free = ((TOTAL - RESERVE) * MIB / u64::from(nodes)).saturating_sub(taken);
             }
-            let free = ((TOTAL - RESERVE) * MIB).saturating_sub(taken);
-            let mut given = 0;
+            let mut given = [0; 2];
             let was_alive = matches!(act, Act::Reset(vm) if world.alive[usize::from(vm)]);
             for effect in world.act(&act) {
                 match effect {
@@ -193,7 +221,7 @@ proptest! {
                         world.alive[usize::from(vm)] = true;
                         let startup = limits(vm)[0] * MIB;
                         world.wanted[usize::from(vm)] = startup;
-                        given += startup;
+                        given[usize::from(vm % nodes)] += startup;
                     }
                     Effect::Memory(VmId(vm), order) => {
                         prop_assert!(second && world.alive[usize::from(vm)]);
@@ -205,13 +233,13 @@ proptest! {
                         prop_assert!(ram + add <= maximum, "{ram} + {add}");
                         let removed = order.remove;
                         prop_assert!(removed == 0 || ram >= minimum + removed, "{ram} - {removed}");
-                        given += add;
+                        given[usize::from(vm % nodes)] += add;
                         world.wanted[usize::from(vm)] = ram + add - order.remove;
                     }
                     other => prop_assert!(matches!(other, Effect::Input(..)), "{other:?}"),
                 }
             }
-            prop_assert!(given <= free, "{given} of {free}");
+            prop_assert!(given.iter().zip(free).all(|(given, free)| *given <= free), "{given:?} of {free:?}");
             if let Act::Reset(vm) = act {
                 let state = world.machine.manager.state(VmId(vm)).expect("there");
                 let refused = state.word() == "failed" && !state.reason().starts_with("it reset");
