@@ -169,6 +169,27 @@ pub struct NodeMemory {
 }
 
 impl MemoryReport {
+    /// All owners, with the pages of each. Their sum is [`total`](Self::total): every page has one owner.
+    pub fn owners(&self) -> [(&'static str, u64); 8] {
+        let sum = |pages: fn(&PartitionMemory) -> u64| {
+            let pages = self.partitions.iter().map(pages);
+            pages.fold(0, u64::saturating_add)
+        };
+        [
+            ("Free", self.free),
+            ("Root Kernel", self.root_kernel),
+            ("Worker Processes", self.workers),
+            ("Boot Archive", self.archive),
+            ("Hypervisor", self.hypervisor),
+            ("Firmware", self.firmware),
+            ("Guest RAM", sum(|part| part.ram)),
+            (
+                "Deposited",
+                sum(|part| part.deposited_available.saturating_add(part.deposited_in_use)),
+            ),
+        ]
+    }
+
     /// Guest RAM of a VM, in pages.
     pub fn ram_of(&self, vm: VmId) -> u64 {
         let parts = self.partitions.iter().filter(|part| part.vm == vm);

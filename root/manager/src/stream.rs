@@ -15,7 +15,7 @@ use serde::{Serialize, Serializer};
 use tlfs::stats::partition;
 
 use crate::counters::{Object, Page, Whose, get};
-use crate::host::{Host, VmId};
+use crate::host::{Host, MemoryReport, VmId};
 use crate::life::SECOND;
 use crate::manager::Manager;
 use crate::memory::counters as memory;
@@ -58,6 +58,9 @@ struct Line<'a> {
     hypervisor: Option<Counters>,
     processors: Vec<Indexed>,
     partitions: Vec<Partition<'a>>,
+    /// Only in the line of the machine: whose its pages are, and how many there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owners: Option<Counters>,
     /// Only in the line of the machine, while there are some.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     balancers: Vec<Balancer>,
@@ -107,6 +110,12 @@ impl Counters {
     fn of(object: Object, page: &Page) -> Self {
         let values = object.values(page);
         Self(values.map(|value| (value.name(), value.value)).collect())
+    }
+
+    fn of_owners(report: &MemoryReport) -> Self {
+        let total = core::iter::once(("Total", report.total));
+        let all = total.chain(report.owners());
+        Self(all.filter(|(_, pages)| *pages != 0).collect())
     }
 
     fn of_memory(values: &[memory::Value]) -> Self {
@@ -207,6 +216,7 @@ impl Lines<'_> {
         self.line(Line {
             hypervisor,
             processors,
+            owners: Some(Counters::of_owners(&host.memory())),
             balancers,
             ..Line::default()
         });

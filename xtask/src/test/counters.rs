@@ -36,6 +36,8 @@ struct Line {
     processors: Vec<Indexed>,
     partitions: Vec<Partition>,
     #[serde(default)]
+    owners: Counters,
+    #[serde(default)]
     balancers: Vec<Balancer>,
 }
 
@@ -66,6 +68,13 @@ struct Partition {
 }
 
 impl Line {
+    /// Whether every page of the machine has one owner.
+    fn is_owned(&self) -> bool {
+        let owned = self.owners.iter().filter(|(name, _)| *name != "Total");
+        let sum: u64 = owned.map(|(_, pages)| pages).sum();
+        sum == self.owners.get("Total").copied().unwrap_or(0)
+    }
+
     /// Whether what there is about Dynamic Memory keeps to its names: all of the balancer's values are gauges of 32 bits, and a VM
     /// always has memory.
     fn memory_is_right(&self) -> bool {
@@ -109,6 +118,7 @@ impl Lines {
                 .with_context(|| format!("not a line of counters: {line:?}"))?;
             ensure!(line.schema == SCHEMA, "schema {}", line.schema);
             ensure!(line.memory_is_right(), "Dynamic Memory: {line:?}");
+            ensure!(line.is_owned(), "pages have no owner, or two: {line:?}");
             if let Some(last) = self.0.last() {
                 ensure!(line.time >= last.time, "time goes back: {last:?}, {line:?}");
                 let step = line.sample.checked_sub(last.sample);
@@ -182,9 +192,11 @@ fn grows<'c>(
 mod tests {
     use super::Lines;
 
+    const OWNERS: &str = r#""owners":{"Total":9,"Free":5,"Guest RAM":4}"#;
+
     fn line(sample: u64, time: u64, dropped: u64) -> String {
         format!(
-            r#"{{"schema":1,"time":{time},"sample":{sample},"dropped":{dropped},"hypervisor":{{"Partitions":2}},"processors":[{{"index":0,"counters":{{"LpGlobalTime":{time}}}}}],"partitions":[]}}
+            r#"{{"schema":1,"time":{time},"sample":{sample},"dropped":{dropped},"hypervisor":{{"Partitions":2}},"processors":[{{"index":0,"counters":{{"LpGlobalTime":{time}}}}}],"partitions":[],{OWNERS}}}
 {{"schema":1,"time":{time},"sample":{sample},"dropped":0,"processors":[],"partitions":[{{"name":"root","root":true,"id":1,"counters":{{"Partition Id":1}},"vps":[{{"index":0,"counters":{{"% Total Run Time":{time}}}}}]}}]}}
 {{"schema":1,"time":{time},"sample":{sample},"dropped":0,"processors":[],"partitions":[{{"name":"a","root":false,"id":2,"counters":{{"Partition Id":2}},"vps":[{{"index":0,"counters":{{"% Total Run Time":{time}}}}}]}}]}}
 "#
@@ -237,6 +249,8 @@ mod tests {
             line(1, 5, 0).replace("{\"schema", "{{\"schema"),
             line(1, 5, 0) + &line(1, 4, 0),
             line(1, 5, 0) + &line(3, 6, 0),
+            line(1, 5, 0).replace(OWNERS, r#""owners":{"Total":9,"Free":8}"#),
+            line(1, 5, 0).replace(OWNERS, r#""owners":{"Free":9}"#),
             line(1, 5, 0) + &line(2, 6, 0).replace("Time\":6", "Time\":4"),
         ];
         for text in bad {

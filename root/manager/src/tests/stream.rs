@@ -5,6 +5,7 @@ use tlfs::stats::{hypervisor, logical_processor as lp, partition, vp};
 
 use super::fake::{Fake, begun, vm};
 use crate::counters::{Object, Whose};
+use crate::host::{MemoryReport, PartitionMemory};
 use crate::life::SECOND;
 use crate::stream::{MAX_LINE, RATE, SCHEMA, Stream, VPS_PER_LINE};
 use crate::{Manager, VmId};
@@ -48,14 +49,29 @@ fn look(manager: &Manager, host: &Fake, stream: &mut Stream, most: usize) -> Vec
 
 #[test]
 fn a_look_is_the_machine_the_root_and_each_vm() {
-    let (manager, host) = machine(1);
+    let (manager, mut host) = machine(1);
+    let part = |vm| PartitionMemory {
+        vm: VmId(vm),
+        ram: 130,
+        deposited_available: 7,
+        deposited_in_use: 3,
+        ..PartitionMemory::default()
+    };
+    host.report = MemoryReport {
+        total: 1000,
+        free: 700,
+        root_kernel: 20,
+        partitions: vec![part(0), part(1)],
+        ..MemoryReport::default()
+    };
     let mut stream = Stream::default();
     let lines = look(&manager, &host, &mut stream, 9);
     let expected = serde_json::json!([
         {"schema": SCHEMA, "time": host.now, "sample": 1, "dropped": 0,
          "hypervisor": {"Partitions": 2},
          "processors": [{"index": 0, "counters": {"Processor Halts/sec": 3}}],
-         "partitions": []},
+         "partitions": [],
+         "owners": {"Total": 1000, "Free": 700, "Root Kernel": 20, "Guest RAM": 260, "Deposited": 20}},
         {"schema": SCHEMA, "time": host.now, "sample": 1, "dropped": 0,
          "processors": [],
          "partitions": [{"name": "root", "root": true, "id": 257,
