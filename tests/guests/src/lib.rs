@@ -12,6 +12,7 @@
     reason = "operands of `probe!` belong to its assembly, which the caller writes too"
 )]
 
+pub mod dm;
 #[cfg(feature = "metal")]
 pub mod metal;
 pub mod program;

@@ -7,6 +7,7 @@
 //! test, which is the experiment. `unsafe` remains for memory that Rust code shares with the hardware.
 
 pub mod apic;
+pub mod balloon;
 pub mod bench;
 pub mod boot;
 pub mod cell;
@@ -22,6 +23,7 @@ pub mod startup;
 pub mod time;
 pub mod trap;
 pub mod vendor;
+pub mod vmbus;
 pub mod window;
 
 pub use boot::Boot;

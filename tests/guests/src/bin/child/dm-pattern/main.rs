@@ -1,0 +1,69 @@
+//! A guest with Dynamic Memory, every page of which has a pattern with its name. What it is given has to be zero.
+//!
+//! It needs as much as its command line says (`plan`), gives what it is asked for and takes what it gets, and says at the end what
+//! that was. A line typed at its console changes what it needs: a number of MiB; `reset` and `off` are done at once.
+#![no_std]
+#![no_main]
+
+mod line;
+mod plan;
+mod work;
+
+use guests::metal::balloon::{Arena, Driver, MIB};
+use guests::metal::cpu::outb;
+use guests::metal::{Boot, exit, time, vmbus};
+use guests::{child, println};
+use spin::Mutex;
+
+use line::Line;
+use plan::Plan;
+use work::Work;
+
+child!(main);
+
+/// Microseconds from one look to the next.
+const PERIOD: u64 = 250_000;
+/// The same in the units of the reference time, of which a second has this many.
+const SECOND: u64 = 10_000_000;
+
+static ARENA: Mutex<Arena> = Mutex::new(Arena::new());
+
+fn main(boot: &Boot) {
+    let plan = Plan::of(boot);
+    let mut arena = ARENA.lock();
+    arena.take(boot, plan.name);
+    println!("{}: {} MiB of pattern", plan.name, arena.owned().count() / MIB);
+    vmbus::start(PERIOD);
+    let driver = Driver::open().expect("Dynamic Memory is offered");
+    let mut work = Work::new(plan, &mut arena, driver);
+    work.begin();
+    let (start, mut line) = (time::reference(), Line::default());
+    let mut reported = 0;
+    loop {
+        vmbus::sleep();
+        work.serve();
+        let seconds = (time::reference() - start) / SECOND;
+        let number = seconds / plan.each;
+        if plan.times.is_some_and(|times| number >= times) {
+            break;
+        }
+        if seconds > reported {
+            reported = seconds;
+            work.report(plan.size(number));
+        }
+        match line.take() {
+            Some("reset") => reset(),
+            Some("off") => exit::success(),
+            Some(size) => work.set_size(size.parse().ok()),
+            None => {}
+        }
+    }
+    work.finish();
+    exit::success()
+}
+
+/// Resets the machine.
+fn reset() -> ! {
+    outb(0x64, 0xFE);
+    exit::halt()
+}
