@@ -1,7 +1,7 @@
 //! A guest with Dynamic Memory, every page of which has a pattern with its name. What it is given has to be zero.
 //!
-//! It needs as much as its command line says (`plan`), gives what it is asked for and takes what it gets, and says at the end what
-//! that was. A line typed at its console changes what it needs: a number of MiB; `reset` and `off` are done at once.
+//! It needs as much as its command line says (`plan`), gives what it is asked for and takes what it gets, and says what that
+//! was when its time is over; it goes on then. A line typed at its console changes what it needs: a number of MiB; `reset` and `off` are done at once.
 #![no_std]
 #![no_main]
 
@@ -38,14 +38,15 @@ fn main(boot: &Boot) {
     let mut work = Work::new(plan, &mut arena, driver);
     work.begin();
     let (start, mut line) = (time::reference(), Line::default());
-    let mut reported = 0;
+    let (mut reported, mut is_finished) = (0, false);
     loop {
         vmbus::sleep();
         work.serve();
         let seconds = (time::reference() - start) / SECOND;
         let number = seconds / plan.each;
-        if plan.times.is_some_and(|times| number >= times) {
-            break;
+        if !is_finished && plan.times.is_some_and(|times| number >= times) {
+            work.finish();
+            is_finished = true;
         }
         if seconds > reported {
             reported = seconds;
@@ -58,8 +59,6 @@ fn main(boot: &Boot) {
             None => {}
         }
     }
-    work.finish();
-    exit::success()
 }
 
 /// Resets the machine.

@@ -15,7 +15,7 @@ pub struct Plan {
     count: usize,
     /// `each=60`: for how many seconds.
     pub each: u64,
-    /// `times=6`: how many such times it works; for ever without.
+    /// `times=6`: after how many such times it looks at all of its memory and says what it did.
     pub times: Option<u64>,
     /// `unit=2`: new memory comes in units of 2 to this power MiB.
     pub unit: u32,

@@ -220,6 +220,6 @@ impl<'a> Work<'a> {
             "ok dm-pattern {}: operations {operations} given {given} returned {returned} added {added} touched {touched}",
             self.plan.name
         );
-        assert!(given != 0, "nothing was asked for");
+        assert!(given != 0 && returned + added != 0, "nothing was moved");
     }
 }
