@@ -129,7 +129,9 @@ impl DynamicMemory {
         }
         let taken = take_ranges(ranges, memory);
         self.tell(&taken, now);
-        self.events.push(Event::Late(taken.given()));
+        if taken.given() != 0 {
+            self.events.push(Event::Late(taken.given()));
+        }
         Ok(())
     }
 

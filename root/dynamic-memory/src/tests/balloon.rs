@@ -57,6 +57,7 @@ fn ranges_after_the_time_out_are_honoured() {
         [Event::Late(100)]
     );
     assert_eq!(vm.status().ballooned, 100);
+    assert_eq!(respond(&mut vm, true, &[]), [], "nothing came");
     vm.seconds(1);
     assert_eq!(vm.add(100, 0).map(|add| add.unballoon), Ok(100));
     // Such a part may come in the midst of another operation.
