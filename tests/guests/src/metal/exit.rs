@@ -2,10 +2,13 @@
 
 use core::arch::asm;
 
-use super::cpu::outl;
+use super::cpu::{outb, outl};
 
 /// The debug exit port: of the board for a child whose definition has `debug_exit`, of QEMU for a root.
 pub const PORT: u16 = 0xF4;
+/// The keyboard controller's port for commands, and the command that pulses the reset line.
+const KEYBOARD_COMMAND: u16 = 0x64;
+const PULSE_RESET: u8 = 0xFE;
 /// All held. QEMU ends with status 2 × value + 1: 33.
 pub const SUCCESS: u32 = 0x10;
 /// Something did not. QEMU ends with status 35.
@@ -26,6 +29,12 @@ pub fn success() -> ! {
 /// Ends the machine: something did not hold.
 pub fn failure() -> ! {
     with(FAILURE)
+}
+
+/// Resets the machine by the keyboard controller.
+pub fn reset() -> ! {
+    outb(KEYBOARD_COMMAND, PULSE_RESET);
+    halt()
 }
 
 /// Stops this processor for good.

@@ -15,6 +15,7 @@ pub mod console;
 pub mod cpu;
 pub mod exit;
 pub mod hypercall;
+pub mod line;
 pub mod memory;
 pub mod reference;
 pub mod serial_input;

@@ -263,11 +263,17 @@ impl Channel {
 
     /// Tells the host to look.
     pub fn signal(&self) {
-        let words = [u64::from(self.offer.connection), 0];
-        let status = hypercall::fast(HvCallCode::SIGNAL_EVENT, words);
-        status
-            .into_result()
+        self.try_signal()
             .unwrap_or_else(|error| panic!("a signal is refused: {error:?}"));
+    }
+
+    /// As [`Self::signal`], for a channel that the host may have given up.
+    ///
+    /// # Errors
+    /// The status of the call.
+    pub fn try_signal(&self) -> Result<(), HvStatus> {
+        let words = [u64::from(self.offer.connection), 0];
+        hypercall::fast(HvCallCode::SIGNAL_EVENT, words).into_result()
     }
 }
 

@@ -5,17 +5,15 @@
 #![no_std]
 #![no_main]
 
-mod line;
 mod plan;
 mod work;
 
 use guests::metal::balloon::{Arena, Driver, MIB};
-use guests::metal::cpu::outb;
+use guests::metal::line::Line;
 use guests::metal::{Boot, exit, time, vmbus};
 use guests::{child, println};
 use spin::Mutex;
 
-use line::Line;
 use plan::Plan;
 use work::Work;
 
@@ -53,16 +51,10 @@ fn main(boot: &Boot) {
             work.report(plan.size(number));
         }
         match line.take() {
-            Some("reset") => reset(),
+            Some("reset") => exit::reset(),
             Some("off") => exit::success(),
             Some(size) => work.set_size(size.parse().ok()),
             None => {}
         }
     }
-}
-
-/// Resets the machine.
-fn reset() -> ! {
-    outb(0x64, 0xFE);
-    exit::halt()
 }

@@ -2,12 +2,11 @@
 
 use guests::dm::{MAX_MESSAGE, MAX_RANGES, Message, Request, Run};
 use guests::metal::balloon::{Arena, Driver, MIB};
-use guests::metal::{time, vmbus};
+use guests::metal::{exit, time, vmbus};
 use guests::println;
 use guests::rng::Rng;
 
 use crate::plan::Plan;
-use crate::reset;
 
 /// Pages of the runs that are given away.
 const RUNS: [u64; 5] = [1, 1, 7, 64, 512];
@@ -195,7 +194,7 @@ impl<'a> Work<'a> {
             .pick(&[Mischief::Reset, Mischief::Reopen, Mischief::Renew]);
         println!("{}: {mischief:?}", self.plan.name);
         match mischief {
-            Mischief::Reset => reset(),
+            Mischief::Reset => exit::reset(),
             Mischief::Reopen => self.driver.reopen(),
             Mischief::Renew => {
                 self.driver.renew();

@@ -1,6 +1,6 @@
-//! What is typed.
+//! What is typed at the payload's console, a line at a time.
 
-use guests::metal::console;
+use super::console;
 
 /// Most bytes of a line.
 const MOST: usize = 16;
