@@ -187,7 +187,7 @@ impl Memory {
     fn of(case: &Case) -> Self {
         Self {
             answers: Answers::new(),
-            random: Random::new(case.seed),
+            random: Random::new(case.seed.wrapping_add(case.scenario.salt << 16)),
             seed: seed_of(case, 0),
             marks: Marks::new(),
         }
@@ -237,6 +237,7 @@ fn play_part(
                     LONGEST_WAY * case.processor.patience(),
                 )
             }
+            Action::Choose(texts) => line.send(memory.random.pick(texts)),
             Action::Counters(name) => {
                 let what = format!("that {name:?} runs");
                 line.told(&what, wait, |lines| lines.check(name))

@@ -28,6 +28,12 @@ impl Random {
         (scaled >> 32) as u32
     }
 
+    /// One of a list; nothing of an empty one.
+    pub fn pick<'l>(&mut self, list: &'l [String]) -> &'l str {
+        let last = u32::try_from(list.len()).map_or(u32::MAX, |len| len.saturating_sub(1));
+        list.get(self.up_to(last) as usize).map_or("", String::as_str)
+    }
+
     /// A number from 0 to 1.
     pub fn part(&mut self) -> f64 {
         f64::from(self.next()) / f64::from(u32::MAX)
@@ -58,5 +64,9 @@ mod tests {
         assert!(parts.iter().all(|part| (0.0..=1.0).contains(part)));
         assert!(parts.iter().any(|part| *part < 0.1) && parts.iter().any(|part| *part > 0.9));
         assert_eq!(random.up_to(0), 0);
+        let list = ["a", "b", "c"].map(String::from);
+        let picked: Vec<&str> = (0..100).map(|_| random.pick(&list)).collect();
+        assert!(list.iter().all(|one| picked.contains(&one.as_str())));
+        assert_eq!(random.pick(&[]), "");
     }
 }

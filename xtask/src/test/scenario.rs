@@ -8,6 +8,7 @@
 //! exits = "boot_exits"         # bench only: a figure made of the last table that `counters NAME` printed
 //! cpus = [1, 2, 4]             # on machines with so many processors, each by itself, whatever `machine.cpus` says
 //! short_cpus = [4]             # these alone, unless it is `cargo xtask test --long`
+//! salt = 2                     # other random points than with the same seed elsewhere: for variants
 //! section_meter = true         # with the hypervisor that measures how long interrupts are off
 //! work = { figure = "KEY", trips = 10000 } # bench only: what a round trip takes, from three tables of `counters`
 //! root = "payload/NAME"        # optional: a payload root instead of the built-in root kernel
@@ -53,6 +54,8 @@
 //! [[step]]
 //! point = 20000                # waits for a random part of so many bytes of output, and then for a random part of
 //! seconds = 0.5                # so many seconds, none if that is missing; `cargo xtask test --seed` makes it other points
+//! [[step]]
+//! choose = ["vm stop a\r", "vm kill a\r"] # one of them is typed; the seed chooses
 //! [[step]]
 //! counters = "debian"          # waits until the counters' line has told twice of a partition of that name that has run;
 //!                              # the machine needs `counters = true`, and every line has to keep to the schema
@@ -126,6 +129,9 @@ pub struct Scenario {
     /// Those of them that are enough for runs that are not long; all if there are none.
     #[serde(default)]
     pub short_cpus: Vec<u32>,
+    /// What makes random points others than those of other scenarios with the same seed.
+    #[serde(default)]
+    pub salt: u32,
     /// Whether the hypervisor is the one that measures how long interrupts are off.
     #[serde(default)]
     pub section_meter: bool,
@@ -263,7 +269,7 @@ impl Scenario {
         let parts = [&self.steps, &self.cycle, &self.after];
         let mut steps = parts.into_iter().flatten();
         steps.any(|step| match &step.action {
-            Action::Point(_) => true,
+            Action::Point(_) | Action::Choose(_) => true,
             Action::Send(text) => text.contains(SEED),
             _ => false,
         })

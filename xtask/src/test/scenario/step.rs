@@ -61,6 +61,8 @@ pub enum Action {
     },
     /// Waits for a random point: so many bytes of output at most, and then at most as long as the step says.
     Point(u32),
+    /// Types one of these texts, which the seed chooses.
+    Choose(Vec<String>),
     /// Waits for counters of a partition that has run.
     Counters(String),
     /// Waits until so many seconds have gone by in the machine, by the counters' line.
@@ -94,6 +96,7 @@ struct RawStep {
     column: Option<usize>,
     between: Option<[u64; 2]>,
     point: Option<u32>,
+    choose: Option<Vec<String>>,
     counters: Option<String>,
     clock: Option<u64>,
     memory: Option<String>,
@@ -135,6 +138,7 @@ impl TryFrom<RawStep> for Step {
             listed,
             row,
             raw.point.map(Action::Point),
+            raw.choose.map(Action::Choose),
             raw.counters.map(Action::Counters),
             raw.clock.map(Action::Clock),
             memory,
@@ -144,10 +148,13 @@ impl TryFrom<RawStep> for Step {
         let mut actions = actions.into_iter().flatten();
         let (Some(action), None) = (actions.next(), actions.next()) else {
             return Err(
-                "a step has exactly one of expect, send, absent, same (with until), listed (with until and file), row (with column and between), point, counters, clock, memory (with counter and between), mark, end"
+                "a step has exactly one of expect, send, absent, same (with until), listed (with until and file), row (with column and between), point, choose, counters, clock, memory (with counter and between), mark, end"
                     .into(),
             );
         };
+        if matches!(&action, Action::Choose(texts) if texts.is_empty()) {
+            return Err("choose has nothing to choose from".into());
+        }
         let usual = match action {
             Action::Point(_) => 0.0,
             _ => DEFAULT_SECONDS,

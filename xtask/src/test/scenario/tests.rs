@@ -12,6 +12,8 @@ fn a_step_does_exactly_one_thing() {
     let scenario: Scenario = toml::from_str(one).unwrap();
     assert_eq!(scenario.steps[0].action, Action::Expect("a".into()));
     assert_eq!(scenario.steps[0].wait.as_millis(), 1500);
+    let nothing = "about = \"\"\n[[step]]\nchoose = []\n";
+    assert!(toml::from_str::<Scenario>(nothing).is_err());
 }
 
 #[test]
@@ -22,6 +24,7 @@ fn what_is_typed_can_have_a_seed() {
     };
     assert!(random("send = \"cmdline = \\\"seed=SEED\\\"\\r\""));
     assert!(random("point = 3"));
+    assert!(random("choose = [\"a\", \"b\"]"));
     assert!(!random("send = \"seed\\r\""));
     assert!(!random("expect = \"SEED\""));
 }
