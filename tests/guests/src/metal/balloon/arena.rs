@@ -11,6 +11,14 @@ const PAGE: u64 = 4096;
 /// Where low memory ends, in which there is what the board has laid down for the guest.
 const LOW: u64 = 256;
 
+/// Words of a page.
+const WORDS: usize = PAGE as usize / 8;
+
+/// The words of a page.
+fn words(page: u64) -> *mut u64 {
+    memory::virtual_address(page * PAGE) as *mut u64
+}
+
 /// The memory. It is large: a payload has it in a `static`.
 pub struct Arena {
     /// First characters of the VM's name.
@@ -63,11 +71,10 @@ impl Arena {
 
     fn fill(&mut self, run: Run) {
         for page in run.start..run.end() {
-            let word = self.word(page);
-            for at in (page * PAGE..(page + 1) * PAGE).step_by(64) {
-                for offset in (0..64).step_by(8) {
-                    memory::write(at + offset, word);
-                }
+            let (start, word) = (words(page), self.word(page));
+            for at in 0..WORDS {
+                // SAFETY: within a page of the guest's RAM, which is this arena's and in which nothing of Rust's is.
+                unsafe { start.add(at).write_volatile(word) };
             }
         }
         self.owned.insert(run);
@@ -77,13 +84,14 @@ impl Arena {
     #[track_caller]
     fn expect(run: Run, what: &str, wanted: impl Fn(u64) -> u64) {
         for page in run.start..run.end() {
-            let wanted = wanted(page);
-            for at in (page * PAGE..(page + 1) * PAGE).step_by(8) {
-                let found: u64 = memory::read(at);
+            let (start, wanted) = (words(page), wanted(page));
+            for at in 0..WORDS {
+                // SAFETY: as in `fill`.
+                let found = unsafe { start.add(at).read_volatile() };
                 if found != wanted {
                     let name = ((found >> 32) as u32).to_le_bytes();
                     panic!(
-                        "{what}: {found:#x} at {at:#x} instead of {wanted:#x}; VM {:?}",
+                        "{what}: word {at} of page {page:#x} is {found:#x} instead of {wanted:#x}; VM {:?}",
                         core::str::from_utf8(&name)
                     );
                 }

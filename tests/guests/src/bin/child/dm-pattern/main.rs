@@ -46,10 +46,11 @@ fn main(boot: &Boot) {
             work.finish();
             is_finished = true;
         }
-        if seconds > reported {
-            reported = seconds;
-            work.report(plan.size(number));
+        if seconds == reported {
+            continue;
         }
+        reported = seconds;
+        work.report(plan.size(number));
         match line.take() {
             Some("reset") => exit::reset(),
             Some("off") => exit::success(),
