@@ -31,7 +31,8 @@ fn main(boot: &Boot) {
     vmbus::start(PERIOD);
     let mut driver = Driver::open().expect("Dynamic Memory is offered");
     if boot.has("words") {
-        words::say_all(&mut driver, arena.top());
+        let rest = boot.number("rest").unwrap_or(0);
+        words::say_all(&mut driver, arena.top(), rest);
         println!("ok words");
         pause(u64::MAX);
     }

@@ -7,8 +7,8 @@ use guests::println;
 
 use crate::pause;
 
-/// Seconds after which the host tells a few lines more of what a guest does.
-const REST: u64 = 40;
+/// Seconds after which the host tells a line more of what a guest does.
+const LINES: u64 = 6;
 /// What a driver sends, with the bytes that it has at least.
 const KINDS: [(u16, usize); 6] = [
     (kind::VERSION_REQUEST, 16),
@@ -23,8 +23,9 @@ const FLOOD: u64 = 20_000;
 /// Units of new memory: 4 MiB.
 const UNIT: u32 = 2;
 
-/// Says all of it. After each the driver is another one, which behaves: the host has to talk to it.
-pub fn say_all(driver: &mut Driver, top: u64) {
+/// Says all of it. After each the driver is another one, which behaves: the host has to talk to it. `rest` is how many seconds go
+/// by in between: after 40 the host tells a few lines more of what a guest does.
+pub fn say_all(driver: &mut Driver, top: u64, rest: u64) {
     let acts: [(&str, fn(&mut Driver, u64)); 10] = [
         ("truncated", truncated),
         ("oversized", oversized),
@@ -44,7 +45,7 @@ pub fn say_all(driver: &mut Driver, top: u64) {
         let id = driver.id();
         driver.send(&Message::report(id, 0, top / 2));
         println!("ok {name}");
-        pause(REST);
+        pause(rest);
         driver.renew();
     }
     driver.shake_hands(UNIT);
@@ -171,7 +172,7 @@ fn unread(driver: &mut Driver, _: u64) {
         driver.send(&Message::version(2, 0));
     }
     // A line more about that.
-    pause(REST);
+    pause(LINES);
     driver.send(&Message::version(2, 0));
 }
 

@@ -1,7 +1,8 @@
 //! A guest with Dynamic Memory, every page of which has a pattern with its name. What it is given has to be zero.
 //!
 //! It needs as much as its command line says (`plan`), gives what it is asked for and takes what it gets, and says what that
-//! was when its time is over; it goes on then. A line typed at its console changes what it needs: a number of MiB; `reset` and `off` are done at once.
+//! was when its time is over; it goes on then. A line typed at its console changes what it needs: a number of MiB. It also
+//! takes `reset`, `off`, and `touch`: then it uses all that it has given away.
 #![no_std]
 #![no_main]
 
@@ -54,6 +55,7 @@ fn main(boot: &Boot) {
         match line.take() {
             Some("reset") => exit::reset(),
             Some("off") => exit::success(),
+            Some("touch") => work.touch_all(),
             Some(size) => work.set_size(size.parse().ok()),
             None => {}
         }

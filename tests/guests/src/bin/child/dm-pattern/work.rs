@@ -176,6 +176,16 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Uses all that it has given away. Each page is zero; the processor waits for those that there is no memory for.
+    pub fn touch_all(&mut self) {
+        let before = self.tally.touched;
+        while let Some(run) = self.arena.ballooned().run_from(0, RUNS[4]) {
+            self.arena.regain(run);
+            self.tally.touched += run.count;
+        }
+        println!("ok touched {} pages", self.tally.touched - before);
+    }
+
     /// Takes its time before an answer. Whether there is to be one: mischief may have come in between.
     fn dawdle(&mut self) -> bool {
         if self.plan.pause != 0 {
