@@ -31,7 +31,8 @@ impl Random {
     /// One of a list; nothing of an empty one.
     pub fn pick<'l>(&mut self, list: &'l [String]) -> &'l str {
         let last = u32::try_from(list.len()).map_or(u32::MAX, |len| len.saturating_sub(1));
-        list.get(self.up_to(last) as usize).map_or("", String::as_str)
+        list.get(self.up_to(last) as usize)
+            .map_or("", String::as_str)
     }
 
     /// A number from 0 to 1.

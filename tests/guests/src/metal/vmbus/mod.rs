@@ -182,15 +182,7 @@ impl Bus {
         RINGS.fill(0);
         self.describe(offer);
         let mut open = [0; 37];
-        open[..7].copy_from_slice(&[
-            kind::OPEN,
-            0,
-            offer.relid,
-            1,
-            GPADL,
-            0,
-            RING_PAGES as u32,
-        ]);
+        open[..7].copy_from_slice(&[kind::OPEN, 0, offer.relid, 1, GPADL, 0, RING_PAGES as u32]);
         self.post(&open);
         let result = await_message(kind::OPEN_RESULT);
         assert_eq!(result.word(16), 0, "the channel does not open");
@@ -236,7 +228,12 @@ impl Bus {
     /// Posts a message.
     fn post(&self, words: &[u32]) {
         let mut input = [0; 256];
-        let header = [self.connection, 0, CHANNEL_MESSAGE.0, 4 * words.len() as u32];
+        let header = [
+            self.connection,
+            0,
+            CHANNEL_MESSAGE.0,
+            4 * words.len() as u32,
+        ];
         let all = header.iter().chain(words);
         for (place, word) in input.chunks_exact_mut(4).zip(all) {
             place.copy_from_slice(&word.to_le_bytes());

@@ -84,7 +84,8 @@ impl Answers {
     pub fn report(&mut self, needed: u64) {
         let ballooned = self.arena.ballooned().count();
         let id = self.driver.id();
-        self.driver.send(&Message::report(id, 0, needed + ballooned));
+        self.driver
+            .send(&Message::report(id, 0, needed + ballooned));
     }
 
     /// Answers what is asked.

@@ -31,7 +31,11 @@ fn main(boot: &Boot) {
     let plan = Plan::of(boot);
     let mut arena = ARENA.lock();
     arena.take(boot, plan.name);
-    println!("{}: {} MiB of pattern", plan.name, arena.owned().count() / MIB);
+    println!(
+        "{}: {} MiB of pattern",
+        plan.name,
+        arena.owned().count() / MIB
+    );
     vmbus::start(PERIOD);
     let driver = Driver::open().expect("Dynamic Memory is offered");
     let mut work = Work::new(plan, &mut arena, driver);

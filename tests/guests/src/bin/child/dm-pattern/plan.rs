@@ -35,7 +35,10 @@ impl Plan {
         let mut sizes = [0; MOST];
         let list = boot.value("commit").unwrap_or("32").split(',');
         let list = list.map(|size| size.parse().expect("commit=MiB,MiB"));
-        let count = sizes.iter_mut().zip(list).map(|(place, size)| *place = size);
+        let count = sizes
+            .iter_mut()
+            .zip(list)
+            .map(|(place, size)| *place = size);
         let count = count.count();
         Self {
             name: boot.value("name").expect("name=NAME"),
