@@ -185,7 +185,10 @@ impl MemoryReport {
             ("Guest RAM", sum(|part| part.ram)),
             (
                 "Deposited",
-                sum(|part| part.deposited_available.saturating_add(part.deposited_in_use)),
+                sum(|part| {
+                    part.deposited_available
+                        .saturating_add(part.deposited_in_use)
+                }),
             ),
         ]
     }

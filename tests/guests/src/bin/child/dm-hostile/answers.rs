@@ -200,7 +200,9 @@ impl Answers {
         let (gpa, count) = vmbus::rings();
         let overlays = vmbus::overlays().map(|gpa| Run::new(gpa / PAGE, 1));
         self.send(true, &[Run::new(gpa / PAGE, count)]);
-        overlays.map(|run| self.arena.lose(run));
+        for run in overlays {
+            self.arena.lose(run);
+        }
         self.send(true, &overlays);
         self.give(pages - 2);
     }

@@ -48,7 +48,11 @@ fn main(boot: &Boot) {
         let seconds = (time::reference() - start) / SECOND;
         if seconds > reported {
             reported = seconds;
-            let needed = if seconds / each % 2 == 0 { low } else { high };
+            let needed = if (seconds / each).is_multiple_of(2) {
+                low
+            } else {
+                high
+            };
             answers.report(needed);
         }
     }

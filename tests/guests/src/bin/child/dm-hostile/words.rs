@@ -7,6 +7,9 @@ use guests::println;
 
 use crate::pause;
 
+/// What is said of one kind of mistake, by a driver of a VM with RAM up to a page.
+type Act = fn(&mut Driver, u64);
+
 /// Seconds after which the host tells a line more of what a guest does.
 const LINES: u64 = 6;
 /// What a driver sends, with the bytes that it has at least.
@@ -26,7 +29,7 @@ const UNIT: u32 = 2;
 /// Says all of it. After each the driver is another one, which behaves: the host has to talk to it. `rest` is how many seconds go
 /// by in between: after 40 the host tells a few lines more of what a guest does.
 pub fn say_all(driver: &mut Driver, top: u64, rest: u64) {
-    let acts: [(&str, fn(&mut Driver, u64)); 10] = [
+    let acts: [(&str, Act); 10] = [
         ("truncated", truncated),
         ("oversized", oversized),
         ("unknown", unknown),
