@@ -177,4 +177,5 @@ fn count_pages(call: &Call<'_>, child: &Partition) {
     if let Ok(counts) = call.hv().frames.lock().slot_counts(child.slot) {
         child.stats.set(counter::GPA_PAGES, counts.child_ram);
     }
+    child.count_mappings();
 }

@@ -1,6 +1,7 @@
 //! Memory of partitions: what the root maps into its children, and what the hypervisor takes from the root and gives
 //! back to it.
 
+use tlfs::stats::partition as counter;
 use tlfs::{HV_LARGE_PAGE_PAGES, HvStatus};
 
 use super::Partition;
@@ -284,6 +285,21 @@ impl Hypervisor {
 }
 
 impl Partition {
+    /// Puts into the counters by what leaves the partition's memory is mapped. Overlays are among them.
+    pub fn count_mappings(&self) {
+        let Some(table) = &self.memory else { return };
+        let counts = table.counts();
+        for (counter, value) in [
+            (counter::GPA_PAGES_4K, counts.of(LeafSize::Size4K)),
+            (counter::GPA_PAGES_2M, counts.of(LeafSize::Size2M)),
+            (counter::GPA_PAGES_1G, counts.of(LeafSize::Size1G)),
+            (counter::PAGES_SHATTERED, counts.split),
+            (counter::PAGES_RECOMBINED, counts.joined),
+        ] {
+            self.stats.set(counter, value);
+        }
+    }
+
     /// The leaf that translates a guest page.
     pub fn translation(&self, page: Gpfn) -> Option<Found<Gpfn>> {
         self.memory.as_ref()?.query(page)
@@ -291,8 +307,13 @@ impl Partition {
 
     /// Whether there is such a page in the partition's address space, mapped or not. The page of local APICs is none.
     pub fn can_have(&self, page: Gpfn) -> bool {
-        let is_apic = page == apic::PAGE && self.has_lapic();
-        !is_apic && self.memory.as_ref().is_some_and(|table| table.covers(page))
+        let table = self.memory.as_ref();
+        !self.is_apic_page(page) && table.is_some_and(|table| table.covers(page))
+    }
+
+    /// Whether that is the page of its local APICs.
+    pub fn is_apic_page(&self, page: Gpfn) -> bool {
+        page == apic::PAGE && self.has_lapic()
     }
 
     /// The machine address of a guest physical address, if the partition may access it so.

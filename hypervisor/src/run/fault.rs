@@ -3,7 +3,6 @@
 use tlfs::HvCacheType;
 
 use super::Cpu;
-use crate::apic;
 use crate::arch::exit::{Access, NestedFault};
 use crate::intercept::message;
 use crate::log::events::{Event, record};
@@ -79,7 +78,7 @@ impl Cpu {
 fn cause(partition: &Partition, fault: &NestedFault) -> Cause {
     let page = fault.gpa.page();
     let Some(found) = partition.translation(page) else {
-        return if page == apic::PAGE && partition.has_lapic() {
+        return if partition.is_apic_page(page) {
             Cause::LocalApic
         } else {
             Cause::Absent

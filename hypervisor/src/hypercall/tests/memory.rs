@@ -203,3 +203,34 @@ fn a_large_page_is_cut_by_what_is_mapped_and_unmapped_in_it() {
         bench.tear_down();
     }
 }
+
+#[test]
+fn the_counters_tell_by_what_leaves_memory_is_mapped() {
+    use tlfs::stats::partition as counter;
+    for mut bench in Bench::each() {
+        let id = bench.child();
+        let leaves = |bench: &Bench| {
+            let counters = [
+                counter::GPA_PAGES_4K,
+                counter::GPA_PAGES_2M,
+                counter::PAGES_SHATTERED,
+            ];
+            bench.with_partition(id, |child| counters.map(|counter| child.stats.get(counter)))
+        };
+        let [small, large, split] = leaves(&bench);
+        let frame = bench.large_frame();
+        // Memory for data: not every machine has large pages for code.
+        let flags = HvMapGpaFlags::READABLE | HvMapGpaFlags::WRITABLE | HvMapGpaFlags::LARGE_PAGE;
+        bench.map(id, 512, flags, &[frame]);
+        assert_eq!(leaves(&bench), [small, large + 1, split]);
+        // One page out of it leaves the others as small ones.
+        while bench.unmap_once(id, 800, HvUnmapGpaFlags::empty(), 1).0 != HvStatus::SUCCESS {
+            bench.deposit(id, 1);
+        }
+        assert_eq!(leaves(&bench), [small + 511, large, split + 1]);
+        let unmapped = bench.unmap_once(id, 512, HvUnmapGpaFlags::LARGE_PAGE, 1);
+        assert_eq!(unmapped, (HvStatus::SUCCESS, 1));
+        assert_eq!(leaves(&bench), [small, large, split + 1]);
+        bench.tear_down();
+    }
+}

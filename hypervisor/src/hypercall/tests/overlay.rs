@@ -38,6 +38,16 @@ fn behind(bench: &Bench, id: HvPartitionId, page: u64) -> Option<(u64, bool)> {
     })
 }
 
+/// A child with a large page from its page 512 on, and nothing in its pool; also says which frame that is.
+fn child_with_large_page(bench: &mut Bench) -> (HvPartitionId, u64) {
+    let id = bench.child_with_vp();
+    let large = bench.large_frame();
+    let flags = FULL_ACCESS | HvMapGpaFlags::LARGE_PAGE;
+    bench.map(id, 512, flags, &[large]);
+    bench.withdraw(id);
+    (id, large)
+}
+
 #[test]
 fn what_lies_below_comes_back() {
     for mut bench in Bench::each() {
@@ -115,11 +125,7 @@ fn an_overlay_that_can_be_nowhere_is_refused() {
 #[test]
 fn an_overlay_over_nothing_takes_one_frame_that_others_may_need_at_most() {
     for mut bench in Bench::each() {
-        let id = bench.child_with_vp();
-        let large = bench.large_frame();
-        let flags = FULL_ACCESS | HvMapGpaFlags::LARGE_PAGE;
-        bench.map(id, 512, flags, &[large]);
-        bench.withdraw(id);
+        let (id, _) = child_with_large_page(&mut bench);
         let before = bench.pool(id);
         // It would take three tables, and leaves none behind.
         let status = lay(&mut bench, id, Some(77 << 18));
@@ -212,15 +218,11 @@ fn a_covered_page_that_is_unmapped_is_gone_when_the_overlay_goes() {
 #[test]
 fn an_overlay_cuts_a_large_page_without_memory_of_the_pool() {
     for mut bench in Bench::each() {
-        let id = bench.child_with_vp();
-        let large = bench.large_frame();
-        let flags = FULL_ACCESS | HvMapGpaFlags::LARGE_PAGE;
-        bench.map(id, 512, flags, &[large]);
-        bench.withdraw(id);
+        let (id, large) = child_with_large_page(&mut bench);
         assert_eq!(lay(&mut bench, id, Some(600)), HvStatus::SUCCESS);
         assert_eq!(behind(&bench, id, 599), Some((large + 87, true)));
         // The large page is mapped once more, over and below it.
-        bench.map(id, 512, flags, &[large]);
+        bench.map(id, 512, FULL_ACCESS | HvMapGpaFlags::LARGE_PAGE, &[large]);
         assert_eq!(bench.pool(id).child_ram, 16 + 512);
         assert!(!behind(&bench, id, 600).unwrap().1);
         lay(&mut bench, id, None);

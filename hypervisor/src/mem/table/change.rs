@@ -106,7 +106,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// The part of a job that lies in one table. True if it is known to have an entry afterwards: nobody has to look whether
     /// it is empty, which takes some thousand instructions where most entries are.
     fn change_table<S: FrameSource>(
-        &self,
+        &mut self,
         source: &mut S,
         job: &mut Job,
         table: Spfn,
@@ -151,23 +151,26 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// What [`Self::change_table`] does at the lowest level for [`Change::Unmap`], in fewer instructions: a call may do 512
     /// pages at a time. Whatever an entry is, it goes.
     #[inline(never)]
-    fn unmap_leaves<S: FrameSource>(&self, source: &mut S, job: &mut Job, table: Spfn) {
+    fn unmap_leaves<S: FrameSource>(&mut self, source: &mut S, job: &mut Job, table: Spfn) {
+        let mut removed = 0;
         loop {
             let slot = slot_of(table, job.page, 1);
             if self.memory.read(slot) != 0
                 && let Entry::Leaf(leaf) = self.replace(slot, 1, 0)
             {
                 source.removed(LeafSize::Size4K, leaf);
+                removed += 1;
             }
             job.page += 1;
             if job.page >= job.end || starts_table(job.page, 1) {
+                self.counts.remove(1, removed);
                 return;
             }
         }
     }
 
     fn change_leaf<S: FrameSource>(
-        &self,
+        &mut self,
         source: &mut S,
         slot: Spa,
         level: u8,
@@ -176,6 +179,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
         match change {
             Change::Unmap => {
                 if let Entry::Leaf(leaf) = self.replace(slot, level, 0) {
+                    self.counts.remove(level, 1);
                     source.removed(size_at(level), leaf);
                 }
                 Ok(())

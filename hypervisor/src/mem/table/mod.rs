@@ -15,6 +15,7 @@
 //! | map | at most 3 for each 1 GiB touched; a failure keeps what was done, so that a retry makes progress |
 
 mod change;
+mod count;
 #[cfg(test)]
 pub(super) mod fake;
 #[cfg(test)]
@@ -31,6 +32,7 @@ mod teardown;
 mod tests;
 
 pub use super::format::{Leaf, LeafSize};
+pub use count::LeafCounts;
 pub use memory::TableMemory;
 pub use query::{Found, Leaves};
 pub use second_level::SecondLevelTable;
@@ -85,6 +87,7 @@ pub struct PageTable<F, M> {
     memory: M,
     root: Spfn,
     join: bool,
+    counts: LeafCounts,
     /// How far [`PageTable::free_some`] has come.
     torn_down: u64,
 }
@@ -102,6 +105,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             memory,
             root,
             join: true,
+            counts: LeafCounts::default(),
             torn_down: 0,
         })
     }
@@ -114,6 +118,11 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// The format.
     pub const fn format(&self) -> F {
         self.format
+    }
+
+    /// How many leaves there are.
+    pub const fn counts(&self) -> LeafCounts {
+        self.counts
     }
 
     /// Whether full tables of equal leaves become large leaves again (they do from the start). Off while pages are

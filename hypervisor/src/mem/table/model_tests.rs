@@ -234,12 +234,13 @@ impl<'m, F: Hardware> World<'m, F> {
                 (model, found) => panic!("page {page:#x}: model {model:?}, found {found:?}"),
             }
         }
-        let listed: u64 = self
-            .table
-            .leaves(F::Page::from_number(0), 2 * GIB)
-            .map(|found| found.size.pages())
-            .sum();
+        let leaves = || self.table.leaves(F::Page::from_number(0), 2 * GIB);
+        let listed: u64 = leaves().map(|found| found.size.pages()).sum();
         assert_eq!(listed, self.model.len() as u64);
+        for size in [LeafSize::Size4K, LeafSize::Size2M, LeafSize::Size1G] {
+            let listed = leaves().filter(|found| found.size == size).count();
+            assert_eq!(self.table.counts().of(size), listed as u64, "{size:?}");
+        }
     }
 }
 

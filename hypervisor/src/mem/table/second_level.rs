@@ -3,7 +3,7 @@
 //! The choice is made once for an operation and not for each entry, of which a large page has 512: what goes on for long
 //! (`docs/architecture.md`, "Calls that take long") would go on for twice as long.
 
-use super::{Found, FrameSource, Leaf, LeafSize, PageTable, Stopped, TableError};
+use super::{Found, FrameSource, Leaf, LeafCounts, LeafSize, PageTable, Stopped, TableError};
 use crate::mem::addr::{Gpfn, Spfn};
 use crate::mem::format::{Ept, Format as _, Npt, Rights, SecondLevel};
 use crate::mem::mtrr::{Mtrrs, map_as_it_is};
@@ -52,6 +52,11 @@ impl SecondLevelTable {
     /// Whether a leaf for 2 MiB, with an aligned frame, can be one.
     pub fn has_large(&self, leaf: Leaf) -> bool {
         with!(self, table => table.format().leaf(leaf, LeafSize::Size2M as u8).is_some())
+    }
+
+    /// As [`PageTable::counts`].
+    pub const fn counts(&self) -> LeafCounts {
+        with!(self, table => table.counts())
     }
 
     /// As [`PageTable::set_join`].

@@ -13,7 +13,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     /// Replaces a leaf of level 2 or 3 by a table of equal leaves, which keep its accessed and dirty bits.
     #[inline(never)]
     pub(super) fn split<S: FrameSource>(
-        &self,
+        &mut self,
         source: &mut S,
         slot: Spa,
         level: u8,
@@ -29,7 +29,10 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
                 .memory
                 .compare_exchange(slot, raw, self.format.table(table))
             {
-                found if found == raw => return Ok(table),
+                found if found == raw => {
+                    self.counts.note_split(level);
+                    return Ok(table);
+                }
                 found => raw = found,
             }
         }
@@ -56,7 +59,13 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
     ///
     /// The processor may set dirty bits in the old table until the shootdown, where nobody sees them. So a writable leaf
     /// is born accessed and dirty. Who counts dirty pages one by one switches joining off.
-    pub(super) fn join<S: FrameSource>(&self, source: &mut S, slot: Spa, level: u8, table: Spfn) {
+    pub(super) fn join<S: FrameSource>(
+        &mut self,
+        source: &mut S,
+        slot: Spa,
+        level: u8,
+        table: Spfn,
+    ) {
         let Some(size) = LeafSize::of_level(level) else {
             return;
         };
@@ -68,6 +77,7 @@ impl<F: Format, M: TableMemory> PageTable<F, M> {
             .and_then(|leaf| self.format.leaf(leaf, level))
         {
             self.replace(slot, level, raw);
+            self.counts.note_join(level);
             release_table(table, source);
         }
     }

@@ -144,15 +144,19 @@ impl Hypervisor {
         else {
             return Err(HvStatus::INVALID_PARTITION_STATE);
         };
-        let mut frames = self.frames.lock();
-        let mut source = OverlaySource {
-            frames: &mut frames,
-            slot,
-            books,
-            spare: usize::MAX,
+        let done = {
+            let mut frames = self.frames.lock();
+            let mut source = OverlaySource {
+                frames: &mut frames,
+                slot,
+                books,
+                spare: usize::MAX,
+            };
+            source.fill_reserve();
+            work(table, &mut source)
         };
-        source.fill_reserve();
-        work(table, &mut source)
+        child.count_mappings();
+        done
     }
 }
 
