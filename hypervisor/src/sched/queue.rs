@@ -1,7 +1,7 @@
 //! The run queue.
 
 use super::entries::{Entries, QueueFull, Slot, State, VirtualTime};
-use super::shares::{PERIOD, Standing, period_of};
+use super::shares::{Standing, end_of, period_of};
 use super::{Account, SHORTEST, SLICE};
 use crate::time::RefTime;
 
@@ -19,8 +19,9 @@ pub struct Turn<V> {
 /// The VPs of one processor: the root's and up to `N` of children.
 ///
 /// Of the children that want to run, those that have had less than their reserve in this period go first, and of these,
-/// as of the others, the one that has least virtual time. A child that has used up its cap waits for the next period. Slices
-/// count the time that a VP runs, so one that the root interrupts goes on with the rest of its slice.
+/// as of the others, the one that has least virtual time. A child that has used up its cap waits for the next period, and
+/// none keeps its turn into that before those who have new reserves then. Slices count the time that a VP runs, so one that
+/// the root interrupts goes on with the rest of its slice.
 ///
 /// A child that wants to run waits, for each other child of its own weight, at most two slices, and for one that is `n`
 /// times as heavy, `n + 1`: the root's time and reserves come on top. Picking takes time in proportion to the number of
@@ -60,6 +61,8 @@ struct Best {
     index: u16,
     standing: Standing,
     time: VirtualTime,
+    /// Any of the ready ones has a reserve.
+    reserved: bool,
 }
 
 impl<V: Copy, const N: usize> RunQueue<V, N> {
@@ -257,7 +260,7 @@ impl<V: Copy, const N: usize> RunQueue<V, N> {
             return Some(Turn {
                 vp: entry.vp,
                 slot: Slot(index),
-                slice_end: now.saturating_add(entry.left),
+                slice_end: now.saturating_add(entry.left).min(self.released_at),
             });
         }
         self.pick_among(now)
@@ -269,29 +272,42 @@ impl<V: Copy, const N: usize> RunQueue<V, N> {
         let period = period_of(now);
         let standing = self.keep_chosen(period);
         let best = self.survey(period);
+        let until = if best.is_some_and(|best| best.reserved) {
+            end_of(period)
+        } else {
+            self.released_at
+        };
         match (standing, best) {
             (Some(standing), best) if standing.ahead || best.is_none_or(|b| !b.standing.ahead) => {
-                self.choose(self.chosen?, standing, now)
+                self.choose(self.chosen?, standing, now, until)
             }
             (_, Some(best)) => {
                 if let Some(index) = self.chosen {
                     self.send_back(index);
                 }
-                self.choose(best.index, best.standing, now)
+                self.choose(best.index, best.standing, now, until)
             }
             (_, None) => None,
         }
     }
 
-    /// It is this one's turn, or still is.
-    fn choose(&mut self, index: u16, standing: Standing, now: RefTime) -> Option<Turn<V>> {
+    /// It is this one's turn, or still is: no longer than to `until`, when others may have new reserves, unless it has one.
+    fn choose(
+        &mut self,
+        index: u16,
+        standing: Standing,
+        now: RefTime,
+        until: RefTime,
+    ) -> Option<Turn<V>> {
         self.children.unlink(index, State::Chosen);
         let entry = self.children.get_mut(index)?;
         entry.ahead = standing.ahead;
+        let until = if standing.ahead { RefTime::MAX } else { until };
+        let slice_end = now.saturating_add(entry.left.min(standing.left));
         let turn = Turn {
             vp: entry.vp,
             slot: Slot(index),
-            slice_end: now.saturating_add(entry.left.min(standing.left)),
+            slice_end: slice_end.min(until),
         };
         self.chosen = Some(index);
         self.running = Some(Slot(index));
@@ -332,6 +348,7 @@ impl<V: Copy, const N: usize> RunQueue<V, N> {
         let chosen = self.chosen.and_then(|index| self.children.get(index));
         let mut least = chosen.map(|entry| entry.time);
         let (mut last, floor) = (None, self.floor);
+        let mut reserved = false;
         while let Some((index, entry)) = self.children.next_ready(last) {
             let (standing, time) = (entry.standing(period, floor), entry.time);
             if standing.left == RefTime::ZERO {
@@ -339,6 +356,7 @@ impl<V: Copy, const N: usize> RunQueue<V, N> {
                 continue;
             }
             last = Some(index);
+            reserved |= standing.reserved;
             if least.is_none_or(|least| time.is_before(least)) {
                 least = Some(time);
             }
@@ -352,13 +370,14 @@ impl<V: Copy, const N: usize> RunQueue<V, N> {
                     index,
                     standing,
                     time,
+                    reserved: false,
                 });
             }
         }
         if let Some(least) = least {
             self.floor = self.floor.max(least);
         }
-        best
+        best.map(|best| Best { reserved, ..best })
     }
 
     /// A ready child has used up its cap until the period ends.
@@ -366,8 +385,7 @@ impl<V: Copy, const N: usize> RunQueue<V, N> {
         self.children.unlink(index, State::Throttled);
         self.wanting -= 1;
         self.throttled += 1;
-        let end = (period + 1).saturating_mul(PERIOD.units());
-        self.released_at = RefTime::from_units(end);
+        self.released_at = end_of(period);
     }
 
     /// Charges the running VP with the time since it was last done.

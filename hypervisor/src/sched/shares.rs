@@ -91,6 +91,11 @@ pub(super) const fn period_of(time: RefTime) -> u64 {
     time.units() / PERIOD.units()
 }
 
+/// When the period with this number ends.
+pub(super) const fn end_of(period: u64) -> RefTime {
+    RefTime::from_units(period.saturating_add(1).saturating_mul(PERIOD.units()))
+}
+
 /// A partition's [`Shares`], which its parent changes while the processors of its VPs read them.
 #[derive(Debug)]
 pub struct SharesCell(AtomicU64);
@@ -143,7 +148,9 @@ pub struct Account {
 /// Where a VP stands in a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// It has had less than its reserve.
+    /// It has a reserve.
+    pub(super) reserved: bool,
+    /// It has had less than that.
     pub(super) ahead: bool,
     /// How long it may run before it stands elsewhere; zero if not at all in this period.
     pub(super) left: RefTime,
@@ -151,6 +158,7 @@ pub(super) struct Standing {
 
 impl Standing {
     pub(super) const UNLIMITED: Self = Self {
+        reserved: false,
         ahead: false,
         left: RefTime::MAX,
     };
@@ -210,6 +218,7 @@ impl Account {
         let reserve = shares.least().saturating_sub(self.used);
         if reserve != RefTime::ZERO {
             return Standing {
+                reserved: true,
                 ahead: true,
                 left: reserve,
             };
@@ -218,7 +227,11 @@ impl Account {
             WHOLE => RefTime::MAX,
             _ => shares.most().saturating_sub(self.used),
         };
-        Standing { ahead: false, left }
+        Standing {
+            reserved: shares.reserve != 0,
+            ahead: false,
+            left,
+        }
     }
 }
 
@@ -258,6 +271,7 @@ mod tests {
         assert_eq!(
             standing,
             Standing {
+                reserved: true,
                 ahead: false,
                 left: at(1)
             }

@@ -358,6 +358,32 @@ proptest! {
 }
 
 #[test]
+fn reserves_that_leave_less_than_a_slice_hold_as_well() {
+    let reserves = [33, 30, 29];
+    for capped in [false, true] {
+        let mut habits = vec![Habit::weighs(100)];
+        habits.extend(reserves.map(|reserve| {
+            let reserve = WHOLE * reserve / 100;
+            Habit::spins(Shares {
+                weight: 1,
+                cap: if capped { reserve } else { WHOLE },
+                reserve,
+            })
+        }));
+        let mut simulation = Simulation::new(&habits);
+        simulation.run(20 * SECOND, &[]);
+        for (guest, reserve) in simulation.guests[1..].iter().zip(reserves) {
+            for &ran in &guest.ran[1..guest.ran.len() - 1] {
+                assert!(
+                    ran / MILLI + 1 >= u64::from(reserve),
+                    "{ran} of {reserve} ms, capped: {capped}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn the_lightest_beside_the_heaviest_waits_for_ten_thousand_and_one_slices_at_most() {
     let habits = [Habit::weighs(1), Habit::weighs(Shares::MAX_WEIGHT)];
     let mut simulation = Simulation::new(&habits);
