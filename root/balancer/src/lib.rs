@@ -86,7 +86,7 @@ pub use donors::DONOR_QUIET_TIME;
 pub use dwell::Dwell;
 pub use input::{Input, LONG_AGO, Node, PendingStart, REPORT_AGE_LIMIT, Vm, VmId};
 pub use levels::{Levels, REFUSAL_BACK_OFF};
-pub use pressure::{Demand, demand, pressure};
+pub use pressure::{Demand, demand, linux_floor, pressure};
 pub use reserve::HostReserve;
 pub use round::{Action, Goal, Operation, Round, round};
 pub use serve::{ADD_COOL_DOWN, DEAD_BAND, SHORT_COOL_DOWN};

@@ -16,6 +16,17 @@ pub fn pressure(demand: u64, assigned: u64) -> u64 {
     mul_div(demand, 100, assigned)
 }
 
+/// What Linux's driver leaves available in a guest with `memory`, and adds to what it reports as committed (section 1.9). Both in MiB.
+pub const fn linux_floor(memory: u64) -> u64 {
+    match memory {
+        0..128 => 8 + memory / 2,
+        128..512 => 40 + memory / 4,
+        512..2048 => 104 + memory / 8,
+        2048..8192 => 232 + memory / 16,
+        _ => 488 + memory / 32,
+    }
+}
+
 /// The demands that one guest reported, as the balancer looks at them. Give it only reports that came while no operation was
 /// outstanding (section 2.3): others may contain pages that are not counted yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

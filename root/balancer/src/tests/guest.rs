@@ -1,19 +1,10 @@
 //! How much a Linux guest gives away (section 1.8, balloon up; section 1.9, its floor). Sizes in MiB.
 
-/// The least that stays available in a guest with `total`.
-fn floor(total: u64) -> u64 {
-    match total {
-        0..128 => 8 + total / 2,
-        128..512 => 40 + total / 4,
-        512..2048 => 104 + total / 8,
-        2048..8192 => 232 + total / 16,
-        _ => 488 + total / 32,
-    }
-}
+use crate::linux_floor;
 
 /// What a guest with `total`, of which so much is available, gives when it is asked for `request`.
 pub(super) fn answer(total: u64, available: u64, request: u64) -> u64 {
-    request.min(available.saturating_sub(floor(total)))
+    request.min(available.saturating_sub(linux_floor(total)))
 }
 
 #[test]
@@ -30,6 +21,6 @@ fn the_floor_at_its_breakpoints() {
         (32768, 1512),
     ];
     for (total, expected) in rows {
-        assert_eq!(floor(total), expected, "{total}");
+        assert_eq!(linux_floor(total), expected, "{total}");
     }
 }

@@ -249,16 +249,20 @@ fn the_target_pressure_never_falls_with_k() {
 #[test]
 fn low_pressure_is_timed_from_when_it_came() {
     let mut dwell = Dwell::default();
-    assert_eq!(dwell.low_for(10, 511, 1000), 0);
+    let mut low_for = |now, smoothed, assigned| {
+        dwell.note(now, smoothed, assigned);
+        dwell.low_for(now)
+    };
+    assert_eq!(low_for(10, 511, 1000), 0);
     // 50.9 per cent, rounded down.
-    assert_eq!(dwell.low_for(11, 509, 1000), 0);
-    assert_eq!(dwell.low_for(191, 500, 1000), 180);
-    assert_eq!(dwell.low_for(192, 510, 1000), 0);
-    assert_eq!(dwell.low_for(193, 0, 1000), 0);
-    assert_eq!(dwell.low_for(200, 0, 0), 7);
+    assert_eq!(low_for(11, 509, 1000), 0);
+    assert_eq!(low_for(191, 500, 1000), 180);
+    assert_eq!(low_for(192, 510, 1000), 0);
+    assert_eq!(low_for(193, 0, 1000), 0);
+    assert_eq!(low_for(200, 0, 0), 7);
     // A clock that goes backwards.
-    assert_eq!(dwell.low_for(5, 0, 1000), 0);
-    assert_eq!(dwell.low_for(15, 0, 1000), 10);
+    assert_eq!(low_for(5, 0, 1000), 0);
+    assert_eq!(low_for(15, 0, 1000), 10);
 }
 
 #[test]

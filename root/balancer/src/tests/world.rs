@@ -33,7 +33,8 @@ impl Guest {
         let vm = &mut self.vm;
         vm.settled = self.demand.settled();
         vm.smoothed = self.demand.smoothed();
-        vm.low_for = self.dwell.low_for(now, vm.smoothed, vm.assigned);
+        self.dwell.note(now, vm.smoothed, vm.assigned);
+        vm.low_for = u32::try_from(self.dwell.low_for(now)).expect("no long test");
         vm.since_add = self.added_at.map_or(LONG_AGO, |at| {
             u32::try_from(now - at).expect("no long test")
         });
@@ -86,7 +87,7 @@ impl World {
     /// The guests have had low pressure for so many seconds, if they have it now.
     pub(super) fn has_run_for(&mut self, seconds: u64) {
         for guest in &mut self.guests {
-            guest.dwell.low_for(self.now, 0, 0);
+            guest.dwell.note(self.now, 0, 0);
         }
         self.now += seconds;
     }
