@@ -3,6 +3,8 @@
 //! The first MiB is RAM throughout, also where the memory map shows a hole: a kernel scans it for option ROMs and
 //! tables, and as device memory every such read would be an intercept (guest sheet 12.2).
 
+use core::ops::Range;
+
 /// 4 KiB.
 pub const PAGE: u64 = 4096;
 /// First address of the device window below 4 GiB; RAM that would lie there lies above 4 GiB.
@@ -84,6 +86,12 @@ impl RamLayout {
         self.size - self.low_end()
     }
 
+    /// Its addresses below and above the device window; the latter may be none.
+    pub const fn regions(self) -> [Range<u64>; 2] {
+        let high_end = FOUR_GIB.saturating_add(self.high_len());
+        [0..self.low_end(), FOUR_GIB..high_end]
+    }
+
     /// Where `len` bytes at `gpa` are within a linear backing of the RAM; `None` unless all of them are RAM.
     #[inline]
     pub fn offset(self, gpa: u64, len: u64) -> Option<u64> {
@@ -141,6 +149,10 @@ mod tests {
         let ram = RamLayout::new(4 << 30);
         assert_eq!(ram.low_end(), MMIO_START);
         assert_eq!(ram.high_len(), FOUR_GIB - MMIO_START);
+        let high = FOUR_GIB..FOUR_GIB + ram.high_len();
+        assert_eq!(ram.regions(), [0..MMIO_START, high]);
+        let [_, none] = RamLayout::new(MMIO_START).regions();
+        assert!(none.is_empty());
         assert_eq!(ram.offset(FOUR_GIB, PAGE), Some(MMIO_START));
         assert_eq!(ram.offset(MMIO_START - 1, 2), None);
         assert_eq!(ram.offset(FOUR_GIB + ram.high_len() - 1, 2), None);

@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use crate::layout::{FOUR_GIB, PAGE, RamLayout};
+use crate::layout::{PAGE, RamLayout};
 
 /// A range of guest physical addresses that is not, or not wholly, RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -116,8 +116,8 @@ impl RamMap {
     /// # Errors
     /// There is none. What was taken is kept.
     pub fn make_room(&mut self, pages: Range<u64>) -> Result<(), TryReserveError> {
-        let mut end = 0;
-        self.each_part(pages, |linear| end = linear.end);
+        let [low, high] = self.parts(&pages);
+        let end = low.end.max(high.end);
         let chunks = usize::try_from(end.div_ceil(CHUNK_PAGES)).unwrap_or(usize::MAX);
         if chunks > self.away.len() {
             self.away.try_reserve(chunks - self.away.len())?;
@@ -128,33 +128,21 @@ impl RamMap {
 
     /// Pages of the guest leave the map, or come back. Those that are no RAM at all, or are so already, stay as they are.
     pub fn set_present(&mut self, pages: Range<u64>, present: bool) {
-        let mut parts = [0..0, 0..0];
-        let mut places = parts.iter_mut();
-        self.each_part(pages, |linear| {
-            if let Some(place) = places.next() {
-                *place = linear;
-            }
-        });
-        parts
-            .into_iter()
-            .for_each(|part| self.set_linear(part, present));
+        for part in self.parts(&pages) {
+            self.set_linear(part, present);
+        }
     }
 
     /// The parts of these pages that the guest can ever have, as pages of the linear backing: one on each side of the devices.
-    fn each_part(&self, pages: Range<u64>, mut each: impl FnMut(Range<u64>)) {
-        let reach = self.reach;
-        let low = 0..reach.low_end() / PAGE;
-        let above = FOUR_GIB / PAGE;
-        let high = above..above + reach.high_len() / PAGE;
-        for region in [low, high] {
-            let part = pages.start.max(region.start)..pages.end.min(region.end);
-            if let Some(offset) = reach.offset(part.start.saturating_mul(PAGE), 0)
-                && !part.is_empty()
-            {
-                let first = offset / PAGE;
-                each(first..first + (part.end - part.start));
+    fn parts(&self, pages: &Range<u64>) -> [Range<u64>; 2] {
+        self.reach.regions().map(|region| {
+            let part = pages.start.max(region.start / PAGE)..pages.end.min(region.end / PAGE);
+            let offset = self.reach.offset(part.start.saturating_mul(PAGE), 0);
+            match offset.map(|offset| offset / PAGE) {
+                Some(first) if !part.is_empty() => first..first + (part.end - part.start),
+                _ => 0..0,
             }
-        }
+        })
     }
 
     /// The same for pages of the linear backing.
@@ -302,6 +290,7 @@ impl GuestRam for VecRam {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::FOUR_GIB;
 
     #[test]
     fn an_access_that_crosses_the_end_of_ram_changes_nothing() {

@@ -64,7 +64,7 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
         let in_page = (PAGE - (start & (PAGE - 1))).min(MAX_LENGTH as u64) as usize;
         let (first, second) = bytes.split_at_mut(in_page);
         match self.read_code_page(start, first) {
-            Err(again @ (Outcome::Resume | Outcome::Wait)) => return Err(again),
+            Err(again) if again.is_again() => return Err(again),
             other => other.map_err(|_| Fault::CannotFetch { rip })?,
         }
         if second.is_empty() {
@@ -72,7 +72,7 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
         }
         let next = start.wrapping_add(in_page as u64);
         match self.read_code_page(next, second) {
-            Err(again @ (Outcome::Resume | Outcome::Wait)) => Err(again),
+            Err(again) if again.is_again() => Err(again),
             Err(_) => Ok(in_page),
             Ok(()) => Ok(MAX_LENGTH),
         }

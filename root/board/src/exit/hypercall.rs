@@ -13,7 +13,7 @@ use tlfs::{
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::fetch::Fetched;
-use super::{Bus, Guest, Handled, Machine};
+use super::{Bus, Guest, Handled, Machine, is_wide};
 
 /// RAX.
 const RAX: usize = 0;
@@ -40,11 +40,6 @@ struct Parameters {
     control: HvHypercallInput,
     /// GPA of the input, or the input itself.
     input: u64,
-}
-
-/// Whether the caller is in 64-bit mode.
-fn is_wide(header: &HvX64InterceptMessageHeader) -> bool {
-    header.execution_state.efer_lma() && header.cs_segment.attributes.long()
 }
 
 impl Parameters {

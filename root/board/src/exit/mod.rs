@@ -28,7 +28,7 @@ pub use completion::Completion;
 pub use error::{Fault, InstructionBytes};
 pub use hypercall::PostedMessage;
 pub use msr::GuestCrash;
-pub use registers::Registers;
+pub use registers::{EFER_LMA, Registers};
 
 use crate::device::testdev::SintTarget;
 use crate::ram::GuestRam;
@@ -153,6 +153,13 @@ pub enum Outcome {
     Fault(Fault),
 }
 
+impl Outcome {
+    /// Whether the VP executes its instruction again, now or later.
+    fn is_again(&self) -> bool {
+        matches!(self, Self::Resume | Self::Wait)
+    }
+}
+
 /// An exception to raise in a VP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exception {
@@ -236,7 +243,7 @@ pub fn handle<B: Bus, G: Guest>(
             None => Outcome::Complete(machine.completion),
         },
         // A part of a repetition may be done.
-        Err(again @ (Outcome::Resume | Outcome::Wait)) => machine.bus.take_end().unwrap_or(again),
+        Err(again) if again.is_again() => machine.bus.take_end().unwrap_or(again),
         Err(outcome) => outcome,
     }
 }
@@ -294,15 +301,21 @@ impl<B: Bus, G: Guest> Machine<'_, '_, B, G> {
             }));
         }
         let next = header.rip.wrapping_add(length as u64);
-        let long = header.execution_state.efer_lma() && header.cs_segment.attributes.long();
+        let wide = is_wide(header);
         // Outside of 64-bit mode there is no address beyond 4 GiB to go on at.
         self.registers
-            .set_rip(if long { next } else { next & 0xFFFF_FFFF });
+            .set_rip(if wide { next } else { next & 0xFFFF_FFFF });
         if completion::matters(header) {
             self.complete(header);
         }
         Ok(())
     }
+}
+
+/// Whether the VP was in 64-bit mode.
+#[inline]
+fn is_wide(header: &HvX64InterceptMessageHeader) -> bool {
+    header.execution_state.efer_lma() && header.cs_segment.attributes.long()
 }
 
 /// The payload of a message, in place.

@@ -7,8 +7,8 @@ use tlfs::{
 
 /// CR0.PG.
 const CR0_PG: u64 = 1 << 31;
-/// EFER.LMA.
-const EFER_LMA: u64 = 1 << 10;
+/// EFER.LMA: long mode is active.
+pub const EFER_LMA: u64 = 1 << 10;
 
 /// How instructions are decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
