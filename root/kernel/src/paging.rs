@@ -132,6 +132,17 @@ pub struct Mapping {
     pub owned: bool,
 }
 
+/// Where a walk through the tables ended.
+struct Found {
+    table: Pfn,
+    at: usize,
+    /// Of the table, 0 the lowest.
+    level: u32,
+    entry: u64,
+    /// [`USER`] and [`WRITABLE`], if all entries on the way have them.
+    rights: u64,
+}
+
 /// Why a page could not be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MapError {
@@ -189,29 +200,15 @@ impl<'m, M: TableMemory> Tables<'m, M> {
 
     /// The mapping of an address.
     pub fn lookup(&self, address: u64) -> Option<Mapping> {
-        let mut table = self.root;
-        let (mut user, mut writable) = (true, true);
-        for level in (0..=3).rev() {
-            let entry = self.memory.read(table, index(address, level));
-            if entry & PRESENT == 0 {
-                return None;
-            }
-            user &= entry & USER != 0;
-            writable &= entry & WRITABLE != 0;
-            if level == 0 || entry & LARGE != 0 {
-                let offset = (address / PAGE_SIZE) & ((1 << (9 * level)) - 1);
-                let pfn = frame(entry).plus(offset);
-                return Some(Mapping {
-                    pfn,
-                    large: level != 0,
-                    user,
-                    writable,
-                    owned: entry & OWNED != 0,
-                });
-            }
-            table = frame(entry);
-        }
-        None
+        let found = self.walk(address, 0);
+        let offset = (address / PAGE_SIZE) & ((1 << (9 * found.level)) - 1);
+        (found.entry & PRESENT != 0).then(|| Mapping {
+            pfn: frame(found.entry).plus(offset),
+            large: found.level != 0,
+            user: found.rights & USER != 0,
+            writable: found.rights & WRITABLE != 0,
+            owned: found.entry & OWNED != 0,
+        })
     }
 
     /// The first address from `start` on, and below `end`, that is mapped. What is not mapped is stepped over as far as one
@@ -219,10 +216,11 @@ impl<'m, M: TableMemory> Tables<'m, M> {
     pub fn first_mapped(&self, start: u64, end: u64) -> Option<u64> {
         let mut at = start;
         while at < end {
-            let Some(level) = self.absent_level(at) else {
+            let found = self.walk(at, 0);
+            if found.entry & PRESENT != 0 {
                 return Some(at);
-            };
-            let covered = 1u64 << (12 + 9 * level);
+            }
+            let covered = 1u64 << (12 + 9 * found.level);
             at = (at & !covered.saturating_sub(1)).saturating_add(covered);
         }
         None
@@ -230,14 +228,14 @@ impl<'m, M: TableMemory> Tables<'m, M> {
 
     /// Removes a 4 KiB page; `None` if there is none. The caller invalidates the TLB. Tables stay.
     pub fn unmap(&mut self, address: u64) -> Option<Pfn> {
-        let table = self.table_of(address, 0)?;
-        self.clear(table, index(address, 0)).map(frame)
+        let leaf = self.leaf(address, 0)?;
+        Some(self.clear(&leaf))
     }
 
     /// Removes a 2 MiB page; `None` if there is none. The caller invalidates the TLB. Tables stay.
     pub fn unmap_large(&mut self, address: u64) -> Option<Pfn> {
-        let (table, at) = self.large_leaf(address)?;
-        self.clear(table, at).map(frame)
+        let leaf = self.leaf(address, 1)?;
+        Some(self.clear(&leaf))
     }
 
     /// Puts a table of 512 small pages, which are mapped as before, in the place of the 2 MiB page at an address; does
@@ -246,30 +244,32 @@ impl<'m, M: TableMemory> Tables<'m, M> {
     /// # Errors
     /// [`MapError::NoMemory`]; nothing has changed then.
     pub fn split_large(&mut self, address: u64) -> Result<(), MapError> {
-        let Some((table, at)) = self.large_leaf(address) else {
+        let Some(leaf) = self.leaf(address, 1) else {
             return Ok(());
         };
-        let leaf = self.memory.read(table, at);
         let small = self.memory.allocate().ok_or(MapError::NoMemory)?;
         for (page, entry) in (0..LARGE_PAGE_FRAMES).zip(0..ENTRIES) {
-            let pfn = frame(leaf).plus(page);
-            let attributes = leaf & !(ADDRESS | LARGE);
+            let pfn = frame(leaf.entry).plus(page);
+            let attributes = leaf.entry & !(ADDRESS | LARGE);
             self.memory
                 .write(small, entry, pfn.address() & ADDRESS | attributes);
         }
         // Rights are decided by the leaves, as in `next_table`.
-        let link = small.address() | PRESENT | WRITABLE | leaf & USER;
-        self.memory.write(table, at, link);
+        let link = small.address() | PRESENT | WRITABLE | leaf.entry & USER;
+        self.memory.write(leaf.table, leaf.at, link);
         Ok(())
     }
 
     /// Takes the table of the small pages around an address out of the tree if nothing is mapped by it any more. The caller
     /// invalidates the TLB, which may know the table, before the frame that is returned is used for anything else.
     pub fn unlink_empty(&mut self, address: u64) -> Option<Pfn> {
-        let small = self.table_of(address, 0)?;
+        let link = self.walk(address, 1);
+        if link.level != 1 || !is_link(link.entry) {
+            return None;
+        }
+        let small = frame(link.entry);
         let empty = (0..ENTRIES).all(|at| self.memory.read(small, at) & PRESENT == 0);
-        let table = self.table_of(address, 1).filter(|_| empty)?;
-        self.clear(table, index(address, 1)).map(frame)
+        empty.then(|| self.clear(&link))
     }
 
     /// Takes the whole lower half apart: gives back the leaves that the address space owns, and all tables below the
@@ -311,47 +311,37 @@ impl<'m, M: TableMemory> Tables<'m, M> {
         true
     }
 
-    /// The table of a level (0 the lowest) that has an address, `None` if there is none.
-    fn table_of(&self, address: u64, wanted: u32) -> Option<Pfn> {
-        let mut table = self.root;
-        for level in (wanted.saturating_add(1)..=3).rev() {
-            let entry = self.memory.read(table, index(address, level));
-            if entry & PRESENT == 0 || entry & LARGE != 0 {
-                return None;
+    /// Where an address leads to: its entry of level `to` (0 the lowest), or the one above that leads no further.
+    fn walk(&self, address: u64, to: u32) -> Found {
+        let (mut table, mut level, mut rights) = (self.root, 3u32, USER | WRITABLE);
+        loop {
+            let at = index(address, level);
+            let entry = self.memory.read(table, at);
+            rights &= entry;
+            if level <= to || !is_link(entry) {
+                return Found {
+                    table,
+                    at,
+                    level,
+                    entry,
+                    rights,
+                };
             }
             table = frame(entry);
+            level = level.saturating_sub(1);
         }
-        Some(table)
     }
 
-    /// Where the 2 MiB leaf of an address is.
-    fn large_leaf(&self, address: u64) -> Option<(Pfn, usize)> {
-        let (table, at) = (self.table_of(address, 1)?, index(address, 1));
-        let entry = self.memory.read(table, at);
-        (entry & PRESENT != 0 && entry & LARGE != 0).then_some((table, at))
+    /// The leaf of an address, if it has one of that level.
+    fn leaf(&self, address: u64, level: u32) -> Option<Found> {
+        let found = self.walk(address, 0);
+        (found.level == level && found.entry & PRESENT != 0).then_some(found)
     }
 
-    /// The level of the entry by which an address is not mapped, `None` if it is.
-    fn absent_level(&self, address: u64) -> Option<u32> {
-        let mut table = self.root;
-        for level in (0..=3).rev() {
-            let entry = self.memory.read(table, index(address, level));
-            if entry & PRESENT == 0 {
-                return Some(level);
-            }
-            if entry & LARGE != 0 {
-                return None;
-            }
-            table = frame(entry);
-        }
-        None
-    }
-
-    /// Clears an entry; returns what was there.
-    fn clear(&mut self, table: Pfn, at: usize) -> Option<u64> {
-        let entry = self.memory.read(table, at);
-        self.memory.write(table, at, 0);
-        (entry & PRESENT != 0).then_some(entry)
+    /// Clears an entry; returns the frame that it had.
+    fn clear(&mut self, found: &Found) -> Pfn {
+        self.memory.write(found.table, found.at, 0);
+        frame(found.entry)
     }
 
     fn set_leaf(&mut self, address: u64, leaf_level: u32, entry: u64) -> Result<(), MapError> {
@@ -383,6 +373,11 @@ impl<'m, M: TableMemory> Tables<'m, M> {
             Ok(frame(entry))
         }
     }
+}
+
+/// Whether an entry, above the lowest level, leads to another table.
+fn is_link(entry: u64) -> bool {
+    entry & (PRESENT | LARGE) == PRESENT
 }
 
 fn index(address: u64, level: u32) -> usize {

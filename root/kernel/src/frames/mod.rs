@@ -95,6 +95,10 @@ impl<'t> Frames<'t> {
 
     /// Tells nodes apart from now on. What is in use stays in use, wherever it is.
     pub fn divide(&mut self, nodes: Nodes) {
+        // One it has been from the start: the usual machine's table is not gone through again.
+        if self.others.is_empty() && nodes.count() == 1 {
+            return;
+        }
         self.first = Pool::new();
         self.others = (1..nodes.count()).map(|_| Pool::new()).collect();
         self.nodes = nodes;

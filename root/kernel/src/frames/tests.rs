@@ -258,18 +258,20 @@ fn memory_in_use_stays_in_use_when_nodes_are_told_apart() {
     });
 }
 
+/// The process's home is `node`.
+fn live_in(frames: &mut Frames<'_>, node: Node, spanning: bool) {
+    let home = Home {
+        node,
+        spanning,
+        ..Home::default()
+    };
+    frames.set_home(PROCESS.slot, home);
+}
+
 #[test]
 fn a_guest_that_does_not_span_has_memory_of_its_node_only() {
     with_nodes(|frames, [first, second]| {
-        let spanning = false;
-        frames.set_home(
-            PROCESS.slot,
-            Home {
-                node: second,
-                spanning,
-                ..Home::default()
-            },
-        );
+        live_in(frames, second, false);
         assert_eq!((frames.room(GUEST), frames.room(PROCESS)), (1024, 0x900));
         let before = frames.free_in(first);
         let taken: Vec<_> = core::iter::from_fn(|| frames.allocate(0, GUEST)).collect();
@@ -286,15 +288,7 @@ fn a_guest_that_does_not_span_has_memory_of_its_node_only() {
 #[test]
 fn one_that_spans_has_memory_of_its_node_first() {
     with_nodes(|frames, [first, second]| {
-        let spanning = true;
-        frames.set_home(
-            PROCESS.slot,
-            Home {
-                node: second,
-                spanning,
-                ..Home::default()
-            },
-        );
+        live_in(frames, second, true);
         assert_eq!(frames.room(GUEST), 0x900);
         for _ in 0..2 {
             let pfn = frames.allocate(LARGE_ORDER, GUEST).unwrap();

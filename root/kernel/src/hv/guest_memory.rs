@@ -3,12 +3,12 @@
 use alloc::vec::Vec;
 
 use tlfs::{
-    HV_LARGE_PAGE_PAGES, HvCallCode, HvHypercallInput, HvInputMapGpaPages, HvInputUnmapGpaPages,
-    HvMapGpaFlags, HvPartitionId, HvUnmapGpaFlags,
+    HV_LARGE_PAGE_PAGES, HvCallCode, HvInputMapGpaPages, HvInputUnmapGpaPages, HvMapGpaFlags,
+    HvPartitionId, HvUnmapGpaFlags,
 };
 use zerocopy::IntoBytes;
 
-use super::{Hv, HvError, Retry};
+use super::{Hv, HvError, Retry, rep_control};
 use crate::addr::Pfn;
 use crate::frames::Slot;
 
@@ -142,11 +142,7 @@ impl Hv<'_, '_> {
         while done < count {
             let before = done;
             let result = self.with_deposits(call, retry, |calls, _| {
-                let control = HvHypercallInput::new()
-                    .with_call_code(call)
-                    .with_rep_count(count)
-                    .with_rep_start(done);
-                let result = calls.call(control, input, &mut []);
+                let result = calls.call(rep_control(call, count, done), input, &mut []);
                 done = result.reps_completed().clamp(done, count);
                 result
             });

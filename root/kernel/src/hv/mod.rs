@@ -91,10 +91,14 @@ pub fn list(
     input: &[u8],
     output: &mut [u8],
 ) -> Result<(), HvError> {
-    let control = HvHypercallInput::new()
-        .with_call_code(code)
-        .with_rep_count(count);
-    check(code, calls.call(control, input, output))
+    check(code, calls.call(rep_control(code, count, 0), input, output))
+}
+
+/// The control word of a rep call over `count` elements, of which `done` are done.
+fn rep_control(code: HvCallCode, count: usize, done: usize) -> HvHypercallInput {
+    HvHypercallInput::simple(code)
+        .with_rep_count(count)
+        .with_rep_start(done)
 }
 
 fn check(call: HvCallCode, result: HvHypercallResult) -> Result<(), HvError> {

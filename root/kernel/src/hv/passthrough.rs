@@ -2,7 +2,7 @@
 
 use tlfs::{HvCallCode, HvHypercallInput, HvPartitionId};
 
-use super::HvError;
+use super::{HvError, rep_control};
 
 /// Most bytes of an input or output block.
 pub const MAX_BLOCK: usize = 4096;
@@ -121,11 +121,7 @@ impl Request {
 
     /// The control word, continuing after `done` elements.
     pub fn control(&self, done: usize) -> HvHypercallInput {
-        HvHypercallInput::new()
-            .with_call_code(self.code)
-            .with_rep_count(self.reps)
-            .with_rep_start(done)
-            .with_variable_header_size(self.variable)
+        rep_control(self.code, self.reps, done).with_variable_header_size(self.variable)
     }
 }
 

@@ -3,12 +3,12 @@
 use alloc::vec::Vec;
 
 use tlfs::{
-    HV_LARGE_PAGE_PAGES, HvCallCode, HvHypercallInput, HvHypercallResult, HvInputDepositMemory,
+    HV_LARGE_PAGE_PAGES, HvCallCode, HvHypercallResult, HvInputDepositMemory,
     HvInputWithdrawMemory, HvPartitionId, HvProximityDomainInfo, HvStatus,
 };
 use zerocopy::IntoBytes;
 
-use super::{HvError, Hypercalls};
+use super::{HvError, Hypercalls, Progress, check, rep_control};
 use crate::addr::Pfn;
 use crate::frames::{Class, Frames, Owner, Slot};
 
@@ -94,11 +94,11 @@ impl Hv<'_, '_> {
         );
         list.iter()
             .for_each(|pfn| input.extend_from_slice(pfn.0.as_bytes()));
-        let (done, error) = self.rep(call, list.len(), &input, &mut []);
-        for pfn in list.iter().skip(done) {
+        let progress = self.rep(call, list.len(), &input);
+        for pfn in list.iter().skip(progress.done) {
             self.frames.release(*pfn, 0, owner)?;
         }
-        error.map_or(Ok(()), Err)
+        progress.complete()
     }
 
     /// Takes single frames, consecutive ones as far as possible; all or none.
@@ -139,9 +139,7 @@ impl Hv<'_, '_> {
         let mut output = [0u64; WITHDRAW_REPS];
         let mut total = 0u64;
         loop {
-            let control = HvHypercallInput::new()
-                .with_call_code(call)
-                .with_rep_count(WITHDRAW_REPS);
+            let control = rep_control(call, WITHDRAW_REPS, 0);
             let result = self
                 .calls
                 .call(control, input.as_bytes(), output.as_mut_bytes());
@@ -198,31 +196,23 @@ impl Hv<'_, '_> {
         }
     }
 
-    /// A rep call from its first to its last element; returns the elements done and why it stopped before the end.
-    pub(super) fn rep(
-        &mut self,
-        call: HvCallCode,
-        count: usize,
-        input: &[u8],
-        output: &mut [u8],
-    ) -> (usize, Option<HvError>) {
+    /// A rep call without output from its first to its last element.
+    fn rep(&mut self, call: HvCallCode, count: usize, input: &[u8]) -> Progress {
         let mut done = 0;
         while done < count {
-            let control = HvHypercallInput::new()
-                .with_call_code(call)
-                .with_rep_count(count)
-                .with_rep_start(done);
-            let result = self.calls.call(control, input, output);
-            let status = result.call_status();
+            let result = self
+                .calls
+                .call(rep_control(call, count, done), input, &mut []);
             let before = done;
             done = result.reps_completed().clamp(before, count);
-            if !status.is_success() {
-                return (done, Some(HvError::Status { call, status }));
-            }
-            if done == before {
-                return (done, Some(HvError::NoProgress(call)));
-            }
+            let error = match check(call, result) {
+                Ok(()) if done > before => continue,
+                Ok(()) => HvError::NoProgress(call),
+                Err(error) => error,
+            };
+            let error = Some(error);
+            return Progress { done, error };
         }
-        (done, None)
+        Progress { done, error: None }
     }
 }
