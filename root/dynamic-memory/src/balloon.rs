@@ -33,7 +33,7 @@ impl Taken {
     }
 }
 
-/// Adds, as all counts here do: sums of pages of one VM, below 2^40.
+/// Adds, as all counts here do: sums of pages of one VM, below 2^40, or of what it sent.
 fn count(sum: &mut u64, pages: u64) {
     *sum = sum.saturating_add(pages);
 }
@@ -119,7 +119,7 @@ impl DynamicMemory {
         if let Some(order) = self.order
             && let Step::BalloonOut { pages, given } = order.step
         {
-            let taken = take_ranges(ranges, memory);
+            let taken = self.take_listed(ranges, memory);
             self.tell(&taken, now);
             self.balloon_part(order, pages, given, taken, more, now);
             return Ok(());
@@ -127,12 +127,19 @@ impl DynamicMemory {
         if !self.balloon_off {
             return Err(Dropped::Unasked(MessageType::BALLOON_RESPONSE));
         }
-        let taken = take_ranges(ranges, memory);
+        let taken = self.take_listed(ranges, memory);
         self.tell(&taken, now);
         if taken.given() != 0 {
             self.events.push(Event::Late(taken.given()));
         }
         Ok(())
+    }
+
+    /// Takes the pages of a message that was asked for.
+    fn take_listed(&mut self, ranges: &[WireRange], memory: &mut dyn Memory) -> Taken {
+        count(&mut self.counters.balloon_messages, 1);
+        count(&mut self.counters.balloon_ranges, ranges.len() as u64);
+        take_ranges(ranges, memory)
     }
 
     fn tell(&mut self, taken: &Taken, now: Time) {

@@ -8,13 +8,12 @@
 //! would take megabytes, allocated on the guest's word. The map takes 64 KiB for each GiB of RAM, is allocated before the
 //! RAM is given, or the RAM is not given, and nothing that a guest sends makes it grow.
 
-use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 
 use crate::run::PageRun;
-use crate::segment::{Chunk, PageState, Segment, chunks_for};
-use crate::wire::{MAX_PAGE, MAX_RANGE_PAGES};
+use crate::search::Searches;
+use crate::segment::{Chunk, PageState, Segment, at_or_behind, chunks_for};
+use crate::wire::MAX_PAGE;
 
 /// Most pieces of RAM. Hot-added memory joins the piece before it unless a hole is between, and a VM has a few holes;
 /// at this limit there is no more hot-add.
@@ -51,6 +50,7 @@ pub struct GuestPages {
     startup: u64,
     added: u64,
     removed: u64,
+    searches: Searches,
 }
 
 impl GuestPages {
@@ -68,6 +68,7 @@ impl GuestPages {
             startup: 0,
             added: 0,
             removed: 0,
+            searches: Searches::default(),
         };
         for &run in startup {
             book.check_new(run)?;
@@ -252,9 +253,7 @@ impl GuestPages {
     /// The first page's state (`None`: not RAM), and the pages from there on that share it, as far as `within` goes.
     /// Never empty unless `within` is.
     pub fn leading(&self, within: PageRun) -> (Option<PageState>, PageRun) {
-        let at = self
-            .segments
-            .partition_point(|segment| segment.run().end() <= within.start);
+        let at = at_or_behind(&self.segments, within.start);
         let Some(segment) = self.segments.get(at) else {
             return (None, within);
         };
@@ -292,27 +291,10 @@ impl GuestPages {
         })
     }
 
-    /// At most `most` runs of a state, the longest ones, the lower first of equal ones; longest first. One look at the
-    /// map, and no more memory than the answer takes.
-    pub fn longest(&self, state: PageState, most: usize) -> Vec<PageRun> {
-        // The smallest run on top, to be replaced.
-        let mut heap: BinaryHeap<Reverse<(u64, Reverse<u64>)>> =
-            BinaryHeap::with_capacity(most.min(1024));
-        for (_, run) in self.runs().filter(|(is, _)| *is == state) {
-            let entry = Reverse((run.count.min(MAX_RANGE_PAGES), Reverse(run.start)));
-            if heap.len() < most {
-                heap.push(entry);
-            } else if let Some(mut smallest) = heap.peek_mut()
-                && entry < *smallest
-            {
-                *smallest = entry;
-            }
-        }
-        let sorted = heap.into_sorted_vec();
-        sorted
-            .into_iter()
-            .map(|Reverse((count, Reverse(start)))| PageRun::new(start, count))
-            .collect()
+    /// The run that goes back to the guest next: pages of its balloon, or [`PageState::Withheld`]. The same again until its
+    /// state is another. `None` if there is none, and for other states.
+    pub(crate) fn next_back(&mut self, state: PageState) -> Option<PageRun> {
+        self.searches.next(state, &self.segments)
     }
 
     /// Gives the pages of a run, which are all in one state, another one. What is moved into and out of the balloon is
@@ -321,13 +303,12 @@ impl GuestPages {
         let (Some(from), run) = self.leading(run) else {
             return;
         };
-        let at = self
-            .segments
-            .partition_point(|segment| segment.run().end() <= run.start);
+        let at = at_or_behind(&self.segments, run.start);
         let Some(segment) = self.segments.get_mut(at) else {
             return;
         };
         segment.set(run, to);
+        self.searches.begin_again(to);
         self.sub(from, run.count);
         self.add(to, run.count);
         match (from.is_backed(), to.is_backed()) {

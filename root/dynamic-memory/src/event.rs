@@ -75,7 +75,7 @@ pub enum HotAddOff {
     Unanswered,
     /// For [`BACK_OFF`](crate::BACK_OFF): the guest failed for the moment.
     Failed,
-    /// For [`OFFLINE_HOLD`](crate::OFFLINE_HOLD): the guest has not put to use what it got (trap 9).
+    /// For [`OFFLINE_HOLD`](crate::OFFLINE_HOLD), and longer the next time: the guest has not put to use what it got (trap 9).
     NotOnline,
 }
 

@@ -21,21 +21,21 @@ struct Part {
 }
 
 impl Part {
-    /// Backs the longest ballooned runs, `left` pages at most, and lists them.
+    /// Backs ballooned runs, the long ones first, `left` pages at most, and lists them.
     fn of_balloon(left: u64, memory: &mut dyn Memory) -> Self {
         let mut part = Self::default();
-        for run in memory.book().longest(PageState::Ballooned, MAX_RANGES) {
-            let (run, _) = run.split(left.saturating_sub(part.pages));
-            if run.is_empty() {
+        while part.ranges.len() < MAX_RANGES && part.pages < left {
+            let Some(run) = memory.book().next_back(PageState::Ballooned) else {
                 break;
-            }
-            let (backed, _) = run.split(memory.back(run));
+            };
+            let (run, _) = run.split(left.saturating_sub(part.pages));
+            let (backed, missing) = run.split(memory.back(run));
             if !backed.is_empty() {
                 memory.book().set(backed, PageState::Backed);
                 part.pages = part.pages.saturating_add(backed.count);
                 part.ranges.extend(WireRange::new(backed));
             }
-            if backed.count < run.count {
+            if !missing.is_empty() {
                 part.is_short = true;
                 break;
             }
@@ -45,8 +45,9 @@ impl Part {
 
     /// Lists pages that the guest returned and that could not be taken yet: with the last of the balloon they go back.
     fn add_withheld(&mut self, memory: &mut dyn Memory) {
-        let room = MAX_RANGES.saturating_sub(self.ranges.len());
-        for run in memory.book().longest(PageState::Withheld, room) {
+        while self.ranges.len() < MAX_RANGES
+            && let Some(run) = memory.book().next_back(PageState::Withheld)
+        {
             memory.book().set(run, PageState::Backed);
             self.ranges.extend(WireRange::new(run));
         }
@@ -107,6 +108,10 @@ impl DynamicMemory {
             }
         };
         self.wait(order, step, now);
+        let counters = &mut self.counters;
+        counters.unballoon_messages = counters.unballoon_messages.saturating_add(1);
+        let ranges = part.ranges.len() as u64;
+        counters.unballoon_ranges = counters.unballoon_ranges.saturating_add(ranges);
         Some(wire::unballoon(order.trans_id, more, &part.ranges))
     }
 

@@ -42,6 +42,7 @@ mod memory;
 mod order;
 mod reports;
 mod run;
+mod search;
 mod segment;
 mod status;
 #[cfg(test)]
@@ -92,6 +93,9 @@ pub const BACK_OFF: Time = 60 * SECOND;
 pub const OFFLINE_WATCH: Time = 10 * SECOND;
 /// Then there is no hot-add for this long.
 pub const OFFLINE_HOLD: Time = 300 * SECOND;
+/// [`OFFLINE_HOLD`] is doubled each time in turn that the guest does so, this often, up to 21 hours: at one part every five
+/// minutes it would still be at its maximum soon.
+pub const OFFLINE_DOUBLINGS: u32 = 8;
 /// Touches of ballooned pages are reported at most this often.
 pub const TOUCH_LOG: Time = 60 * SECOND;
 /// Most pages of one BALLOON_REQUEST: Windows ignores larger ones (sheet 2.3).

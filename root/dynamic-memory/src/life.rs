@@ -127,6 +127,7 @@ impl DynamicMemory {
         self.is_32_bit = None;
         self.hot_add_off = false;
         self.hot_add_hold = None;
+        self.offline_in_turn = 0;
         self.refused_at = None;
         self.added_at = None;
         if let Some(offered) = memory.book().offered() {

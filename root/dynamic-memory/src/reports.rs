@@ -1,6 +1,6 @@
 //! What status reports say (sheet 1.9, 2.3, 4.3).
 
-use balancer::{REPORT_AGE_LIMIT, TRIM_PRESSURE, pressure};
+use balancer::{Dwell, REPORT_AGE_LIMIT};
 
 use crate::{SECOND, Time};
 
@@ -42,8 +42,8 @@ pub(crate) struct Reports {
     /// When the last one came, and the last one that counted.
     alive_at: Option<Time>,
     counted_at: Option<Time>,
-    /// Since when the VM has been low.
-    low_since: Option<Time>,
+    /// For how long the VM has been low.
+    dwell: Dwell,
 }
 
 /// A report, and what the host knows at that moment.
@@ -72,11 +72,8 @@ impl Reports {
         self.available = report.available;
         self.demand
             .report(balancer::demand(report.committed, report.held));
-        if pressure(self.demand.smoothed(), report.assigned) <= TRIM_PRESSURE {
-            self.low_since.get_or_insert(now);
-        } else {
-            self.low_since = None;
-        }
+        self.dwell
+            .note(now, self.demand.smoothed(), report.assigned);
         Use::Counted
     }
 
@@ -93,8 +90,9 @@ impl Reports {
         self.available
     }
 
-    pub(crate) fn low_since(&self) -> Option<Time> {
-        self.low_since
+    /// How long the average pressure has been low.
+    pub(crate) fn low_for(&self, now: Time) -> Time {
+        self.dwell.low_for(now)
     }
 
     /// How long ago the last one came.

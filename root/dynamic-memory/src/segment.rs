@@ -200,6 +200,22 @@ impl Segment {
         Some((state, at.min(limit).saturating_sub(from)))
     }
 
+    /// The first page at or behind `from` that has that state.
+    pub(crate) fn find(&self, state: PageState, from: u64) -> Option<u64> {
+        let mut at = from.saturating_sub(self.run.start);
+        while at < self.run.count {
+            let (word, bit) = place(at);
+            let equal = self.word(word)?.equal(state) >> bit;
+            if equal != 0 {
+                at = at.saturating_add(equal.trailing_zeros().into());
+                let page = self.run.start.saturating_add(at);
+                return self.run.contains(page).then_some(page);
+            }
+            at = at.saturating_add(64_u64.saturating_sub(bit.into()));
+        }
+        None
+    }
+
     /// Gives pages a state. What is outside is left out.
     pub(crate) fn set(&mut self, run: PageRun, state: PageState) {
         let from = run.start.saturating_sub(self.run.start);
@@ -223,4 +239,9 @@ impl Segment {
             word.high = word.low;
         }
     }
+}
+
+/// Which of these sorted pieces a page lies in, or the next one behind it.
+pub(crate) fn at_or_behind(segments: &[Segment], page: u64) -> usize {
+    segments.partition_point(|segment| segment.run().end() <= page)
 }

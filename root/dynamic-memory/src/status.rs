@@ -30,6 +30,14 @@ pub struct Counters {
     pub remove_operations: u64,
     /// Ballooned pages that the guest touched and got again.
     pub touched: u64,
+    /// BALLOON_RESPONSE messages that were looked at.
+    pub balloon_messages: u64,
+    /// The ranges in them, whatever became of their pages.
+    pub balloon_ranges: u64,
+    /// UNBALLOON_REQUEST messages.
+    pub unballoon_messages: u64,
+    /// The ranges in them.
+    pub unballoon_ranges: u64,
     /// Events that a caller who did not drain has lost.
     pub events_dropped: u64,
 }
@@ -118,7 +126,7 @@ impl DynamicMemory {
             report_age: self.reports.age(now),
             since_add: since(self.added_at),
             since_refusal: since(self.refused_at),
-            low_for: since(self.reports.low_since()).unwrap_or(0),
+            low_for: self.reports.low_for(now),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::reports::{Report, Reports, Use};
 use crate::run::PageRun;
 use crate::status::Counters;
 use crate::wire::{self, Capabilities, Incoming, MAX_PAGE, MessageType, Version};
-use crate::{MAX_32_BIT, OFFLINE_HOLD, QUIET, Time};
+use crate::{MAX_32_BIT, OFFLINE_DOUBLINGS, OFFLINE_HOLD, QUIET, Time};
 
 /// Answers of the handshake that wait for room in the ring. A guest that reads needs one.
 const MAX_REPLIES: usize = 4;
@@ -74,6 +74,8 @@ pub struct DynamicMemory {
     pub(crate) hot_add_off: bool,
     pub(crate) hot_add_hold: Option<Time>,
     pub(crate) watch: Option<Watch>,
+    /// How often the guest has not put to use what it got, one time after the other.
+    pub(crate) offline_in_turn: u32,
     pub(crate) refused_at: Option<Time>,
     pub(crate) added_at: Option<Time>,
     /// When pages that could not be taken are tried again.
@@ -112,6 +114,7 @@ impl DynamicMemory {
             hot_add_off: false,
             hot_add_hold: None,
             watch: None,
+            offline_in_turn: 0,
             refused_at: None,
             added_at: None,
             take_again_at: None,
@@ -352,12 +355,16 @@ impl DynamicMemory {
         };
         if now > watch.until {
             self.watch = None;
+            self.offline_in_turn = 0;
             return;
         }
         let rise = u128::from(demand.newest.saturating_sub(watch.demand));
         if rise * 10 >= u128::from(watch.pages) * 9 {
             self.watch = None;
-            self.hold_hot_add(now.saturating_add(OFFLINE_HOLD), HotAddOff::NotOnline);
+            let doublings = self.offline_in_turn.min(OFFLINE_DOUBLINGS);
+            self.offline_in_turn = doublings.saturating_add(1);
+            let until = now.saturating_add(OFFLINE_HOLD.saturating_mul(1 << doublings));
+            self.hold_hot_add(until, HotAddOff::NotOnline);
         }
     }
 

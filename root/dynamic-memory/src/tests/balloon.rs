@@ -353,3 +353,21 @@ fn linux_returns_large_pieces_first_and_keeps_its_floor() {
     };
     assert_eq!(finished(&happened), end);
 }
+
+#[test]
+fn messages_with_pages_and_their_ranges_are_counted() {
+    let mut vm = asked();
+    respond(&mut vm, true, &[PageRun::new(512, 512)]);
+    let rest = [PageRun::new(1024, 400), PageRun::new(1500, 88)];
+    assert_eq!(finished(&respond(&mut vm, false, &rest)).end(), End::Done);
+    let unasked = respond(&mut vm, false, &rest);
+    assert!(matches!(unasked[..], [Event::Dropped(_)]));
+    vm.seconds(1);
+    assert_eq!(vm.add(1000, 0).map(|add| add.unballoon), Ok(1000));
+    vm.guest.ballooned.extend((512..1424).chain(1500..1588));
+    assert_eq!(finished(&vm.pump()).end(), End::Done);
+    let counters = vm.dm.counters();
+    assert_eq!((counters.balloon_messages, counters.balloon_ranges), (2, 3));
+    let back = (counters.unballoon_messages, counters.unballoon_ranges);
+    assert_eq!(back, (1, 2), "two ranges lay next to each other");
+}

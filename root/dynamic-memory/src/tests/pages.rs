@@ -57,22 +57,62 @@ fn a_look_goes_as_far_as_the_state_does() {
     assert_eq!(seen, wanted);
 }
 
+/// What goes back, in order, `most` pages in one go.
+fn back(book: &mut GuestPages, state: PageState, most: u64) -> Vec<(u64, u64)> {
+    std::iter::from_fn(|| {
+        let (run, _) = book.next_back(state)?.split(most);
+        book.set(run, PageState::Backed);
+        Some((run.start, run.count))
+    })
+    .collect()
+}
+
 #[test]
-fn the_longest_runs_come_first_and_the_lower_of_equal_ones() {
-    let mut book = book();
-    for run in [(3, 2), (10, 4), (20, 4), (1000, 1), (1490, 10)] {
-        book.set(PageRun::new(run.0, run.1), PageState::Ballooned);
-    }
-    let longest = |most| -> Vec<(u64, u64)> {
-        let runs = book.longest(PageState::Ballooned, most);
-        runs.into_iter().map(|run| (run.start, run.count)).collect()
+fn long_runs_go_back_first_and_the_lower_of_about_equal_ones() {
+    let runs = [(3, 2), (10, 8), (30, 64), (1000, 1), (1400, 90)];
+    let ballooned = || {
+        let mut book = book();
+        for (start, count) in runs {
+            book.set(PageRun::new(start, count), PageState::Ballooned);
+        }
+        book.set(PageRun::new(1002, 1), PageState::Withheld);
+        book
     };
+    let mut book = ballooned();
     assert_eq!(
-        longest(10),
-        [(1490, 10), (10, 4), (20, 4), (3, 2), (1000, 1)]
+        back(&mut book, PageState::Ballooned, u64::MAX),
+        [(30, 64), (1400, 90), (10, 8), (3, 2), (1000, 1)]
     );
-    assert_eq!(longest(2), [(1490, 10), (10, 4)]);
-    assert_eq!(longest(0), []);
+    assert_eq!(back(&mut book, PageState::Withheld, u64::MAX), [(1002, 1)]);
+    assert_eq!(book.next_back(PageState::Backed), None);
+
+    let parts = back(&mut ballooned(), PageState::Ballooned, 60);
+    let wanted = [
+        (30, 60),
+        (1400, 60),
+        (10, 8),
+        (1460, 30),
+        (3, 2),
+        (90, 4),
+        (1000, 1),
+    ];
+    assert_eq!(parts, wanted, "what is left of a run is not forgotten");
+}
+
+#[test]
+fn pages_that_come_into_the_balloon_while_it_goes_back_are_found() {
+    let mut book = book();
+    book.set(PageRun::new(1000, 4), PageState::Ballooned);
+    assert_eq!(
+        book.next_back(PageState::Ballooned),
+        Some(PageRun::new(1000, 4))
+    );
+    book.set(PageRun::new(1000, 2), PageState::Backed);
+    book.set(PageRun::new(10, 70), PageState::Ballooned);
+    assert_eq!(
+        back(&mut book, PageState::Ballooned, u64::MAX),
+        [(10, 70), (1002, 2)]
+    );
 }
 
 #[test]
@@ -180,9 +220,22 @@ proptest! {
             for state in PageState::ALL {
                 let count = model.values().filter(|is| **is == state).count() as u64;
                 prop_assert_eq!(book.count(state), count);
-                let listed: u64 = book.longest(state, 2000).iter().map(|run| run.count).sum();
+                let listed: u64 = book.runs().filter(|(is, _)| *is == state).map(|(_, run)| run.count).sum();
                 prop_assert_eq!(listed, count);
             }
+            // A search that is under way finds what is there, and only that.
+            for state in [PageState::Ballooned, PageState::Withheld] {
+                let next = book.next_back(state);
+                prop_assert_eq!(next.is_some(), book.count(state) != 0);
+                if let Some(run) = next {
+                    prop_assert_eq!(book.leading(run), (Some(state), run));
+                }
+            }
+        }
+        for state in [PageState::Ballooned, PageState::Withheld] {
+            let count = book.count(state);
+            let given: u64 = back(&mut book, state, 7).iter().map(|(_, count)| count).sum();
+            prop_assert_eq!(given, count);
         }
     }
 }
