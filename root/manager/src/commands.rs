@@ -189,7 +189,7 @@ impl Manager {
         ];
         let mut table = Table::new(headings);
         let report = host.memory();
-        let waiting = self.waiting_in_order(host);
+        let waiting = self.waiting_in_order();
         for id in self.ids() {
             let Some(vm) = self.vm_mut(id) else { continue };
             let definition = vm.definition();

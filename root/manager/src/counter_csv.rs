@@ -4,12 +4,13 @@
 //! there is a line for each instance in each sample. Instances of several sets share the columns: a counter that an instance
 //! does not have is empty there. The columns are those of the first sample.
 
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::console::{CountersOf, seconds};
-use crate::counter_table::{Section, table};
+use crate::counter_table::{Row, Section, table};
 use crate::host::Host;
 use crate::input::{Mode, write_text};
 use crate::life::SECOND;
@@ -21,13 +22,10 @@ const FIRST: [&str; 3] = ["Time", "Set", "Instance"];
 
 /// The names of the counters, each once, in the order in which they come.
 fn columns(sections: &[Section]) -> Vec<String> {
-    let mut columns: Vec<String> = Vec::new();
-    for row in sections.iter().flat_map(|section| &section.rows) {
-        if !columns.iter().any(|column| column == row.name()) {
-            columns.push(row.name().into());
-        }
-    }
-    columns
+    let mut known = BTreeSet::new();
+    let rows = sections.iter().flat_map(|section| &section.rows);
+    let new = rows.map(Row::name).filter(|name| known.insert(*name));
+    new.map(ToString::to_string).collect()
 }
 
 /// A line. What has a comma, a quote or a line's end in it is quoted.
@@ -50,15 +48,14 @@ fn header(columns: &[String]) -> String {
 fn sample(time: u64, columns: &[String], sections: &[Section]) -> String {
     let time = seconds(time);
     let one = |section: &Section| {
-        let values: Vec<String> = columns
-            .iter()
-            .map(|column| {
-                let row = section.rows.iter().find(|row| row.name() == column);
-                row.map_or(String::new(), |row| row.value.to_string())
-            })
+        // Of two with one name the first counts.
+        let rows = section.rows.iter().rev();
+        let values: BTreeMap<&str, String> = rows
+            .map(|row| (row.name(), row.value.to_string()))
             .collect();
+        let value = |column: &String| values.get(column.as_str()).map_or("", String::as_str);
         let first = [&*time, section.set, &section.instance];
-        line(first.into_iter().chain(values.iter().map(String::as_str)))
+        line(first.into_iter().chain(columns.iter().map(value)))
     };
     sections.iter().map(one).collect()
 }
@@ -111,15 +108,8 @@ impl Manager {
         Ok(())
     }
 
-    /// Shows them again, if they are shown and it is time for that.
-    pub(crate) fn refresh_counters(&mut self, host: &mut impl Host) {
-        let Mode::Counters(watch) = &self.mode else {
-            return;
-        };
-        if watch.deadline() > host.now() {
-            return;
-        }
-        let watch = watch.clone();
+    /// Shows them as they are now.
+    pub(crate) fn refresh_counters(&mut self, host: &mut impl Host, watch: CounterWatch) {
         // They may be gone, and come again.
         let sections = self.sections(host, watch.what.as_deref(), watch.csv.is_some());
         self.show_counters(host, watch, &sections.unwrap_or_default());

@@ -183,13 +183,7 @@ impl MemoryReport {
             ("Hypervisor", self.hypervisor),
             ("Firmware", self.firmware),
             ("Guest RAM", sum(|part| part.ram)),
-            (
-                "Deposited",
-                sum(|part| {
-                    part.deposited_available
-                        .saturating_add(part.deposited_in_use)
-                }),
-            ),
+            ("Deposited", sum(PartitionMemory::deposited)),
         ]
     }
 
@@ -202,10 +196,9 @@ impl MemoryReport {
     /// What was deposited for a VM, in pages.
     pub fn deposited_of(&self, vm: VmId) -> u64 {
         let parts = self.partitions.iter().filter(|part| part.vm == vm);
-        parts.fold(0, |sum: u64, part| {
-            sum.saturating_add(part.deposited_available)
-                .saturating_add(part.deposited_in_use)
-        })
+        parts
+            .map(PartitionMemory::deposited)
+            .fold(0, u64::saturating_add)
     }
 }
 
@@ -224,6 +217,14 @@ pub struct PartitionMemory {
     pub ram_in: [u64; MAX_NODES],
     /// Deposited in each NUMA node, in use or not; as `ram_in`.
     pub deposited_in: [u64; MAX_NODES],
+}
+
+impl PartitionMemory {
+    /// All that was deposited.
+    pub fn deposited(&self) -> u64 {
+        self.deposited_available
+            .saturating_add(self.deposited_in_use)
+    }
 }
 
 /// A counter of the root's own.

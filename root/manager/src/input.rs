@@ -104,6 +104,20 @@ impl Manager {
         host.console_write(self.editor.line().as_bytes());
     }
 
+    /// Shows again what is shown, if it is time for that.
+    pub(crate) fn refresh(&mut self, host: &mut impl Host) {
+        let deadline = self.mode.deadline();
+        if deadline.is_none_or(|deadline| deadline > host.now()) {
+            return;
+        }
+        match core::mem::replace(&mut self.mode, Mode::Commands) {
+            Mode::Top(top) => self.draw_top(host, Some(&top)),
+            Mode::Memory(_) => self.draw_memory(host),
+            Mode::Counters(watch) => self.refresh_counters(host, watch),
+            other => self.mode = other,
+        }
+    }
+
     pub(crate) fn attached(&self) -> Option<VmId> {
         match self.mode {
             Mode::Attached(id, _) => Some(id),

@@ -188,6 +188,11 @@ impl Life {
         }
     }
 
+    /// How long it waits, if it does.
+    pub fn patience(&self) -> Patience {
+        self.patience
+    }
+
     /// Whether it waits for a start that somebody asked for.
     pub fn waits_once(&self) -> bool {
         self.is_waiting() && self.patience == Patience::Once
@@ -241,12 +246,6 @@ impl Life {
     pub fn failed(&mut self, reason: String) {
         self.state = State::Failed(reason);
         self.again = false;
-    }
-
-    /// It could not be started again after a rest: there will be another.
-    pub fn failed_again(&mut self, now: u64, reason: String) -> u64 {
-        self.failed(reason);
-        self.rest(now)
     }
 
     /// The guest runs. Returns whether that is news.
@@ -312,8 +311,8 @@ impl Life {
         next
     }
 
-    /// Lets it rest before the next start. Returns for how long.
-    fn rest(&mut self, now: u64) -> u64 {
+    /// Lets it rest before the next start, as it has no worker. Returns for how long.
+    pub fn rest(&mut self, now: u64) -> u64 {
         self.rest = match self.rest {
             0 => FIRST_REST,
             last => last.saturating_mul(2).min(LONGEST_REST),

@@ -244,8 +244,6 @@ impl Manager {
             }
         }
         self.refresh(host);
-        self.refresh_memory(host);
-        self.refresh_counters(host);
     }
 
     /// Starts a VM that has rested.
@@ -259,7 +257,7 @@ impl Manager {
             Err(problem) => problem,
         };
         if let Some(vm) = self.vm_mut(id) {
-            let rest = vm.life.failed_again(now, problem.clone()) / SECOND;
+            let rest = vm.life.rest(now) / SECOND;
             self.show(
                 host,
                 id,
@@ -321,16 +319,16 @@ impl Manager {
         id: VmId,
         patience: Patience,
     ) -> Result<Started, String> {
-        let Some(vm) = self.vm(id) else {
-            return Err("there is no such VM".into());
-        };
         let chosen = self.choose_node(host);
-        let admission = vm
-            .check_start(host)
-            .map(|definition| self.admit(host, id, definition, patience, chosen));
         if let Some(vm) = self.vm_mut(id) {
             vm.chosen = chosen;
         }
+        let Some(vm) = self.vm(id) else {
+            return Err("there is no such VM".into());
+        };
+        let admission = vm
+            .check_start(host)
+            .map(|definition| self.admit(host, id, definition, patience));
         let problem = match admission {
             Ok(Admission::Now) => match self.start_now(host, id) {
                 Ok(()) => return Ok(Started::Now),
@@ -364,11 +362,7 @@ impl Manager {
         };
         let definition = vm.check_start(host)?.clone();
         let keep = self.kept_for_host(host);
-        let home = Home {
-            node: definition.node.unwrap_or(vm.chosen),
-            spanning: definition.spanning,
-            keep,
-        };
+        let home = Home { keep, ..vm.home() };
         host.start_worker(id, &definition, &vm.source.text, home)?;
         let now = host.now();
         if let Some(vm) = self.vm_mut(id) {

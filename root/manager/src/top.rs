@@ -121,21 +121,15 @@ impl Top {
 impl Manager {
     /// `top`.
     pub(crate) fn enter_top(&mut self, host: &mut impl Host) {
-        let last = Look::at(host, &self.looked_at());
         host.console_write(b"\x1b[2J");
-        self.draw(host, None, &last);
-        self.mode = Mode::Top(Top { last });
+        self.draw_top(host, None);
     }
 
-    /// Draws the table again, if it is time for that.
-    pub(crate) fn refresh(&mut self, host: &mut impl Host) {
-        let Mode::Top(top) = &self.mode else { return };
-        if top.deadline() > host.now() {
-            return;
-        }
-        let look = Look::at(host, &self.looked_at());
-        self.draw(host, Some(&top.last), &look);
-        self.mode = Mode::Top(Top { last: look });
+    /// Shows the table as it is now, with rates since it was shown before.
+    pub(crate) fn draw_top(&mut self, host: &mut impl Host, before: Option<&Top>) {
+        let last = Look::at(host, &self.looked_at());
+        self.draw(host, before.map(|top| &top.last), &last);
+        self.mode = Mode::Top(Top { last });
     }
 
     /// A key was pressed. Returns what was typed after it.

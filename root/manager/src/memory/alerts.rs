@@ -37,7 +37,7 @@ impl Manager {
         let now = host.now();
         for vm in look.vms.iter().filter(|vm| vm.reporting) {
             let high = pressure(vm.smoothed, vm.assigned) >= HIGH_PRESSURE;
-            let Ok(id) = u16::try_from(vm.id.0).map(VmId) else {
+            let Ok(id) = VmId::try_from(vm.id) else {
                 continue;
             };
             let Some(memory) = self.vm_mut(id).map(|vm| &mut vm.memory) else {

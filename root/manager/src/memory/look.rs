@@ -206,9 +206,7 @@ impl Books {
             claimed: 0,
         };
         for partition in &report.partitions {
-            let deposited = partition
-                .deposited_available
-                .saturating_add(partition.deposited_in_use);
+            let deposited = partition.deposited();
             let (ram, away) = scope.split(partition.ram, &partition.ram_in);
             let part = books.parts.entry(partition.vm).or_default();
             part.ram = part.ram.saturating_add(ram);

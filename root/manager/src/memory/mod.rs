@@ -38,9 +38,11 @@ pub use watch::Watch;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::num::TryFromIntError;
 
 use balancer::HostReserve;
 
+use crate::host::VmId;
 use crate::life::SECOND;
 
 /// Bytes of a page: what sizes in news and orders count.
@@ -56,6 +58,20 @@ pub fn pages(bytes: u64) -> u64 {
 /// Pages as MiB.
 pub fn mib(pages: u64) -> u64 {
     pages / 256
+}
+
+impl From<VmId> for balancer::VmId {
+    fn from(id: VmId) -> Self {
+        Self(id.0.into())
+    }
+}
+
+impl TryFrom<balancer::VmId> for VmId {
+    type Error = TryFromIntError;
+
+    fn try_from(id: balancer::VmId) -> Result<Self, Self::Error> {
+        u16::try_from(id.0).map(Self)
+    }
 }
 
 /// What the manager remembers from round to round, beside what it does of each VM.

@@ -13,15 +13,14 @@
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
-use balancer::{Action, PendingStart, Round};
+use balancer::{Action, PendingStart, Round, Weight};
 
 use crate::definition::Definition;
-use crate::host::{Host, VmId};
+use crate::host::VmId;
 use crate::life::Patience;
 use crate::manager::Manager;
 use crate::memory::look::Look;
 use crate::memory::pages;
-use crate::memory::scope::Scope;
 use crate::vm::Vm;
 
 /// A start that waits.
@@ -47,7 +46,7 @@ impl Waiting {
         Self {
             id,
             start: PendingStart {
-                id: balancer::VmId(id.0.into()),
+                id: id.into(),
                 weight: definition.weight(),
                 startup,
             },
@@ -74,9 +73,13 @@ impl Waiting {
 /// Puts starts into the order in which they are served.
 pub fn sort(queue: &mut [Waiting]) {
     queue.sort_unstable_by_key(|waiting| {
-        let start = &waiting.start;
-        (!waiting.after_reset, Reverse(start.weight), start.id)
+        turn(waiting.after_reset, waiting.start.weight, waiting.id)
     });
+}
+
+/// Of two starts, that with the lower turn is served first.
+fn turn(after_reset: bool, weight: Weight, id: VmId) -> (bool, Reverse<Weight>, VmId) {
+    (!after_reset, Reverse(weight), id)
 }
 
 /// What the balancer is told of starts: those that are not ready.
@@ -107,12 +110,7 @@ impl Manager {
         let waits = |vm: &Vm| vm.life.is_waiting() && look.scope.has(vm.home());
         let waiting = self.vms.iter().filter(|(_, vm)| waits(vm));
         let waiting = waiting.filter_map(|(id, vm)| {
-            let patience = if vm.life.waits_after_reset() {
-                Patience::Reset
-            } else {
-                Patience::Once
-            };
-            let mut waiting = Waiting::new(*id, vm.definition()?, look, patience);
+            let mut waiting = Waiting::new(*id, vm.definition()?, look, vm.life.patience());
             let claim = waiting.claim.max(vm.memory.claim);
             waiting.claim = claim.min(waiting.start.startup);
             Some(waiting)
@@ -123,13 +121,15 @@ impl Manager {
     }
 
     /// The VMs that wait, in the order in which they are served.
-    pub(crate) fn waiting_in_order(&self, host: &impl Host) -> Vec<VmId> {
-        if !self.vms.values().any(|vm| vm.life.is_waiting()) {
-            return Vec::new();
-        }
-        let look = self.look(host, &host.memory(), self.has_dynamic(), Scope::Machine);
-        let queue = self.queue(&look);
-        queue.iter().map(|waiting| waiting.id).collect()
+    pub(crate) fn waiting_in_order(&self) -> Vec<VmId> {
+        let waiting = self.vms.iter().filter(|(_, vm)| vm.life.is_waiting());
+        let turns = waiting.filter_map(|(id, vm)| {
+            let weight = vm.definition()?.weight();
+            Some(turn(vm.life.waits_after_reset(), weight, *id))
+        });
+        let mut turns: Vec<_> = turns.collect();
+        turns.sort_unstable();
+        turns.into_iter().map(|(.., id)| id).collect()
     }
 
     /// Keeps what a round leaves starts to claim. What others are asked for is for the starts first, except for what the host

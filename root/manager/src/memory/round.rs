@@ -85,7 +85,7 @@ impl Manager {
             self.start_waiting(host, waiting.id, &mut left);
         }
         for operation in &round.operations {
-            let Ok(id) = u16::try_from(operation.vm.0).map(VmId) else {
+            let Ok(id) = VmId::try_from(operation.vm) else {
                 continue;
             };
             match operation.action {
@@ -119,8 +119,7 @@ impl Manager {
     }
 
     fn order(&mut self, host: &mut impl Host, look: &Look, id: VmId, order: MemoryOrder) {
-        let of = balancer::VmId(id.0.into());
-        let at = look.vms.binary_search_by_key(&of, |vm| vm.id);
+        let at = look.vms.binary_search_by_key(&id.into(), |vm| vm.id);
         let assigned = at.ok().and_then(|at| look.vms.get(at));
         if let (Some(vm), Some(before)) = (self.vm_mut(id), assigned) {
             let order = vm.memory.order(order, before.assigned);
@@ -144,14 +143,13 @@ impl Manager {
     /// Keeps what counters show of the round.
     fn remember(&mut self, look: &Look, round: &Round) {
         for goal in &round.goals {
-            let id = u16::try_from(goal.vm.0).map(VmId);
-            if let Some(vm) = id.ok().and_then(|id| self.vm_mut(id)) {
+            let id = VmId::try_from(goal.vm).ok();
+            if let Some(vm) = id.and_then(|id| self.vm_mut(id)) {
                 vm.memory.goal = Some(goal.size);
             }
         }
         let newest = |vm: balancer::VmId| {
-            let id = u16::try_from(vm.0).map(VmId);
-            let vm = id.ok().and_then(|id| self.vm(id));
+            let vm = VmId::try_from(vm).ok().and_then(|id| self.vm(id));
             vm.map_or(0, |vm| vm.memory.newest())
         };
         let figures = Figures::of(look, round, newest);

@@ -35,7 +35,7 @@ use crate::memory::look::Look;
 use crate::memory::queue::{self, Waiting};
 use crate::memory::scope::Scope;
 use crate::memory::{PAGE, mib};
-use crate::vm::OVERHEAD;
+use crate::vm::{OVERHEAD, Vm};
 
 /// What becomes of a start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,20 +49,19 @@ pub(crate) enum Admission {
 }
 
 impl Manager {
-    /// Whether a VM with this definition can start now. One whose guest has reset is never refused. `chosen` is the node for it
-    /// if the definition has none.
+    /// Whether a VM with this definition can start now. One whose guest has reset is never refused.
     pub(crate) fn admit(
         &self,
         host: &impl Host,
         id: VmId,
         definition: &Definition,
         patience: Patience,
-        chosen: u32,
     ) -> Admission {
-        let scope = if definition.spanning || !self.is_divided(host, Some(definition)) {
+        let home = self.vm(id).map(Vm::home).unwrap_or_default();
+        let scope = if home.spanning || !self.is_divided(host, Some(definition)) {
             Scope::Machine
         } else {
-            Scope::Node(definition.node.unwrap_or(chosen) as usize)
+            Scope::Node(home.node as usize)
         };
         let is_dynamic = definition.dynamic.is_some() || self.has_dynamic();
         let mut look = self.look(host, &host.memory(), is_dynamic, scope);
@@ -125,18 +124,14 @@ impl Manager {
 
     /// Starts VMs that wait and may span nodes, if the machine has memory for them by now: no node's balancer sees that.
     pub(super) fn start_spanning(&mut self, host: &mut impl Host) {
-        for id in self.waiting_in_order(host) {
+        for id in self.waiting_in_order() {
             let Some(vm) = self.vm(id).filter(|vm| vm.home().spanning) else {
                 continue;
             };
-            let patience = if vm.life.waits_after_reset() {
-                Patience::Reset
-            } else {
-                Patience::Once
-            };
+            let patience = vm.life.patience();
             let admission = vm
                 .definition()
-                .map(|definition| self.admit(host, id, definition, patience, vm.chosen));
+                .map(|definition| self.admit(host, id, definition, patience));
             if admission == Some(Admission::Now) {
                 // It was looked at with all that is promised.
                 let mut left = u64::MAX;
@@ -184,9 +179,8 @@ impl Manager {
 }
 
 fn action(round: &balancer::Round, id: VmId) -> Option<Action> {
-    let of = u64::from(id.0);
     let mut operations = round.operations.iter();
-    let found = operations.find(|operation| operation.vm.0 == of);
+    let found = operations.find(|operation| operation.vm == id.into());
     found.map(|operation| operation.action)
 }
 

@@ -162,7 +162,7 @@ impl VmMemory {
         let lost = state.ballooned.saturating_sub(state.returnable);
         let room = state.maximum.min(maximum).saturating_sub(lost);
         balancer::Vm {
-            id: balancer::VmId(id.0.into()),
+            id: id.into(),
             weight: settings.weight,
             buffer: settings.buffer,
             minimum,

@@ -77,17 +77,8 @@ impl Manager {
         self.draw_memory(host);
     }
 
-    /// Draws the table again, if it is shown and it is time for that.
-    pub(crate) fn refresh_memory(&mut self, host: &mut impl Host) {
-        let Mode::Memory(watch) = &self.mode else {
-            return;
-        };
-        if watch.deadline() <= host.now() {
-            self.draw_memory(host);
-        }
-    }
-
-    fn draw_memory(&mut self, host: &mut impl Host) {
+    /// Shows the table as it is now.
+    pub(crate) fn draw_memory(&mut self, host: &mut impl Host) {
         let lines = self.watch_lines(host);
         host.console_write(frame(lines).as_bytes());
         let drawn = host.now();

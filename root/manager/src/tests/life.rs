@@ -201,11 +201,8 @@ fn rests_double_up_to_the_longest_and_a_good_run_makes_them_short_again() {
     life.started(now);
     let next = life.ended(now + GOOD_RUN, &fault, Restart::OnFailure);
     assert_eq!(next, Next::StartAfter(FIRST_REST));
-    assert_eq!(
-        life.failed_again(now, "no memory".into()),
-        2 * FIRST_REST,
-        "a start that fails counts"
-    );
+    life.failed("no memory".into());
+    assert_eq!(life.rest(now), 2 * FIRST_REST, "a start that fails counts");
     assert_eq!(life.state(), &State::Resting("no memory".into()));
     life.forget();
     life.started(now);

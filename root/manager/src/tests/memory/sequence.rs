@@ -1,6 +1,6 @@
 //! The sheet's sequence SEQ1 (4.9), the experiment "Watching Dynamic Memory", with a guest that obeys.
 
-use balancer::{Demand, Dwell, LONG_AGO};
+use balancer::{Demand, Dwell};
 use root_abi::MemoryOrder;
 use root_abi::news;
 
@@ -21,16 +21,13 @@ impl Worker {
     fn tell(&mut self, machine: &mut Machine, now: u64, demand: u64) {
         self.demand.report(demand * MIB);
         let assigned = (self.visible - self.ballooned) * MIB;
-        let low_for = self.dwell.low_for(now, self.demand.smoothed(), assigned);
+        self.dwell.note(now, self.demand.smoothed(), assigned);
         let since = self.added_at.map_or(news::NEVER, |at| (now - at) * SECOND);
         let mut told = state(self.visible, self.ballooned, demand);
         told.settled = self.demand.settled();
         told.smoothed = self.demand.smoothed();
         told.since_add = since;
-        told.low_for = match low_for {
-            LONG_AGO => news::NEVER,
-            seconds => u64::from(seconds) * SECOND,
-        };
+        told.low_for = self.dwell.low_for(now) * SECOND;
         machine.ram(A, self.visible - self.ballooned);
         machine.tell(A, told);
     }
