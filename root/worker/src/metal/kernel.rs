@@ -5,7 +5,7 @@ use core::arch::x86_64::__cpuid;
 use core::ops::Range;
 use core::ptr;
 
-use board::layout::{FOUR_GIB, PAGE, RamLayout};
+use board::layout::{PAGE, RamLayout};
 use manager::WorkerNews;
 use root_abi::{
     Call, CreatePartition, Error, Event, GuestMemory, Hvcall, MemoryOrder, NO_VP, VpPages,
@@ -96,14 +96,10 @@ impl System for Kernel {
 
     fn create_ram(&mut self, startup: u64, reach: u64) -> Result<MappedRam, CallError> {
         let layout = RamLayout::new(reach);
-        let low = add_range(0, layout.low_end())?;
-        let high = match layout.high_len() {
-            0 => ptr::null_mut(),
-            len => add_range(FOUR_GIB, len)?,
-        };
-        let first = startup.min(layout.low_end());
-        for (gpa, len) in [(0, first), (FOUR_GIB, startup.saturating_sub(first))] {
-            let pages = gpa / PAGE..(gpa + len) / PAGE;
+        let [low, high] = layout.regions();
+        let (low, high) = (add_range(low)?, add_range(high)?);
+        for region in RamLayout::new(startup).regions() {
+            let pages = region.start / PAGE..region.end / PAGE;
             let count = pages.end - pages.start;
             if count != 0 && self.back_ram(pages)? < count {
                 return Err(CallError::System {
@@ -209,11 +205,14 @@ impl System for Kernel {
     }
 }
 
-/// Addresses for `len` bytes of RAM at a guest physical address, without memory.
-fn add_range(gpa: u64, len: u64) -> Result<*mut u8, CallError> {
+/// Addresses for a region of the guest's RAM, without memory; null if there is no such RAM.
+fn add_range(region: Range<u64>) -> Result<*mut u8, CallError> {
+    if region.is_empty() {
+        return Ok(ptr::null_mut());
+    }
     let arguments = GuestMemory {
-        pages: len / PAGE,
-        guest_pfn: gpa / PAGE,
+        pages: (region.end - region.start) / PAGE,
+        guest_pfn: region.start / PAGE,
         flags: WRITABLE_EXECUTABLE,
     };
     let address = &raw const arguments as u64;

@@ -23,7 +23,7 @@ use tlfs::{
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::*;
-use ram::TestRam;
+pub use ram::TestRam;
 
 mod crashes;
 mod ram;

@@ -1,7 +1,6 @@
 //! The channels: opened and closed as the guest wants it, and served.
 
 use alloc::format;
-use alloc::vec::Vec;
 
 use vmbus::protocol::{GpadlHandle, Relid, Status};
 use vmbus::ring::RingError;
@@ -96,7 +95,7 @@ impl<R: SharedRam> Vmbus<R> {
         if let Some(dynamic) = &mut self.dynamic
             && dynamic.relid() == relid
         {
-            dynamic.closed(system, ram, &self.server, now);
+            dynamic.closed(system, ram, &self.server, &self.links, now);
         }
     }
 
@@ -115,31 +114,21 @@ impl<R: SharedRam> Vmbus<R> {
             let _ = self.server.fail(relid);
         }
         let _ = self.server.gpadl_released(handle);
-        let rings = self.rings();
         if let Some(dynamic) = &mut self.dynamic {
-            dynamic.unpinned(system, ram, &self.server, &rings, now);
+            dynamic.unpinned(system, ram, &self.server, &self.links, now);
         }
-    }
-
-    /// The GPADLs in which services have their rings.
-    fn rings(&self) -> Vec<GpadlHandle> {
-        self.links.iter().filter_map(Link::gpadl).collect()
     }
 
     /// As [`Self::serve_links`], of Dynamic Memory.
     pub(super) fn serve_memory<S: System<Ram = R>>(&mut self, system: &mut S, ram: &R, now: u64) {
-        let rings = self.rings();
         let Some(dynamic) = &mut self.dynamic else {
             return;
         };
-        let Err(error) = dynamic.serve(system, ram, &self.server, &rings, now) else {
+        let Err(error) = dynamic.serve(system, ram, &self.server, &self.links, now) else {
             return;
         };
         let relid = dynamic.relid();
-        self.close(system, ram, relid, now);
-        // Closed already if the guest was quicker.
-        let _ = self.server.fail(relid);
-        self.news.say(system, &format!("memory: {error}"), now);
+        self.break_off(system, ram, relid, &format!("memory: {error}"), now);
     }
 
     /// Takes packets of the services' channels, and sends theirs.
@@ -161,11 +150,23 @@ impl<R: SharedRam> Vmbus<R> {
             }
         }
         for (relid, name, error) in broken.into_iter().flatten() {
-            self.close(system, ram, relid, now);
-            // Closed already if the guest was quicker.
-            let _ = self.server.fail(relid);
-            self.news.say(system, &format!("{name}: {error}"), now);
+            self.break_off(system, ram, relid, &format!("{name}: {error}"), now);
         }
+    }
+
+    /// The guest broke a rule of a channel's rings.
+    fn break_off<S: System<Ram = R>>(
+        &mut self,
+        system: &mut S,
+        ram: &R,
+        relid: Relid,
+        text: &str,
+        now: u64,
+    ) {
+        self.close(system, ram, relid, now);
+        // Closed already if the guest was quicker.
+        let _ = self.server.fail(relid);
+        self.news.say(system, text, now);
     }
 }
 

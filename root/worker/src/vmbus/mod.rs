@@ -286,12 +286,12 @@ impl<R: SharedRam> Vmbus<R> {
         for service in self.services.each() {
             self.news.drain(system, service, &mut self.guest, now);
         }
-        let mut channels = self.links.iter().filter(|link| link.is_open()).count();
         if let Some(dynamic) = &mut self.dynamic {
             dynamic.tell(system, &mut self.news, now);
-            channels += usize::from(dynamic.is_open());
         }
         let heartbeat = self.services.heartbeat.contact();
+        let links = all(&mut self.links, &mut self.dynamic);
+        let channels = links.filter(|link| link.is_open()).count();
         self.guest.tell(system, heartbeat, channels);
         self.is_due = all(&mut self.links, &mut self.dynamic).any(|link| link.has_more);
         self.deadline = self.next_deadline();

@@ -109,6 +109,14 @@ impl Balloon {
         self.send(7, &body);
     }
 
+    /// The same, of a guest that closes the channel before the host looks into the ring.
+    fn give_and_close(&mut self, first: u32, count: u32) {
+        let mut message = words(&[7 | 24 << 16, 99, 0, 1 << 1]);
+        message.extend(words(&[first, count << 8]));
+        self.guest.rings[&MEMORY].0.send(0, &message);
+        self.guest.close(MEMORY);
+    }
+
     fn state(&self) -> MemoryState {
         let shared = self.guest.fake.0.borrow();
         let told = shared.told.iter().rev().find_map(|news| match news {
@@ -298,14 +306,27 @@ fn what_the_guest_sent_before_it_closed_the_channel_counts() {
     let mut balloon = Balloon::live(0);
     balloon.order(remove(10));
     balloon.take();
-    // It is in the ring, and the host has not looked.
-    let mut message = words(&[7 | 24 << 16, 99, 0, 1 << 1]);
-    message.extend(words(&[0x400, 10 << 8]));
-    balloon.guest.rings[&MEMORY].0.send(0, &message);
-    balloon.guest.close(MEMORY);
+    balloon.give_and_close(0x400, 10);
     assert_eq!(balloon.moved(), [Moved::Taken(0x400..0x40a)]);
     balloon.pass(2);
     assert_eq!(balloon.state().flags & MEMORY_LIVE, 0);
+}
+
+#[test]
+fn rings_of_other_channels_stay_whatever_was_sent_before_the_channel_was_closed() {
+    let mut balloon = Balloon::live(0);
+    balloon.guest.start(KVP);
+    let ring = balloon.guest.rings[&KVP].0.page(0);
+    balloon.order(remove(10));
+    balloon.take();
+    balloon.give_and_close(ring as u32, 1);
+    let odd = "memory: odd: Pinned(1)".to_string();
+    let logs = balloon.guest.logs();
+    assert!(logs.contains(&odd), "{logs:?}");
+    // Nor do they go with the GPADL: they were never given.
+    balloon.guest.close(KVP);
+    assert_eq!(balloon.moved(), []);
+    assert!(balloon.has(ring));
 }
 
 #[test]

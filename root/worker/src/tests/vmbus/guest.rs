@@ -38,6 +38,11 @@ pub struct GuestRing {
 }
 
 impl GuestRing {
+    /// The number of one of its pages.
+    pub fn page(&self, at: usize) -> u64 {
+        self.pages[at]
+    }
+
     fn gpa(&self, at: u32) -> u64 {
         self.pages[at as usize / 4096] * 4096 + u64::from(at % 4096)
     }

@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use board::exit::EFER_LMA;
 use dynamic_memory::{GuestPages, Memory, PageRun, Pin};
 use root_abi::Error;
 use tlfs::HvRegisterName;
@@ -9,9 +10,6 @@ use tlfs::HvRegisterName;
 use super::pins::LazyPins;
 use crate::setup::get_register;
 use crate::system::{CallError, SharedRam, System};
-
-/// EFER.LMA: long mode is active.
-const EFER_LMA: u64 = 1 << 10;
 
 /// What moves a guest's memory: the map of this process first, then the kernel's call, when pages go; the other way around
 /// when they come. So nothing here touches a page that has no memory.
@@ -23,7 +21,7 @@ pub struct MemoryManager<'a, S: System> {
     /// The book of its pages.
     pub book: &'a mut GuestPages,
     /// What the guest cannot give away.
-    pub pins: LazyPins<'a>,
+    pub pins: LazyPins<'a, S::Ram>,
     /// What failed last, and for which pages.
     pub failed: &'a mut Option<(PageRun, CallError)>,
 }

@@ -8,6 +8,7 @@ mod text;
 
 use alloc::format;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use board::layout::{FOUR_GIB, MMIO_START, PAGE, RamLayout};
 use dynamic_memory::wire::MAX_INCOMING;
@@ -16,7 +17,7 @@ use dynamic_memory::{
 };
 use root_abi::MemoryOrder;
 use utilities::Packet;
-use vmbus::protocol::{GpadlHandle, Guid, Relid};
+use vmbus::protocol::{Guid, Relid};
 use vmbus::ring::RingError;
 use vmbus::server::{Offer, Server};
 use zerocopy::FromBytes;
@@ -76,32 +77,29 @@ impl<S: System> Peer for Vsp<'_, S> {
     }
 }
 
+/// Addresses as pages.
+fn page_run(addresses: Range<u64>) -> PageRun {
+    let first = addresses.start / PAGE;
+    PageRun::new(first, (addresses.end / PAGE).saturating_sub(first))
+}
+
 impl<R: SharedRam> Dynamic<R> {
     /// For a guest that has just been made, with its startup memory behind it. Offers the channel.
     ///
     /// # Errors
     /// If the limits are none, or there is no memory for the books of its startup memory.
     pub fn new(server: &mut Server, ram: &R, limits: &Limits) -> Result<Self, BookError> {
-        let start = RamLayout::new(limits.startup);
-        let reach = RamLayout::new(limits.reach());
-        let runs = [
-            PageRun::new(0, start.low_end() / PAGE),
-            PageRun::new(FOUR_GIB / PAGE, start.high_len() / PAGE),
-        ];
-        let runs: Vec<PageRun> = runs.into_iter().filter(|run| !run.is_empty()).collect();
+        let start = RamLayout::new(limits.startup).regions().map(page_run);
+        let runs: Vec<PageRun> = start.into_iter().filter(|run| !run.is_empty()).collect();
         if !runs.iter().all(|run| ram.make_room(run.start..run.end())) {
             return Err(BookError::NoMemory(limits.startup / PAGE));
         }
-        let end = if reach.high_len() == 0 {
-            reach.low_end()
-        } else {
-            FOUR_GIB.saturating_add(reach.high_len())
-        };
-        let hole = PageRun::new(MMIO_START / PAGE, (FOUR_GIB - MMIO_START) / PAGE);
+        let [low, high] = RamLayout::new(limits.reach()).regions();
+        let end = if high.is_empty() { low.end } else { high.end };
         let settings = Settings {
             minimum: limits.minimum / PAGE,
             maximum: limits.maximum / PAGE,
-            holes: Vec::from([hole]),
+            holes: Vec::from([page_run(MMIO_START..FOUR_GIB)]),
             end_of_addresses: end / PAGE,
         };
         let interface = Guid::read_from_bytes(&INTERFACE).unwrap_or_default();
@@ -122,17 +120,12 @@ impl<R: SharedRam> Dynamic<R> {
         &mut self.link
     }
 
-    /// Whether the channel is open.
-    pub fn is_open(&self) -> bool {
-        self.link.is_open()
-    }
-
     /// Calls `f` with the VSP, the link and what moves memory.
     fn with<S: System<Ram = R>, T>(
         &mut self,
         system: &mut S,
         ram: &R,
-        pins: LazyPins<'_>,
+        pins: LazyPins<'_, R>,
         now: u64,
         f: impl FnOnce(&mut Vsp<'_, S>, &mut Link<R>) -> T,
     ) -> T {
@@ -158,15 +151,16 @@ impl<R: SharedRam> Dynamic<R> {
         });
     }
 
-    /// The guest has closed the channel. What it had sent before counts (sheet 2.5).
+    /// The guest has closed the channel. What it had sent before counts (sheet 2.5). `links` are the other channels.
     pub fn closed<S: System<Ram = R>>(
         &mut self,
         system: &mut S,
         ram: &R,
         server: &Server,
+        links: &[Link<R>],
         now: u64,
     ) {
-        let pins = LazyPins::new(server, &[], self.link.gpadl());
+        let pins = LazyPins::new(server, links, self.link.gpadl());
         self.with(system, ram, pins, now, |vsp, link| {
             link.drain(vsp, LAST_BATCHES);
             link.close();
@@ -180,17 +174,17 @@ impl<R: SharedRam> Dynamic<R> {
         system: &mut S,
         ram: &R,
         server: &Server,
-        rings: &[GpadlHandle],
+        links: &[Link<R>],
         now: u64,
     ) {
-        let pins = LazyPins::new(server, rings, self.link.gpadl());
+        let pins = LazyPins::new(server, links, self.link.gpadl());
         self.with(system, ram, pins, now, |vsp, _| {
             let all = PageRun::new(0, u64::MAX);
             vsp.vsp.unpinned(all, now, &mut vsp.memory);
         });
     }
 
-    /// Takes what came, does what is due, sends what is to be sent. `rings` are the GPADLs with rings of open channels.
+    /// Takes what came, does what is due, sends what is to be sent. `links` are the other channels.
     ///
     /// # Errors
     /// The guest broke a rule of rings.
@@ -199,10 +193,10 @@ impl<R: SharedRam> Dynamic<R> {
         system: &mut S,
         ram: &R,
         server: &Server,
-        rings: &[GpadlHandle],
+        links: &[Link<R>],
         now: u64,
     ) -> Result<(), RingError> {
-        let pins = LazyPins::new(server, rings, self.link.gpadl());
+        let pins = LazyPins::new(server, links, self.link.gpadl());
         self.with(system, ram, pins, now, |vsp, link| {
             vsp.vsp.tick(now, &mut vsp.memory);
             link.serve(vsp)

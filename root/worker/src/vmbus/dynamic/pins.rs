@@ -10,6 +10,9 @@ use vmbus::gpadl::{Gpadl, MAX_UNITS};
 use vmbus::protocol::GpadlHandle;
 use vmbus::server::Server;
 
+use crate::system::SharedRam;
+use crate::vmbus::link::Link;
+
 /// Most bytes of the lists: each GPADL's pieces are at most its units, and all units are limited.
 pub const MAX_BYTES: usize = MAX_UNITS * size_of::<Range<u64>>();
 
@@ -98,21 +101,21 @@ fn pages(gpadl: &Gpadl) -> impl Iterator<Item = Range<u64>> + '_ {
 
 /// The same, made when somebody asks: seldom, and the guest can make them many. They are as when they were asked for first, so
 /// this may not outlive a change of GPADLs.
-pub struct LazyPins<'a> {
+pub struct LazyPins<'a, R> {
     server: Option<&'a Server>,
-    /// GPADLs with rings of open channels.
-    rings: &'a [GpadlHandle],
-    /// That of the channel itself.
+    /// The other channels.
+    links: &'a [Link<R>],
+    /// Where the channel itself has its rings.
     own: Option<GpadlHandle>,
     made: OnceCell<Pins>,
 }
 
-impl<'a> LazyPins<'a> {
-    /// What the guest's GPADLs pin while these have rings of open channels.
-    pub fn new(server: &'a Server, rings: &'a [GpadlHandle], own: Option<GpadlHandle>) -> Self {
+impl<'a, R: SharedRam> LazyPins<'a, R> {
+    /// What the guest's GPADLs pin while these channels and the own one are as they are.
+    pub fn new(server: &'a Server, links: &'a [Link<R>], own: Option<GpadlHandle>) -> Self {
         Self {
             server: Some(server),
-            rings,
+            links,
             own,
             made: OnceCell::new(),
         }
@@ -122,7 +125,7 @@ impl<'a> LazyPins<'a> {
     pub const fn none() -> Self {
         Self {
             server: None,
-            rings: &[],
+            links: &[],
             own: None,
             made: OnceCell::new(),
         }
@@ -130,7 +133,8 @@ impl<'a> LazyPins<'a> {
 
     /// [`Pins::of`].
     pub fn of(&self, run: PageRun) -> (Pin, u64) {
-        let is_ring = |handle| self.rings.contains(&handle) || self.own == Some(handle);
+        let is_ring =
+            |handle| self.own == Some(handle) || self.links.iter().any(|link| link.uses(handle));
         let make = || {
             let Some(server) = self.server else {
                 return Pins::default();
@@ -158,6 +162,8 @@ mod tests {
     use proptest::prelude::*;
     use vmbus::gpadl::GpadlTable;
     use vmbus::protocol::Relid;
+
+    use crate::tests::TestRam;
 
     /// A GPADL of so many pages, none next to another, from page 2 on.
     fn scattered(table: &mut GpadlTable, handle: GpadlHandle, count: u64) {
@@ -199,7 +205,7 @@ mod tests {
     #[test]
     fn nothing_is_listed_before_somebody_asks() {
         let server = Server::new(1);
-        let pins = LazyPins::new(&server, &[], None);
+        let pins = LazyPins::<TestRam>::new(&server, &[], None);
         assert!(!pins.are_made());
         assert_eq!(pins.of(PageRun::new(3, 4)), (Pin::None, 4));
         assert!(pins.are_made());
