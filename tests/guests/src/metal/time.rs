@@ -4,6 +4,9 @@ use tlfs::{HV_X64_MSR_APIC_FREQUENCY, HV_X64_MSR_TIME_REF_COUNT, HV_X64_MSR_TSC_
 
 use super::cpu::{rdmsr, tsc};
 
+/// Units of [`reference`] in a second.
+pub const SECOND: u64 = 10_000_000;
+
 /// TSC ticks in a second.
 pub fn tsc_hz() -> u64 {
     rdmsr(HV_X64_MSR_TSC_FREQUENCY).expect("the TSC frequency is a MSR of every partition")
@@ -17,6 +20,11 @@ pub fn apic_hz() -> u64 {
 /// The partition's reference time in units of 100 ns.
 pub fn reference() -> u64 {
     rdmsr(HV_X64_MSR_TIME_REF_COUNT).expect("the reference counter is a MSR of every partition")
+}
+
+/// Whole seconds of the partition's reference time since it was `start`.
+pub fn seconds_since(start: u64) -> u64 {
+    (reference() - start) / SECOND
 }
 
 /// TSC ticks of a number of microseconds.

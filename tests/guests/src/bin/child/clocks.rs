@@ -21,12 +21,10 @@ child!(main);
 const MOST: usize = 16;
 const TIMER: u8 = 0x60;
 const SECOND: u64 = 1_000_000;
-/// In 100 ns.
-const UNITS: u64 = 10_000_000;
 /// Readings between two looks at how late it is.
 const BURST: u32 = 50;
 /// For how long the same ones work, in 100 ns.
-const SHIFT: u64 = UNITS / 10;
+const SHIFT: u64 = time::SECOND / 10;
 
 static STACKS: [Pages<0x4000>; MOST] = [const { Pages::new() }; MOST];
 static OVERLAID: Pages<4096> = Pages::new();
@@ -79,7 +77,7 @@ fn main(boot: &Boot) {
     startup::install(arrive);
     test("the others start", || (1..count).for_each(start));
     test("no clock goes back", || {
-        END.store(time::reference() + seconds * UNITS, Ordering::SeqCst);
+        END.store(time::reference() + seconds * time::SECOND, Ordering::SeqCst);
         look(0);
         let all = || DONE.load(Ordering::SeqCst) == count;
         assert!(time::wait(60 * SECOND, all), "not all came to the end");

@@ -57,20 +57,18 @@ impl Driver {
         }
     }
 
-    /// The next message's id.
-    pub fn id(&mut self) -> u32 {
+    /// Sends the message that has the next id; waits for room.
+    pub fn say(&mut self, message: impl FnOnce(u32) -> Message) {
         self.id += 1;
-        self.id
+        self.send(&message(self.id));
     }
 
     /// Asks for version 2.0 and says what the driver can do, with new memory in units of 2^`unit` MiB.
     pub fn shake_hands(&mut self, unit: u32) {
-        let message = Message::version(self.id(), VERSION_2);
-        self.send(&message);
+        self.say(|id| Message::version(id, VERSION_2));
         let mut buffer = [0; MAX_MESSAGE];
         assert_eq!(self.next(&mut buffer), Request::Version(true));
-        let message = Message::capabilities(self.id(), unit);
-        self.send(&message);
+        self.say(|id| Message::capabilities(id, unit));
         assert_eq!(self.next(&mut buffer), Request::Capabilities(true));
     }
 

@@ -10,7 +10,7 @@ use tlfs::{
     HvHypercallInput, HvMessageType, HvStatus, HvStimerConfig, HvSynicSint,
 };
 
-use super::cell::{Global, Pages};
+use super::cell::Pages;
 use super::cpu::{wait_for_interrupt, write_msr};
 use super::slot::Slot;
 use super::trap::{Frame, Handler, set_handler};
@@ -57,7 +57,6 @@ mod kind {
 static MESSAGES: Pages<4096> = Pages::new();
 static FLAGS: Pages<4096> = Pages::new();
 static RINGS: Pages<{ 2 * RING_PAGES * 4096 }> = Pages::new();
-static TICKS: Global<u64> = Global::new(0);
 
 /// A message.
 struct Message([u8; MAX_MESSAGE]);
@@ -70,16 +69,8 @@ impl Message {
 }
 
 /// Interrupts wake the processor up, and mean nothing else.
-fn wake(frame: &mut Frame) {
-    if frame.vector == u64::from(TIMER_VECTOR) {
-        TICKS.set(TICKS.get() + 1);
-    }
+fn wake(_: &mut Frame) {
     apic::eoi();
-}
-
-/// Ticks of the timer since the start.
-pub fn ticks() -> u64 {
-    TICKS.get()
 }
 
 /// The GPAs of the page for messages and of that for events, which the hypervisor lays over them.
@@ -217,12 +208,11 @@ impl Bus {
     }
 
     /// Closes a channel, whatever is in its rings.
-    pub fn close(&self, channel: Channel) -> Offer {
+    pub fn close(&self, channel: Channel) {
         let relid = channel.offer.relid;
         self.post(&[kind::CLOSE, 0, relid]);
         self.post(&[kind::GPADL_TEARDOWN, 0, relid, GPADL]);
         await_message(kind::GPADL_TORNDOWN);
-        channel.offer
     }
 
     /// Posts a message.

@@ -83,9 +83,8 @@ impl Answers {
     /// Reports that it needs so many pages, beside those in the balloon.
     pub fn report(&mut self, needed: u64) {
         let ballooned = self.arena.ballooned().count();
-        let id = self.driver.id();
         self.driver
-            .send(&Message::report(id, 0, needed + ballooned));
+            .say(|id| Message::report(id, 0, needed + ballooned));
     }
 
     /// Answers what is asked.
@@ -127,18 +126,15 @@ impl Answers {
     }
 
     fn unballooned(&mut self) {
-        let id = self.driver.id();
-        self.driver.send(&Message::unballoon(id));
+        self.driver.say(Message::unballoon);
     }
 
     fn added(&mut self, pages: u32, result: u32) {
-        let id = self.driver.id();
-        self.driver.send(&Message::hot_add(id, pages, result));
+        self.driver.say(|id| Message::hot_add(id, pages, result));
     }
 
     fn send(&mut self, more: bool, runs: &[Run]) {
-        let id = self.driver.id();
-        self.driver.send(&Message::balloon(id, more, runs));
+        self.driver.say(|id| Message::balloon(id, more, runs));
     }
 
     /// As many of the guest's pages as a message can name, at most so many; they are given away.

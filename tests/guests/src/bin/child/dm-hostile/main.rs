@@ -2,7 +2,7 @@
 //!
 //! With `words` on its command line it sends messages that cannot be, or at the wrong time (`words`); then it behaves but for its
 //! answers (`answers`): each request that it gets is answered in another wrong way, and it says so by `ok NAME`. It needs
-//! `commit=MiB,MiB` in turn, each for `each` seconds, so that it is asked for memory and is given some.
+//! `low=MiB` and `high=MiB` in turn, each for `each` seconds, so that it is asked for memory and is given some.
 #![no_std]
 #![no_main]
 
@@ -20,8 +20,6 @@ child!(main);
 
 /// Microseconds from one look to the next.
 const PERIOD: u64 = 250_000;
-/// A second in units of the reference time.
-const SECOND: u64 = 10_000_000;
 
 static ARENA: Mutex<Arena> = Mutex::new(Arena::new());
 
@@ -45,7 +43,7 @@ fn main(boot: &Boot) {
     loop {
         vmbus::sleep();
         answers.serve();
-        let seconds = (time::reference() - start) / SECOND;
+        let seconds = time::seconds_since(start);
         if seconds > reported {
             reported = seconds;
             let needed = if (seconds / each).is_multiple_of(2) {
@@ -61,7 +59,7 @@ fn main(boot: &Boot) {
 /// Sleeps for so many seconds.
 pub fn pause(seconds: u64) {
     let start = time::reference();
-    while (time::reference() - start) / SECOND < seconds {
+    while time::seconds_since(start) < seconds {
         vmbus::sleep();
     }
 }

@@ -45,8 +45,7 @@ pub fn say_all(driver: &mut Driver, top: u64, rest: u64) {
         act(driver, top);
         driver.renew();
         driver.shake_hands(UNIT);
-        let id = driver.id();
-        driver.send(&Message::report(id, 0, top / 2));
+        driver.say(|id| Message::report(id, 0, top / 2));
         println!("ok {name}");
         pause(rest);
         driver.renew();
@@ -137,8 +136,7 @@ fn versions(driver: &mut Driver, _: u64) {
 fn absurd(driver: &mut Driver, top: u64) {
     driver.shake_hands(UNIT);
     for committed in [0, 1 << 63, u64::MAX, 65 * top] {
-        let id = driver.id();
-        driver.send(&Message::report(id, u64::MAX, committed));
+        driver.say(|id| Message::report(id, u64::MAX, committed));
         pause(1);
     }
 }

@@ -22,8 +22,6 @@ child!(main);
 
 /// Microseconds from one look to the next.
 const PERIOD: u64 = 250_000;
-/// The same in the units of the reference time, of which a second has this many.
-const SECOND: u64 = 10_000_000;
 
 static ARENA: Mutex<Arena> = Mutex::new(Arena::new());
 
@@ -45,7 +43,7 @@ fn main(boot: &Boot) {
     loop {
         vmbus::sleep();
         work.serve();
-        let seconds = (time::reference() - start) / SECOND;
+        let seconds = time::seconds_since(start);
         let number = seconds / plan.each;
         if !is_finished && plan.times.is_some_and(|times| number >= times) {
             work.finish();

@@ -74,9 +74,8 @@ impl<'a> Work<'a> {
         let needed = self.size.unwrap_or(size) * MIB;
         let ballooned = self.arena.ballooned().count().saturating_sub(self.lost);
         let available = self.arena.owned().count().saturating_sub(needed);
-        let id = self.driver.id();
         self.driver
-            .send(&Message::report(id, available, needed + ballooned));
+            .say(|id| Message::report(id, available, needed + ballooned));
     }
 
     /// Does what is asked for.
@@ -97,8 +96,7 @@ impl<'a> Work<'a> {
                         more = further;
                     }
                     if self.dawdle() {
-                        let id = self.driver.id();
-                        self.driver.send(&Message::unballoon(id));
+                        self.driver.say(Message::unballoon);
                     }
                     self.done();
                 }
@@ -107,8 +105,8 @@ impl<'a> Work<'a> {
                     self.arena.gain(run);
                     self.tally.added += run.count;
                     if self.dawdle() {
-                        let id = self.driver.id();
-                        self.driver.send(&Message::hot_add(id, run.count as u32, 1));
+                        self.driver
+                            .say(|id| Message::hot_add(id, run.count as u32, 1));
                     }
                     self.done();
                 }
@@ -154,9 +152,8 @@ impl<'a> Work<'a> {
                 return;
             }
             self.tally.given += runs[..used].iter().map(|run| run.count).sum::<u64>();
-            let id = self.driver.id();
             self.driver
-                .send(&Message::balloon(id, left != 0, &runs[..used]));
+                .say(|id| Message::balloon(id, left != 0, &runs[..used]));
             if left == 0 {
                 break;
             }

@@ -33,9 +33,7 @@ static GUESTS: [Mutex<Option<Guest>>; CHILDREN] = [const { Mutex::new(None) }; C
 /// When it is over, in reference time.
 static END: AtomicU64 = AtomicU64::new(0);
 /// For how long it goes on after that if not enough has happened: an emulator on a busy host does little in a second.
-const GRACE: u64 = 60 * SECOND;
-/// In reference time.
-const SECOND: u64 = 10_000_000;
+const GRACE: u64 = 60 * time::SECOND;
 static SEED: AtomicU64 = AtomicU64::new(0);
 
 fn main(boot: &Boot) {
@@ -45,7 +43,10 @@ fn main(boot: &Boot) {
     let mut root = Root::start(boot);
     say!("{count} processors, {seconds} s, seed {seed:#x}");
     SEED.store(seed, Ordering::Relaxed);
-    END.store(time::reference() + seconds * SECOND, Ordering::Relaxed);
+    END.store(
+        time::reference() + seconds * time::SECOND,
+        Ordering::Relaxed,
+    );
     let before = Holdings::look(&mut root);
     frames::fill(&mut root);
     processors::start(&mut root, count, work);
