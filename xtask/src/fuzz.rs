@@ -66,6 +66,8 @@ pub fn fuzz(options: &Fuzz) -> Result<bool> {
             options.target.as_deref().unwrap_or("")
         );
     }
+    prepare()?;
+    build()?;
     let outcomes = run(&targets, Duration::from_secs(options.seconds), None)?;
     Ok(outcomes
         .iter()
@@ -95,13 +97,11 @@ pub fn targets() -> Result<Vec<String>> {
         .collect())
 }
 
-/// Runs targets for `time` in all, two at once, and prints a line for each.
+/// Runs targets, which are [built](build), for `time` in all, two at once, and prints a line for each.
 ///
 /// # Errors
-/// If they cannot be built or started.
+/// If they cannot be started.
 pub fn run(targets: &[String], time: Duration, seed: Option<u32>) -> Result<Vec<Outcome>> {
-    apt::require(&[COMPILER])?;
-    build()?;
     let each = (time / u32::try_from(targets.len())?.max(1)).max(Duration::from_secs(1));
     let mut outcomes = Vec::new();
     for pair in targets.chunks(2) {
@@ -128,7 +128,19 @@ pub fn run(targets: &[String], time: Duration, seed: Option<u32>) -> Result<Vec<
     Ok(outcomes)
 }
 
-fn build() -> Result<()> {
+/// Gets what they are built with.
+///
+/// # Errors
+/// If that cannot be installed.
+pub fn prepare() -> Result<()> {
+    apt::require(&[COMPILER])
+}
+
+/// Builds all targets.
+///
+/// # Errors
+/// If one does not compile.
+pub fn build() -> Result<()> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .args([

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use clap::Args;
+use manager::{HOST_FILE, HostDefinition};
 use sha2::{Digest, Sha256};
 
 use crate::metal::Metal;
@@ -74,21 +76,47 @@ impl ImageTool {
     }
 }
 
-/// The image of the current sources with the given VM definitions, or with the shipped one; built where needed.
+/// The user's own files for an image.
+#[derive(Args, Debug)]
+pub struct Given {
+    /// A VM definition to put into the image (repeatable); without one, the Debian guest that is fetched and packed
+    #[arg(long = "vm", value_name = "FILE")]
+    pub vms: Vec<PathBuf>,
+    /// The host's definition: what it keeps of the machine's memory
+    #[arg(long, value_name = "FILE")]
+    host: Option<PathBuf>,
+}
+
+impl Given {
+    fn definitions(&self) -> Result<Vec<DefinitionFile>> {
+        if self.vms.is_empty() {
+            return Ok(vec![DefinitionFile::read(&paths::root().join(SHIPPED))?]);
+        }
+        self.vms
+            .iter()
+            .map(|file| DefinitionFile::read(file))
+            .collect()
+    }
+
+    /// The host's definition, if it is one: looked at now, before minutes of building.
+    fn host(&self) -> Result<Option<(String, Vec<u8>)>> {
+        let Some(file) = &self.host else {
+            return Ok(None);
+        };
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read the host's definition {}", file.display()))?;
+        HostDefinition::parse(&file.display().to_string(), &text)?;
+        Ok(Some((HOST_FILE.into(), text.into_bytes())))
+    }
+}
+
+/// The image of the current sources with what is given; built where needed.
 ///
 /// # Errors
 /// If a part cannot be built or a definition is not valid.
-pub fn default_image(definitions: &[PathBuf]) -> Result<PathBuf> {
-    let shipped = [paths::root().join(SHIPPED)];
-    let files = if definitions.is_empty() {
-        &shipped
-    } else {
-        definitions
-    };
-    let definitions: Vec<DefinitionFile> = files
-        .iter()
-        .map(|file| DefinitionFile::read(file))
-        .collect::<Result<_>>()?;
+pub fn default_image(given: &Given) -> Result<PathBuf> {
+    let definitions = given.definitions()?;
+    let host = given.host()?;
     let texts: String = definitions
         .iter()
         .map(|definition| definition.text.as_str())
@@ -96,6 +124,7 @@ pub fn default_image(definitions: &[PathBuf]) -> Result<PathBuf> {
     let system = System::build(&Needs::named_in(&texts))?;
     let archive = system.archive(&Contents {
         definitions,
+        members: host.into_iter().collect(),
         ..Contents::default()
     })?;
     let image = paths::target_dir("images")?.join("default.img");
@@ -107,8 +136,8 @@ pub fn default_image(definitions: &[PathBuf]) -> Result<PathBuf> {
 ///
 /// # Errors
 /// If a part cannot be built or `file` cannot be written.
-pub fn image(file: &Path, definitions: &[PathBuf]) -> Result<()> {
-    let image = default_image(definitions)?;
+pub fn image(file: &Path, given: &Given) -> Result<()> {
+    let image = default_image(given)?;
     std::fs::copy(&image, file).with_context(|| format!("cannot write {}", file.display()))?;
     eprintln!(
         "    {}: boots by UEFI, from an emulator's disk or a USB stick",

@@ -38,9 +38,8 @@ enum Command {
         /// The file to write
         #[arg(long, value_name = "FILE")]
         output: PathBuf,
-        /// A VM definition to put into the image (repeatable)
-        #[arg(long = "vm", value_name = "FILE")]
-        vms: Vec<PathBuf>,
+        #[command(flatten)]
+        given: image::Given,
     },
     /// Run the crates' tests on this machine and the scenarios in the emulators
     Test(test::Test),
@@ -60,7 +59,7 @@ fn main() -> ExitCode {
     let done = |(): ()| true;
     let result = match Cli::parse().command {
         Command::Run(options) => run::run(&options).map(done),
-        Command::Image { output, vms } => image::image(&output, &vms).map(done),
+        Command::Image { output, given } => image::image(&output, &given).map(done),
         Command::Test(options) => test::test(&options),
         Command::Kut(options) => kut::kut(&options),
         Command::Bench(options) => bench::bench(&options),

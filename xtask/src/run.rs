@@ -17,9 +17,8 @@ use crate::system::DefinitionFile;
 /// Options of the command.
 #[derive(Args, Debug)]
 pub struct Run {
-    /// A VM definition to put into the image (repeatable); without one, the Debian guest that is fetched and packed
-    #[arg(long = "vm", value_name = "FILE")]
-    vms: Vec<PathBuf>,
+    #[command(flatten)]
+    given: image::Given,
     /// Processors of the machine
     #[arg(long, default_value_t = 1)]
     cpus: u32,
@@ -70,7 +69,7 @@ pub fn run(options: &Run) -> Result<()> {
 
 fn in_qemu(options: &Run, machine: &Machine) -> Result<()> {
     let accel = options.accel.decide()?;
-    let image = image::default_image(&options.vms)?;
+    let image = image::default_image(&options.given)?;
     greet(options, "Ctrl-A X quits it, Ctrl-A H shows more keys");
     if options.gdb {
         eprintln!(
@@ -95,7 +94,7 @@ fn in_qemu(options: &Run, machine: &Machine) -> Result<()> {
 }
 
 fn in_bochs(options: &Run, machine: &Machine, model: &str, emulators: &Emulators) -> Result<()> {
-    let image = image::default_image(&options.vms)?;
+    let image = image::default_image(&options.given)?;
     let folder = paths::target("bochs/run");
     eprintln!(
         "    Bochs takes some ten seconds to the first line, and a minute to a guest's shell"
@@ -116,7 +115,7 @@ fn in_bochs(options: &Run, machine: &Machine, model: &str, emulators: &Emulators
 fn greet(options: &Run, keys: &str) {
     eprintln!(
         "    At the prompt \"partita>\" type: vm attach {}   (Ctrl-] d comes back, help lists the commands)",
-        first_vm(&options.vms)
+        first_vm(&options.given.vms)
     );
     eprintln!("    Starting the machine. {keys}.");
     if std::io::stdout().is_terminal() {

@@ -2,14 +2,17 @@
 
 use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{LazyLock, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// Steps quicker than this leave no line behind on a terminal: nobody waited for them.
 const WORTH_A_LINE: Duration = Duration::from_secs(2);
+
+/// Spinners of steps at the same time have a line each.
+static SPINNERS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// A running step.
 pub struct Step {
@@ -23,7 +26,7 @@ impl Step {
     pub fn start(what: impl Into<String>) -> Self {
         let what = what.into();
         let bar = if std::io::stderr().is_terminal() {
-            let bar = ProgressBar::new_spinner().with_prefix(what.clone());
+            let bar = SPINNERS.add(ProgressBar::new_spinner().with_prefix(what.clone()));
             if let Ok(style) =
                 ProgressStyle::with_template("{spinner} {prefix} ({elapsed}) {wide_msg:.dim}")
             {
@@ -80,7 +83,8 @@ impl Step {
         self.bar.finish_and_clear();
         let elapsed = self.started.elapsed();
         if elapsed >= WORTH_A_LINE {
-            eprintln!("    {}: done in {:.0} s", self.what, elapsed.as_secs_f64());
+            let line = format!("    {}: done in {:.0} s", self.what, elapsed.as_secs_f64());
+            SPINNERS.suspend(|| eprintln!("{line}"));
         }
     }
 }

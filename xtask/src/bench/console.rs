@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail};
-use tlfs::stats::{partita, vp};
+use anyhow::{Context, Result, bail, ensure};
+use tlfs::stats::{CounterName, partita, partition, vp};
 
 use super::figure::{Counters, Figure, Figures};
 use crate::test::scenario::Work;
@@ -16,7 +16,14 @@ use crate::test::scenario::Work;
 pub type Table = BTreeMap<String, u64>;
 
 /// The line before the counters of an object begins with one of these.
-const OBJECTS: [&str; 2] = ["Hyper-V Hypervisor", "Root kernel"];
+const OBJECTS: [&str; 3] = [
+    "Hyper-V Hypervisor",
+    "Hyper-V Dynamic Memory",
+    "Root kernel",
+];
+
+/// Pages of a GiB.
+const GIB: f64 = (1 << 18) as f64;
 
 /// All tables of a transcript, in their order.
 pub fn tables(transcript: &str) -> Vec<Table> {
@@ -117,10 +124,7 @@ pub fn work(work: &Work, transcript: &str) -> Result<Counters> {
         bail!("the console's counters are not the machine's");
     }
     let per_trip = names.map(|(name, index)| {
-        let known = partita::COUNTERS.iter().find(|(known, ..)| *known == index);
-        let counter = known.map_or("", |(_, counter, _)| counter);
-        // The table leaves zeros out.
-        let of = |table: &Table| table.get(counter).copied().unwrap_or(0) as f64;
+        let of = |table: &Table| value(table, partita::COUNTERS, index);
         let trips = of(third) - of(second) - (of(second) - of(first));
         let thousandths = (1000.0 * trips / f64::from(work.trips)).round();
         (name.to_owned(), thousandths / 1000.0)
@@ -128,9 +132,88 @@ pub fn work(work: &Work, transcript: &str) -> Result<Counters> {
     Ok(per_trip.into())
 }
 
+/// What was counted at a moment.
+struct Look<'t> {
+    root: &'t Table,
+    vm: &'t Table,
+}
+
+impl Look<'_> {
+    /// A counter of the root's VPs.
+    fn root(&self, index: u32) -> f64 {
+        value(self.root, vp::COUNTERS, index)
+    }
+
+    /// A counter of the VM's partition.
+    fn vm(&self, index: u32) -> f64 {
+        value(self.vm, partition::COUNTERS, index)
+    }
+}
+
+/// A counter in a table, which leaves zeros out.
+fn value(table: &Table, names: &[CounterName], index: u32) -> f64 {
+    let known = names.iter().find(|(known, ..)| *known == index);
+    let name = known.map_or("", |(_, counter, _)| *counter);
+    table.get(name).copied().unwrap_or(0) as f64
+}
+
+/// What a balloon costs, from the last eight tables: the root's and the VM's, before its pages are taken, after that, after as long a
+/// time in which nothing was, and after they were given back. What that idle time has is no part of the figures. An instruction is
+/// 2^`shift` ns.
+///
+/// # Errors
+/// If there are fewer tables, no pages moved, or nothing was counted for them; or if the VM had no mappings of 2 MiB to begin with.
+pub fn balloon(transcript: &str, shift: u8, command: &str, figures: &mut Figures) -> Result<()> {
+    let tables = tables(transcript);
+    let [.., root0, vm0, root1, vm1, root2, vm2, root3, vm3] = tables.as_slice() else {
+        bail!("the console did not print counters of the root and the VM four times");
+    };
+    let looks = [(root0, vm0), (root1, vm1), (root2, vm2), (root3, vm3)];
+    let [before, taken, idle, given] = looks.map(|(root, vm)| Look { root, vm });
+    for (name, from, to) in [("balloon", &before, &taken), ("unballoon", &idle, &given)] {
+        let moved = (to.vm(partition::GPA_PAGES) - from.vm(partition::GPA_PAGES)).abs();
+        ensure!(moved > 0.0, "no pages moved ({name})");
+        let net = |of: &dyn Fn(&Look<'_>) -> f64| of(to) - of(from) - (of(&idle) - of(&taken));
+        let of_root = |index: u32| net(&|look: &Look<'_>| look.root(index));
+        let of_vm = |index: u32| net(&|look: &Look<'_>| look.vm(index));
+
+        let calls = of_root(vp::GPA_SPACE_HYPERCALLS) * GIB / moved;
+        // Times are in units of 100 ns.
+        let instructions = of_root(vp::TOTAL_RUN_TIME) * 100.0 / f64::from(1_u32 << shift);
+        let each = instructions / moved;
+        ensure!(calls > 0.0 && each > 0.0, "nothing was counted ({name})");
+        let mut figure = Figure::new(calls.round() as u64, "hypercalls", command);
+        let counters = [
+            ("pages", moved),
+            ("gpa_space_hypercalls", of_root(vp::GPA_SPACE_HYPERCALLS)),
+            ("all_hypercalls", of_root(vp::HYPERCALLS_COUNT)),
+            ("modifications", of_vm(partition::GPA_SPACE_MODIFICATIONS)),
+            ("deposited", of_vm(partition::DEPOSITED_PAGES)),
+            ("split", of_vm(partition::PAGES_SHATTERED)),
+            ("joined", of_vm(partition::PAGES_RECOMBINED)),
+            ("2m_before", from.vm(partition::GPA_PAGES_2M)),
+            ("2m_after", to.vm(partition::GPA_PAGES_2M)),
+            ("4k_before", from.vm(partition::GPA_PAGES_4K)),
+            ("4k_after", to.vm(partition::GPA_PAGES_4K)),
+        ];
+        figure.counters = counters
+            .map(|(name, value)| (name.to_owned(), value))
+            .into();
+        figures.insert(format!("{name}_hypercalls_per_gib"), figure);
+
+        let figure = Figure::new(each.round() as u64, "instructions", command);
+        figures.insert(format!("{name}_instructions_per_page"), figure);
+    }
+    let [had, has] = [&before, &given].map(|look| look.vm(partition::GPA_PAGES_2M));
+    ensure!(had > 0.0, "no mapping of 2 MiB could be kept");
+    let kept = Figure::new((has * 100.0 / had) as u64, "percent", command);
+    figures.insert("balloon_2m_kept".into(), kept);
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Figures, Work, exits, tables, work};
+    use super::{Figures, Work, balloon, exits, tables, work};
 
     const TEXT: &str = "partita> counters a\n\
         COUNTER                   VALUE  PERFORMANCE COUNTER\n\
@@ -182,5 +265,57 @@ mod tests {
         assert_eq!(counters["vmload"], 2.004);
         assert_eq!(counters["xsave"], 0.0);
         assert!(work(&asked, &table(1)).is_err());
+    }
+
+    /// What the console prints of the root and the VM, one after the other.
+    fn look(pages: u32, calls: u32, time: u32) -> String {
+        let large = pages / 512;
+        format!(
+            "COUNTER  VALUE\nHyper-V Hypervisor Root Virtual Processor (Root VP 0)\n\
+             VpTotalRunTime  {time}  % Total Run Time\nVpGpaSpaceHypercalls  {calls}\npartita> \n\
+             COUNTER  VALUE\nHyper-V Hypervisor Partition (guest)\nPtGpaPages  {pages}\nPtGpaPages2M  {large}\n\
+             Hyper-V Dynamic Memory VM (guest)\n-  7  Physical Memory\n\
+             Hyper-V Hypervisor Virtual Processor (guest:Hv VP 0)\nVpTotalRunTime  9\npartita> \n"
+        )
+    }
+
+    /// 2 GiB are taken, and 1 GiB given back. 10 calls and 1,000 units of time go by in any case.
+    fn looks() -> String {
+        const GIB: u32 = 1 << 18;
+        [
+            look(3 * GIB, 100, 5000),
+            look(GIB, 100 + 10 + 1024, 5000 + 1000 + 2 * GIB),
+            look(GIB, 1144, 7000 + 2 * GIB),
+            look(2 * GIB, 1144 + 10 + 5, 8000 + 2 * GIB + 8 * GIB),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn a_balloon_does_not_pay_for_the_time_that_passes() {
+        let mut figures = Figures::new();
+        balloon(&looks(), 2, "x", &mut figures).unwrap();
+        for (figure, value) in [
+            ("balloon_hypercalls_per_gib", 512),
+            ("unballoon_hypercalls_per_gib", 5),
+            ("balloon_instructions_per_page", 25),
+            ("unballoon_instructions_per_page", 200),
+            // Of 3 GiB in large pages it has 2 again.
+            ("balloon_2m_kept", 66),
+        ] {
+            assert_eq!(figures[figure].value, value, "{figure}");
+        }
+        let pages = figures["balloon_hypercalls_per_gib"].counters["pages"];
+        assert_eq!(pages, 524_288.0);
+    }
+
+    #[test]
+    fn a_balloon_of_which_nothing_was_counted_is_no_figure() {
+        let refused = |text: &str| balloon(text, 2, "x", &mut Figures::new()).is_err();
+        assert!(refused(&look(1024, 1, 1)), "one look");
+        assert!(refused(&look(1024, 1, 1).repeat(4)), "no pages moved");
+        for counter in ["VpGpaSpaceHypercalls", "VpTotalRunTime", "PtGpaPages2M"] {
+            assert!(refused(&looks().replace(counter, "Other")), "{counter}");
+        }
     }
 }

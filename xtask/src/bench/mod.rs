@@ -180,6 +180,10 @@ impl Run {
         {
             self.worst(SECTION.into(), figure);
         }
+        if scenario.balloon {
+            let shift = scenario.machine.icount_shift;
+            console::balloon(&transcript, shift, &command, &mut self.figures)?;
+        }
         if let Some(work) = &scenario.work {
             let counters = console::work(work, &transcript)?;
             self.counted.push((work.figure.clone(), counters));

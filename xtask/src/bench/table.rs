@@ -28,6 +28,13 @@ const IN_MACHINES: &Bounds = &[
     ("bytes_per_mapped_gib", Bound::Most(16_384)),
     ("exit_growth_with_64_vms", Bound::Most(2)),
     ("boot_exits_without_port_io", Bound::Most(3_500)),
+    // A call for each 2 MiB, and 88 for what is at no such place.
+    ("balloon_hypercalls_per_gib", Bound::Most(600)),
+    ("unballoon_hypercalls_per_gib", Bound::Most(600)),
+    ("balloon_instructions_per_page", Bound::Most(200)),
+    // 512 of them fill the page with zeros.
+    ("unballoon_instructions_per_page", Bound::Most(1_000)),
+    ("balloon_2m_kept", Bound::Least(100)),
 ];
 
 /// Bounds of the rings, on the host.
@@ -42,6 +49,21 @@ pub const OF_BALANCER: &Bounds = &[
     ("balancer_1000", Bound::Most(3_000_000)),
     ("balancer_ratio", Bound::Most(14)),
 ];
+
+/// Bounds of a balloon, on the host. A message holds 510 ranges, so 1 GiB takes two of them, each way: ranges, not
+/// single pages. What single pages cost must grow with their number only.
+pub const OF_BALLOON: &Bounds = &[
+    ("balloon_pages_per_message", Bound::Least(100_000)),
+    ("unballoon_pages_per_message", Bound::Least(100_000)),
+    ("balloon_gib_large", Bound::Most(1_500_000)),
+    ("unballoon_gib_large", Bound::Most(3_000_000)),
+    ("balloon_gib_single", Bound::Most(250_000_000)),
+    ("unballoon_gib_single", Bound::Most(400_000_000)),
+    ("dynamic_memory_book_per_gib", Bound::Most(70_000)),
+];
+
+/// Bounds of the manager, on the host.
+pub const OF_MANAGER: &Bounds = &[("manager_bytes_per_vm", Bound::Most(2_048))];
 
 /// Figures of round trips, for which is counted what the processor does.
 const ROUND_TRIPS: [&str; 4] = [
@@ -237,8 +259,8 @@ fn faults(key: &str, figure: &Figure, complete: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        Bound, Figure, Figures, IN_MACHINES, Measured, OF_BALANCER, OF_RINGS, ROUND_TRIPS, Table,
-        Vendor,
+        Bound, Figure, Figures, IN_MACHINES, Measured, OF_BALANCER, OF_BALLOON, OF_MANAGER,
+        OF_RINGS, ROUND_TRIPS, Table, Vendor,
     };
 
     fn msr_exit(value: u64, xsave: f64) -> Figures {
@@ -348,7 +370,7 @@ mod tests {
 
     #[test]
     fn what_the_host_measures_keeps_both_kinds_of_bounds() {
-        for bounds in [OF_RINGS, OF_BALANCER] {
+        for bounds in [OF_RINGS, OF_BALANCER, OF_BALLOON, OF_MANAGER] {
             let good: Figures = bounds
                 .iter()
                 .map(|(key, bound)| ((*key).to_owned(), at_bound(*bound)))

@@ -50,13 +50,13 @@ impl Record {
             Ok(marks) => marks,
             Err(error) => bail!("{error:#}\n{}", line.transcript().tail(40)),
         };
-        emulator::check_samples(&mut line, case)?;
+        let samples = emulator::checked_samples(&mut line, case)?;
         let mut record = Self {
             title: Self::title_of(case),
             about: case.scenario.about.clone(),
             setting: setting(case)?,
             marks,
-            samples: line.look()?.samples(),
+            samples,
             verdicts: Vec::new(),
         };
         let place = place(&case.scenario.name).and_then(|place| SCENES.get(place));

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use anyhow::{Context, Result};
+use balancer::linux_floor;
 
 use super::record::Record;
 use crate::test::counters::samples::Memory;
@@ -194,17 +195,6 @@ fn release(course: &Course, before: &Memory, held: &Memory, let_go: u64) -> Resu
             format!("{} MiB", end.visible()),
         ),
     ])
-}
-
-/// What Linux's driver adds to what is committed, for memory of so many MiB (sheet of Dynamic Memory, 1.9).
-fn linux_floor(memory: u64) -> u64 {
-    match memory {
-        0..128 => 8 + memory / 2,
-        128..512 => 40 + memory / 4,
-        512..2048 => 104 + memory / 8,
-        2048..8192 => 232 + memory / 16,
-        _ => 488 + memory / 32,
-    }
 }
 
 /// A guest is short while others hold the rest, and grows when they end.

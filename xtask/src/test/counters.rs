@@ -98,6 +98,11 @@ fn is_instance(name: &str) -> bool {
 }
 
 impl Partition {
+    /// Whether it is a VM's with Dynamic Memory.
+    fn has_memory(&self) -> bool {
+        !self.root && !self.memory.is_empty()
+    }
+
     /// Its VPs' counters, by the ids of both.
     fn runs(&self) -> impl Iterator<Item = ((u64, u32), &Counters)> {
         let vps = self.vps.iter();
@@ -128,6 +133,11 @@ impl Lines {
             self.0.push(line);
         }
         Ok(())
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
     }
 
     /// When the last line was told: reference time, 100 ns; 0 before the first.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::case::Case;
-use super::counters::samples;
+use super::counters::samples::{self, Sample};
 use super::inquest;
 use super::listed;
 use super::random::Random;
@@ -281,18 +281,20 @@ fn play_all(line: &mut SerialLine, case: &Case) -> Result<()> {
     }
     memory.seed = seed_of(case, 0);
     play_part(line, case, &scenario.after, &mut memory).context("after the cycles")?;
-    check_samples(line, case)
+    checked_samples(line, case).map(drop)
 }
 
-/// What the counters' line has told of Dynamic Memory fits together, in every sample.
+/// What the counters' line, if there is one, has told of Dynamic Memory: it fits together, in every sample.
 ///
 /// # Errors
 /// As [`samples::check`], and if a line does not keep to the schema.
-pub fn check_samples(line: &mut SerialLine, case: &Case) -> Result<()> {
+pub fn checked_samples(line: &mut SerialLine, case: &Case) -> Result<Vec<Sample>> {
     if !case.scenario.machine.counters {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    samples::check(&line.look()?.samples(), &case.scenario.limits()?)
+    let samples = line.look()?.samples();
+    samples::check(&samples, &case.scenario.limits()?)?;
+    Ok(samples)
 }
 
 /// Types a text, and returns what comes behind its echo.

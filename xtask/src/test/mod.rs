@@ -114,7 +114,14 @@ pub fn test(options: &Test) -> Result<bool> {
         );
     }
     let mut outcomes = host_tests(&crates, options)?;
-    outcomes.extend(scenario_tests(&cases)?);
+    let built = if targets.is_empty() {
+        Built::new(&cases)?
+    } else {
+        Built::beside_fuzz_targets(&cases)?
+    };
+    if let Some(Built { system, emulators }) = &built {
+        outcomes.extend(emulator::run(system, emulators, &cases));
+    }
     if !targets.is_empty() {
         let time = if options.fast {
             FUZZ_TIME_FAST
@@ -162,14 +169,34 @@ fn host_tests(crates: &[String], options: &Test) -> Result<Vec<Outcome>> {
     Ok(outcomes)
 }
 
-fn scenario_tests(cases: &[Case]) -> Result<Vec<Outcome>> {
-    if cases.is_empty() {
-        return Ok(Vec::new());
+/// What scenarios run with.
+struct Built {
+    system: System,
+    emulators: Emulators,
+}
+
+impl Built {
+    /// Builds it, if there are any.
+    fn new(cases: &[Case]) -> Result<Option<Self>> {
+        if cases.is_empty() {
+            return Ok(None);
+        }
+        let runnable = cases.iter().filter(|case| case.obstacle().is_none());
+        let emulators = Emulators::find(runnable.map(|case| case.processor))?;
+        let system = System::build(&needs(cases))?;
+        Ok(Some(Self { system, emulators }))
     }
-    let runnable = cases.iter().filter(|case| case.obstacle().is_none());
-    let emulators = Emulators::find(runnable.map(|case| case.processor))?;
-    let system = System::build(&needs(cases))?;
-    Ok(emulator::run(&system, &emulators, cases))
+
+    /// Builds it, and the fuzz targets: the bare-metal programs' last steps each use one processor, the targets the other.
+    fn beside_fuzz_targets(cases: &[Case]) -> Result<Option<Self>> {
+        fuzz::prepare()?;
+        std::thread::scope(|scope| {
+            let fuzz = scope.spawn(fuzz::build);
+            let built = Self::new(cases);
+            fuzz.join().unwrap_or_else(|_| bail!("the thread died"))?;
+            built
+        })
+    }
 }
 
 /// What the scenarios ask for beyond the hypervisor and the root.

@@ -11,6 +11,7 @@
 //! salt = 2                     # other random points than with the same seed elsewhere: for variants
 //! section_meter = true         # with the hypervisor that measures how long interrupts are off
 //! work = { figure = "KEY", trips = 10000 } # bench only: what a round trip takes, from three tables of `counters`
+//! balloon = true               # bench only: what a balloon costs, from eight tables of `counters`
 //! root = "payload/NAME"        # optional: a payload root instead of the built-in root kernel
 //! forbid = ["PANIC"]           # optional: text that fails the scenario wherever it appears
 //!
@@ -72,8 +73,10 @@
 //! ```
 //!
 //! `[[variant]]` tables make several scenarios of a file, each with its own `name` behind the file's and with its own values
-//! for what the file's texts write as `${KEY}`; a text that is nothing else becomes the value, of whatever type. Without `--long` a variant runs on the processors in `short_on` only, if it
-//! names some, and steps with `only_long_in = ["NAME"]` are left out of the variants of these names.
+//! for what the file's texts write as `${KEY}`; a text that is nothing else becomes the value, of whatever type. Without `--long`
+//! steps with `only_long_in = ["NAME"]` are left out of the variants of these names.
+//!
+//! Without `--long` a scenario, or a variant, runs on the processors in its `short_on` only, if it names some.
 //!
 //! `cycles = 10` and `[[cycle]]` tables, which are steps too, make a part that is played so often after the steps; in Bochs,
 //! which is slow, `cycles_in_bochs` times if that is given, unless `--long` is. `[[after]]` tables are steps behind the cycles.
@@ -105,7 +108,6 @@ pub struct Scenario {
     #[serde(rename = "variant")]
     _variants: Option<toml::Value>,
     /// The processors of runs that are not long, if they are fewer.
-    #[serde(skip)]
     pub short_on: Option<Vec<Processor>>,
     /// The file.
     #[serde(skip)]
@@ -137,6 +139,9 @@ pub struct Scenario {
     pub section_meter: bool,
     /// For `cargo xtask bench`: the figure whose round trips the last tables of `counters` are about.
     pub work: Option<Work>,
+    /// For `cargo xtask bench`: whether the last tables of `counters` are about a balloon.
+    #[serde(default)]
+    pub balloon: bool,
     /// Why it cannot pass yet: it is reported as skipped, with this reason.
     pub skip: Option<String>,
     /// As `skip`, for a processor, an emulator (`qemu`, `bochs`) or a vendor.
@@ -362,7 +367,7 @@ impl Scenario {
             let mut scenario: Self = toml::from_str(&text)?;
             scenario.leave_out_for(&variant.name);
             scenario.settle(&format!("{stem}-{}", variant.name), file)?;
-            scenario.short_on = variant.short_on;
+            scenario.short_on = variant.short_on.or(scenario.short_on);
             Ok(scenario)
         };
         variants.into_iter().map(make).collect()

@@ -258,8 +258,11 @@ impl SerialLine {
         is_there: impl Fn(&Lines) -> Result<bool>,
     ) -> Result<()> {
         let until = Instant::now() + wait;
+        let mut judged = None;
         loop {
-            if is_there(self.look()?)? {
+            let lines = self.look()?;
+            // The same lines would be judged the same.
+            if judged.replace(lines.count()) != Some(lines.count()) && is_there(lines)? {
                 return Ok(());
             }
             let look_again = Instant::now() + BETWEEN_LOOKS;

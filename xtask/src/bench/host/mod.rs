@@ -4,15 +4,17 @@
 //! it calls. The same program counts the same each time, so a bound can be as near as one likes.
 
 mod balancer;
+mod balloon;
+mod manager;
 mod rings;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::figure::Figures;
+use super::figure::{Figures, parse};
 use super::table::{self, Bounds};
 use crate::paths;
 use crate::setup::apt;
@@ -28,7 +30,7 @@ pub struct Bench {
 }
 
 /// All of them.
-pub const BENCHES: [Bench; 2] = [
+pub const BENCHES: [Bench; 4] = [
     Bench {
         name: rings::NAME,
         bounds: table::OF_RINGS,
@@ -38,6 +40,16 @@ pub const BENCHES: [Bench; 2] = [
         name: balancer::NAME,
         bounds: table::OF_BALANCER,
         figures: balancer::measure,
+    },
+    Bench {
+        name: balloon::NAME,
+        bounds: table::OF_BALLOON,
+        figures: balloon::measure,
+    },
+    Bench {
+        name: manager::NAME,
+        bounds: table::OF_MANAGER,
+        figures: manager::measure,
     },
 ];
 
@@ -79,6 +91,17 @@ fn executable(message: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(message).ok()?;
     let path = message.get("executable")?.as_str()?;
     Some(path.into())
+}
+
+/// Runs the program with these words, and reads the figures that it prints; `command` is what they are taken by.
+fn told(program: &Path, words: &[&str], command: &str) -> Result<Figures> {
+    let text = output(Command::new(program).args(words))?;
+    let figures: Figures = text
+        .lines()
+        .filter_map(|line| parse(line, command))
+        .collect();
+    ensure!(!figures.is_empty(), "no figure in {text:?}");
+    Ok(figures)
 }
 
 /// Runs the program with these words, and counts in its function.

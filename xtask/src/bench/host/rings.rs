@@ -1,12 +1,10 @@
 //! Figures of the rings of VMBus: `root/vmbus/benches/ring.rs`.
 
-use std::process::Command;
+use anyhow::Result;
 
-use anyhow::{Context, Result};
-
-use super::{build, count_in};
-use crate::bench::figure::{Figure, Figures, parse};
-use crate::step::{Step, output};
+use super::{build, count_in, told};
+use crate::bench::figure::{Figure, Figures};
+use crate::step::Step;
 
 /// What `cargo xtask bench FILTER` looks for.
 pub const NAME: &str = "host-rings";
@@ -37,10 +35,7 @@ pub fn measure() -> Result<Figures> {
     }
     figures.insert("ring_write_8k_copies".into(), copies);
 
-    let text = output(Command::new(&program).arg("ratio"))?;
-    let ratio = text.lines().find_map(|line| parse(line, COMMAND));
-    let (key, figure) = ratio.with_context(|| format!("no figure in {text:?}"))?;
-    figures.insert(key, figure);
+    figures.extend(told(&program, &["ratio"], COMMAND)?);
     step.done();
     Ok(figures)
 }

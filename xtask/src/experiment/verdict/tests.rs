@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::super::record::{Record, WATCHED};
-use super::{SECOND, Verdict, growing, linux_floor, watching};
+use super::{SECOND, Verdict, growing, watching};
 use crate::test::counters::samples::{Memory, Sample};
 
 /// From a second on: visible, physical, pressure and what was added.
@@ -92,24 +92,6 @@ fn each_part_that_is_missing_is_missed() {
 fn a_scene_that_marked_nothing_has_no_verdict() {
     assert!(watching(&record(10, &[], &[BEFORE])).is_err());
     assert!(growing(&record(10, &[], &[BEFORE])).is_err());
-}
-
-#[test]
-fn the_drivers_own_part_is_that_of_the_sheet() {
-    let sheet = [
-        (64, 40),
-        (128, 72),
-        (256, 104),
-        (512, 168),
-        (1024, 232),
-        (2048, 360),
-        (4096, 488),
-        (8192, 744),
-        (32768, 1512),
-    ];
-    for (memory, floor) in sheet {
-        assert_eq!(linux_floor(memory), floor, "{memory}");
-    }
 }
 
 #[test]

@@ -94,8 +94,7 @@ impl Lines {
             for balancer in &line.balancers {
                 sample.balancer.clone_from(&balancer.counters);
             }
-            let told = |partition: &&Partition| !partition.root && !partition.memory.is_empty();
-            for partition in line.partitions.iter().filter(told) {
+            for partition in line.partitions.iter().filter(|part| part.has_memory()) {
                 let memory = Memory {
                     run: partition.id,
                     counters: partition.memory.clone(),
@@ -109,9 +108,7 @@ impl Lines {
 
     /// A VM's counter in the last look that has the VM.
     pub fn newest(&self, vm: &str, counter: &str) -> Option<u64> {
-        let told = |partition: &&Partition| {
-            !partition.root && partition.name == vm && !partition.memory.is_empty()
-        };
+        let told = |partition: &&Partition| partition.has_memory() && partition.name == vm;
         let mut lines = self.0.iter().rev();
         let partition = lines.find_map(|line| line.partitions.iter().find(told))?;
         Some(partition.memory.get(counter).copied().unwrap_or(0))
