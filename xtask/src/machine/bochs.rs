@@ -32,8 +32,9 @@ const IPS: u32 = 125_000_000;
 /// shift. What the hypervisor does for so many microseconds at a time is as many instructions then as there.
 const COUNTED_IPS: u32 = 1_000_000_000;
 
-/// The disk's geometry is counted in cylinders of this many bytes.
-const CYLINDER: u64 = 16 * 63 * 512;
+/// Bytes of the disk: whole cylinders, and more than 2^28 sectors. A smaller one the firmware reads in pieces of 128 KiB, and
+/// polls a timer for 10 ms after each, which is a third of all instructions up to the hypervisor's first.
+const DISK: u64 = 270_000 * 16 * 63 * 512;
 
 /// Where the firmware ends.
 const FOUR_GIB: u64 = 1 << 32;
@@ -88,7 +89,7 @@ pub fn boot(
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     // Bochs is started in its folder.
     let counters = counters.map(std::path::absolute).transpose()?;
-    let cylinders = write_disk(image, &folder.join("disk.img"))?;
+    write_disk(image, &folder.join("disk.img"))?;
     // Bochs is the one that connects: whatever it prints first is not lost.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .context("there is no port for the serial line")?;
@@ -102,7 +103,6 @@ pub fn boot(
         memory: mebibytes(&machine.memory)?,
         firmware: bochs.firmware(),
         video_bios: &bochs.video_bios(),
-        cylinders,
         port: listener.local_addr()?.port(),
         pace,
         counters: counters.as_deref(),
@@ -150,16 +150,12 @@ fn last_words(folder: &Path) -> String {
     }
 }
 
-/// Copies the image and pads it to whole cylinders; returns how many these are.
-fn write_disk(image: &Path, disk: &Path) -> Result<u64> {
-    let length = std::fs::copy(image, disk)
+/// Copies the image to a disk of [`DISK`] bytes, nearly all of it a hole.
+fn write_disk(image: &Path, disk: &Path) -> Result<()> {
+    std::fs::copy(image, disk)
         .with_context(|| format!("cannot copy {} to {}", image.display(), disk.display()))?;
-    let cylinders = length.div_ceil(CYLINDER);
-    File::options()
-        .write(true)
-        .open(disk)?
-        .set_len(cylinders * CYLINDER)?;
-    Ok(cylinders)
+    let disk = File::options().write(true).open(disk)?;
+    disk.set_len(DISK).context("cannot make the disk larger")
 }
 
 /// Waits for Bochs to connect.
@@ -203,7 +199,6 @@ struct Settings<'a> {
     memory: u32,
     firmware: &'a Path,
     video_bios: &'a Path,
-    cylinders: u64,
     port: u16,
     pace: Pace,
     counters: Option<&'a Path>,
@@ -230,7 +225,7 @@ impl Settings<'_> {
              cpu: model={model}, count={cpus}, ips={ips}, cpuid_freq=ips, reset_on_triple_fault=0\n\
              clock: sync={sync}, time0=utc\n\
              memory: guest={memory}, host={memory}\n\
-             ata0-master: type=disk, path=disk.img, mode=flat, cylinders={cylinders}, heads=16, spt=63\n\
+             ata0-master: type=disk, path=disk.img, mode=flat\n\
              boot: disk\n\
              com1: enabled=1, mode=socket-client, dev=127.0.0.1:{port}\n\
              sound: waveoutdrv=dummy\n\
@@ -242,7 +237,6 @@ impl Settings<'_> {
             cpus = self.cpus,
             ips = self.ips,
             memory = self.memory,
-            cylinders = self.cylinders,
             port = self.port,
         )?;
         if let Some(file) = self.counters {
