@@ -1,8 +1,7 @@
 //! The book of a VM's pages: which are backed, and which the guest has given back.
 //!
-//! It is the truth that the counters are computed from (trap 29), and lives with whoever owns the machine memory, behind
-//! [`Memory`](crate::Memory), so that it outlives the process that speaks with the guest (trap 42). Only the state
-//! machine changes it.
+//! It is the truth that the counters are computed from (trap 29), and lives behind [`Memory`](crate::Memory), with whoever has the
+//! VM's memory: who replaces the process that speaks with the guest, can keep it (trap 42). Only the state machine changes it.
 //!
 //! It is a map of bits, not a list of ranges: a guest may return a 1 GiB balloon as 2^18 single pages, and a list
 //! would take megabytes, allocated on the guest's word. The map takes 64 KiB for each GiB of RAM, is allocated before the

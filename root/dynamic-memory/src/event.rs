@@ -5,9 +5,8 @@ use alloc::collections::VecDeque;
 use crate::order::Add;
 use crate::wire::{Capabilities, Malformed, MessageType, Version};
 
-/// Events that wait for the caller at most. A call makes at most eight; who drains after each call never sees one
-/// dropped.
-pub const MAX_EVENTS: usize = 32;
+/// Events that wait for the caller at most. A call makes at most eight; who drains after 32 calls never sees one dropped.
+pub const MAX_EVENTS: usize = 32 * 8;
 
 /// How an order ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +160,20 @@ pub enum Event {
     ResetWaits(u64),
     /// This many pages could not be taken from the VM; they stay assigned to it.
     TakeFailed(u64),
+}
+
+impl Event {
+    /// Whether it changes what can be done with the VM from now on. What else happens, a guest can make happen with each message.
+    pub const fn is_change(&self) -> bool {
+        matches!(
+            self,
+            Self::Frozen
+                | Self::Thawed
+                | Self::BalloonOff
+                | Self::HotAddOff(_)
+                | Self::BalloonLost(_)
+        )
+    }
 }
 
 /// Events that wait for the caller, the oldest first.

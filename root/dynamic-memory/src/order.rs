@@ -228,10 +228,12 @@ impl DynamicMemory {
         {
             return Err(Refused::BackOff);
         }
-        let spare = memory
-            .book()
+        let book = memory.book();
+        // What is withheld goes by itself, once nothing uses it any more.
+        let staying = book
             .assigned()
-            .saturating_sub(self.settings.minimum);
+            .saturating_sub(book.count(PageState::Withheld));
+        let spare = staying.saturating_sub(self.settings.minimum);
         let asked = pages.min(spare);
         if asked == 0 {
             return Err(Refused::Nothing);

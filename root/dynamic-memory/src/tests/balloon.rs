@@ -221,6 +221,19 @@ fn pages_in_passing_use_are_taken_when_it_ends() {
 }
 
 #[test]
+fn pages_that_go_later_count_against_the_minimum_now() {
+    let mut vm = Vm::live();
+    assert_eq!(vm.remove(10), Ok(10));
+    vm.take().unwrap();
+    vm.machine.passing.extend(512..522);
+    respond(&mut vm, false, &[PageRun::new(512, 10)]);
+    assert_eq!(vm.machine.book.count(PageState::Withheld), 10);
+    let status = vm.status();
+    let spare = status.assigned - status.minimum;
+    assert_eq!(vm.remove(u64::MAX), Ok(spare - 10));
+}
+
+#[test]
 fn what_cannot_be_taken_is_nobodys_is_not_given_and_is_tried_again() {
     let mut vm = asked();
     vm.machine.takes = 3;

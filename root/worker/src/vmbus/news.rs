@@ -14,6 +14,8 @@ use crate::system::System;
 
 /// Lines in a row. A guest's start has about twenty.
 const BURST: u32 = 40;
+/// Of what else is worth a line even then, so many in a row.
+const RARE_BURST: u32 = 10;
 /// After this a line more is allowed.
 const REFILL: u64 = 5 * SECOND;
 /// Characters of a key or a value that are shown: together they fit a line.
@@ -22,18 +24,48 @@ const SHOWN: usize = 80;
 /// Tells the event list, but no more than it is worth: the list has room for a few hundred lines of everybody, and the guest
 /// can make each of these happen as often as it likes.
 pub struct News {
-    left: u32,
-    refilled: u64,
+    lines: Budget,
+    rare: Budget,
     left_out: u64,
     pairs: BTreeMap<String, String>,
     round: RoundEnd,
 }
 
+/// How many lines are allowed.
+struct Budget {
+    most: u32,
+    left: u32,
+    refilled: u64,
+}
+
+impl Budget {
+    const fn new(most: u32) -> Self {
+        Self {
+            most,
+            left: most,
+            refilled: 0,
+        }
+    }
+
+    /// Whether a line is allowed now; it counts then.
+    fn take(&mut self, now: u64) -> bool {
+        let more = now.saturating_sub(self.refilled) / REFILL;
+        if more > 0 {
+            self.refilled = now;
+            let more = u32::try_from(more).unwrap_or(u32::MAX);
+            self.left = self.left.saturating_add(more).min(self.most);
+        }
+        let left = self.left.checked_sub(1);
+        self.left = left.unwrap_or(0);
+        left.is_some()
+    }
+}
+
 impl Default for News {
     fn default() -> Self {
         Self {
-            left: BURST,
-            refilled: 0,
+            lines: Budget::new(BURST),
+            rare: Budget::new(RARE_BURST),
             left_out: 0,
             pairs: BTreeMap::new(),
             round: RoundEnd::Complete,
@@ -61,22 +93,24 @@ impl News {
 
     /// Tells something that the guest has caused.
     pub fn say<S: System>(&mut self, system: &mut S, text: &str, now: u64) {
-        let more = now.saturating_sub(self.refilled) / REFILL;
-        if more > 0 {
-            self.refilled = now;
-            self.left =
-                u32::try_from(more).map_or(BURST, |more| BURST.min(self.left.saturating_add(more)));
-        }
-        let Some(left) = self.left.checked_sub(1) else {
+        if !self.lines.take(now) {
             self.left_out = self.left_out.saturating_add(1);
             return;
-        };
-        self.left = left;
+        }
         if self.left_out > 0 {
             let lines = core::mem::take(&mut self.left_out);
             self.say_always(system, &format!("{lines} lines about VMBus are left out"));
         }
         self.say_always(system, text);
+    }
+
+    /// Tells something that is seldom, and worth a line however much else there is.
+    pub fn say_rare<S: System>(&mut self, system: &mut S, text: &str, now: u64) {
+        if self.rare.take(now) {
+            self.say_always(system, text);
+        } else {
+            self.say(system, text, now);
+        }
     }
 
     /// Tells something that somebody has asked for.

@@ -419,6 +419,26 @@ fn memory_that_is_there_against_the_book_is_replaced_and_that_is_tried_once() {
 }
 
 #[test]
+fn a_guest_that_floods_the_event_list_hides_no_change() {
+    let mut balloon = Balloon::live(1 << 20);
+    balloon.order(remove(100));
+    balloon.take();
+    // It does not answer, and sends what cannot be.
+    for _ in 0..70 {
+        balloon.pass(1);
+        for _ in 0..10 {
+            balloon.send(99, &[0, 0]);
+        }
+    }
+    let logs = balloon.guest.logs();
+    let has = |text: &str| logs.iter().any(|line| line.contains(text));
+    assert!(has("memory: no reports"), "{logs:?}");
+    assert!(has("a request to return pages is not answered"), "{logs:?}");
+    assert!(has("lines about VMBus are left out"), "{logs:?}");
+    assert!(logs.len() < 100, "{}", logs.len());
+}
+
+#[test]
 fn a_guest_has_no_more_than_it_can_address() {
     const GIB: u64 = 1 << 30;
     let limits = |maximum, width| {

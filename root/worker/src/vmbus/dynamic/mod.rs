@@ -245,8 +245,14 @@ impl<R: SharedRam> Dynamic<R> {
     /// Says what happened, and tells the manager how the guest's memory is.
     pub fn tell<S: System>(&mut self, system: &mut S, news: &mut News, now: u64) {
         while let Some(event) = self.vsp.take_event() {
-            if let Some(text) = text::line(&event) {
-                news.say(system, &format!("memory: {text}"), now);
+            let Some(text) = text::line(&event) else {
+                continue;
+            };
+            let text = format!("memory: {text}");
+            if event.is_change() {
+                news.say_rare(system, &text, now);
+            } else {
+                news.say(system, &text, now);
             }
         }
         if let Some((run, error)) = self.failed.take() {
