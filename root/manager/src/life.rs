@@ -8,6 +8,7 @@ use root_abi::ExitReason;
 
 use crate::definition::Restart;
 use crate::host::WorkerEnd;
+use crate::memory::{BOOT_TIME, QUIET_TIME};
 
 /// One second in reference time, 100 ns units.
 pub const SECOND: u64 = 10_000_000;
@@ -23,6 +24,8 @@ pub const FIRST_REST: u64 = SECOND;
 pub const LONGEST_REST: u64 = 60 * SECOND;
 /// How long a VM waits for memory before its start has failed (sheet of Dynamic Memory, 2.8).
 pub const WAIT_TIME: u64 = 60 * SECOND;
+/// How long it waits at most, whatever others do meanwhile: a guest that resets again and again begins to boot each time.
+pub const LONGEST_WAIT: u64 = BOOT_TIME + QUIET_TIME + WAIT_TIME;
 /// A run as long as this makes the next rest a first one again.
 pub const GOOD_RUN: u64 = 60 * SECOND;
 
@@ -114,6 +117,8 @@ pub struct Life {
     rest: u64,
     /// When the rest is over, or the wait.
     wake: u64,
+    /// When the wait is over at the latest.
+    latest: u64,
     /// How long it waits.
     patience: Patience,
 }
@@ -130,6 +135,7 @@ impl Default for Life {
             resets: VecDeque::new(),
             rest: 0,
             wake: 0,
+            latest: 0,
             patience: Patience::Once,
         }
     }
@@ -178,13 +184,14 @@ impl Life {
     pub fn wait(&mut self, now: u64, missing: String, patience: Patience) {
         self.state = State::Waiting(missing);
         self.wake = now.saturating_add(WAIT_TIME);
+        self.latest = now.saturating_add(LONGEST_WAIT);
         self.patience = patience;
     }
 
-    /// If it waits, the time for that begins now.
+    /// If it waits, the time for that begins now, but it is no longer than [`LONGEST_WAIT`] in all.
     pub fn wait_on(&mut self, now: u64) {
         if self.is_waiting() {
-            self.wake = now.saturating_add(WAIT_TIME);
+            self.wake = now.saturating_add(WAIT_TIME).min(self.latest);
         }
     }
 

@@ -32,7 +32,6 @@ mod watch;
 pub(crate) use scope::Scope;
 pub(crate) use starts::Admission;
 pub use told::VmMemory;
-#[cfg(test)]
 pub(crate) use told::{BOOT_TIME, QUIET_TIME};
 pub use watch::Watch;
 

@@ -13,7 +13,8 @@
 //! The [`WAIT_TIME`] of the sheet, 60 s, is hardly longer than a guest's boot with the 50 s of quiet after it, in which it cannot give.
 //! D: so the time begins when no VM is in either that has more than its minimum. That is at most
 //! [`BOOT_TIME`](super::told::BOOT_TIME) and [`QUIET_TIME`](super::told::QUIET_TIME) after the last start. A guest whose driver has not
-//! come by then has none, and nobody waits for it.
+//! come by then has none, and nobody waits for it. Others may start meanwhile, or reset: all in all a start waits no longer than
+//! [`LONGEST_WAIT`](crate::life::LONGEST_WAIT).
 //!
 //! A VM that may not span NUMA nodes starts if its node has the memory, whatever others have; one that may, if the machine has it
 //! (DM-16; [`super::scope`]).

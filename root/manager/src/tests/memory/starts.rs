@@ -3,9 +3,9 @@
 use super::{A, B, C, Machine, dynamic, remove, state};
 use root_abi::news::{self, MemoryState};
 
-use crate::life::{SECOND, WAIT_TIME};
+use crate::life::{LONGEST_WAIT, SECOND, WAIT_TIME};
 use crate::memory::{BOOT_TIME, QUIET_TIME};
-use crate::tests::fake::{Effect, Fake, vm};
+use crate::tests::fake::{Effect, Fake, exited, vm};
 use crate::{Manager, State, VmId};
 
 /// A VM that fills a machine of 8192 MiB, 640 of them the host's, but for `free`, and others that want to start.
@@ -152,6 +152,27 @@ fn the_minute_begins_when_nobody_boots_or_is_quiet_who_could_give() {
     not_yet.flags = news::MEMORY_CAN_BALLOON;
     assert_eq!(seconds_of_waiting(Some(not_yet)), boot + quiet + 60);
     assert_eq!(seconds_of_waiting(Some(frozen())), 60);
+}
+
+#[test]
+fn a_guest_that_resets_again_and_again_makes_nobody_wait_for_ever() {
+    let mut machine = short(512, &[dynamic("b", [2048, 512, 4096], "")]);
+    let begin = machine.host.now;
+    assert!(machine.type_in("vm start b").contains("waits"));
+    while matches!(machine.manager.state(B), Some(State::Waiting(_))) {
+        machine.second();
+        let waited = machine.host.now - begin;
+        assert!(waited <= LONGEST_WAIT, "{} s", waited / SECOND);
+        if waited.is_multiple_of(50 * SECOND) {
+            machine.ram(A, 0);
+            let end = exited(root_abi::ExitReason::Reset);
+            machine.manager.worker_ended(&mut machine.host, A, &end);
+            assert_eq!(machine.manager.state(A), Some(&State::Starting));
+            machine.ram(A, 7040);
+        }
+    }
+    assert_eq!(machine.host.now - begin, LONGEST_WAIT);
+    assert!(matches!(machine.manager.state(B), Some(State::Failed(_))));
 }
 
 #[test]
