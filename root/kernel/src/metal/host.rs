@@ -100,8 +100,11 @@ impl Host for Machine {
         FRAMES.with(|frames| {
             let ledger = frames.ledger();
             let own_deposit = ledger.of(Owner::kernel(Class::Deposit));
+            let nodes = node_memory(frames);
+            // Counted apart from the owners, whose sum it is compared with.
+            let frames_of_nodes = nodes.iter().map(|node| node.total).sum::<u64>();
             MemoryReport {
-                total: ledger.total().saturating_add(hypervisor),
+                total: frames_of_nodes.saturating_add(hypervisor),
                 free: frames.free(),
                 root_kernel: KERNEL.iter().map(|class| ledger.class(*class)).sum::<u64>()
                     + own_deposit,
@@ -110,7 +113,7 @@ impl Host for Machine {
                 hypervisor,
                 firmware: ledger.class(Class::Low),
                 partitions,
-                nodes: node_memory(frames),
+                nodes,
             }
         })
     }
