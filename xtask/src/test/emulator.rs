@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::case::Case;
 use super::counters::samples::{self, Sample};
@@ -294,6 +294,13 @@ pub fn checked_samples(line: &mut SerialLine, case: &Case) -> Result<Vec<Sample>
     }
     let samples = line.look()?.samples();
     samples::check(&samples, &case.scenario.limits()?)?;
+    if let Some(least) = case.scenario.operations {
+        let found = samples::operations(&samples);
+        ensure!(
+            found >= least,
+            "{found} operations of the balancer, and not {least}"
+        );
+    }
     Ok(samples)
 }
 

@@ -12,6 +12,7 @@
 //! section_meter = true         # with the hypervisor that measures how long interrupts are off
 //! work = { figure = "KEY", trips = 10000 } # bench only: what a round trip takes, from three tables of `counters`
 //! balloon = true               # bench only: what a balloon costs, from eight tables of `counters`
+//! operations = 10              # optional: the balancer has added or removed memory so often, by the counters' line
 //! root = "payload/NAME"        # optional: a payload root instead of the built-in root kernel
 //! forbid = ["PANIC"]           # optional: text that fails the scenario wherever it appears
 //!
@@ -142,6 +143,8 @@ pub struct Scenario {
     /// For `cargo xtask bench`: whether the last tables of `counters` are about a balloon.
     #[serde(default)]
     pub balloon: bool,
+    /// How often the balancer has to have added or removed memory, by the counters' line.
+    pub operations: Option<u64>,
     /// Why it cannot pass yet: it is reported as skipped, with this reason.
     pub skip: Option<String>,
     /// As `skip`, for a processor, an emulator (`qemu`, `bochs`) or a vendor.
@@ -256,13 +259,15 @@ fn usual() -> Vec<Processor> {
     USUAL.map(Vendor::usual).into()
 }
 
-/// What the hypervisor, the root loader and a payload say when they cannot go on.
+/// What the hypervisor, the root loader and a payload say when they cannot go on, and the console when pages have no owner, or two.
 fn last_words() -> Vec<String> {
     [
         "Partita stopped",
         "the root cannot be started",
         "panicked at",
         "root kernel: ",
+        "have no owner",
+        "are counted twice",
     ]
     .map(str::to_owned)
     .to_vec()

@@ -17,7 +17,17 @@ pub struct Sample {
     pub balancer: Counters,
     /// The VMs' by their names.
     pub vms: BTreeMap<String, Memory>,
+    /// Pages that the root's kernel has booked as guests' RAM, if it was told.
+    pub guest_ram: Option<u64>,
+    /// Some of it is a VM's without Dynamic Memory.
+    pub has_others: bool,
 }
+
+/// For so many looks, a second each, what workers tell and what the root's kernel books may differ while nothing changes: a guest that is
+/// offered new memory may take half a minute and more to answer (sheet 2.8).
+const UNSETTLED: usize = 60;
+/// Pages of a MiB.
+const MIB: u64 = 256;
 
 /// A VM's counters of Dynamic Memory, and the run that they are of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,6 +101,11 @@ impl Lines {
             let Some(sample) = samples.last_mut() else {
                 continue;
             };
+            if let Some(pages) = line.owners.get("Guest RAM") {
+                sample.guest_ram = Some(*pages);
+            }
+            let is_other = |part: &Partition| !part.root && !part.has_memory();
+            sample.has_others |= line.partitions.iter().any(is_other);
             for balancer in &line.balancers {
                 sample.balancer.clone_from(&balancer.counters);
             }
@@ -116,11 +131,12 @@ impl Lines {
 }
 
 /// Looks at every sample: what a VM has is what it started with and what came and went since, never beyond its limits, and what
-/// its guest sees never becomes less while it runs.
+/// its guest sees never becomes less while it runs. And while nothing changes, the VMs have as much as the root's kernel has booked.
 ///
 /// # Errors
 /// Naming the first sample in which that is not so.
 pub fn check(samples: &[Sample], limits: &BTreeMap<String, Limits>) -> Result<()> {
+    check_books(samples)?;
     let mut seen: BTreeMap<(&str, u64), u64> = BTreeMap::new();
     for sample in samples {
         for (name, memory) in &sample.vms {
@@ -137,6 +153,46 @@ pub fn check(samples: &[Sample], limits: &BTreeMap<String, Limits>) -> Result<()
         }
     }
     Ok(())
+}
+
+/// A VM's counters are its worker's word; the books are the kernel's.
+fn check_books(samples: &[Sample]) -> Result<()> {
+    let mut differ = 0;
+    let mut before = Vec::new();
+    for sample in samples {
+        let sizes = sample.vms.values().map(|vm| (vm.run, vm.physical()));
+        let sizes: Vec<(u64, u64)> = sizes.collect();
+        let told: u64 = sizes.iter().map(|(_, physical)| physical).sum();
+        let booked = sample.guest_ram.map_or(told, |pages| pages / MIB);
+        // Each VM's is rounded to MiB.
+        let is_different = !sample.has_others && booked.abs_diff(told) > sizes.len() as u64;
+        differ = if is_different && sizes == before {
+            differ + 1
+        } else {
+            0
+        };
+        before = sizes;
+        ensure!(
+            differ < UNSETTLED,
+            "look {}: the VMs have {told} MiB, and {booked} MiB are booked as theirs: {:?}",
+            sample.number,
+            sample.vms
+        );
+    }
+    Ok(())
+}
+
+/// How many operations of the balancer's have added memory to the VMs, or removed some from them.
+pub fn operations(samples: &[Sample]) -> u64 {
+    let mut runs = BTreeMap::new();
+    for sample in samples {
+        for (name, vm) in &sample.vms {
+            let counters = ["Memory Add Operations", "Memory Remove Operations"];
+            let sum: u64 = counters.iter().map(|counter| vm.get(counter)).sum();
+            runs.insert((name, vm.run), sum);
+        }
+    }
+    runs.values().sum()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::super::Lines;
-use super::{Limits, check};
+use super::{Limits, UNSETTLED, check, operations};
 
 const LIMITS: Limits = Limits {
     startup: 100,
@@ -73,4 +73,47 @@ fn limits_hold_in_every_sample() {
     }
     let shrunk = verdict(&[memory(100, 120, 0, 0), memory(100, 110, 0, 0)]).unwrap_err();
     assert!(shrunk.contains("became less"), "{shrunk}");
+}
+
+/// Looks at a VM with 100 MiB, of which the kernel has booked so many pages.
+fn booked(count: usize, pages: u64) -> Vec<super::Sample> {
+    let looks = vec![memory(100, 100, 0, 0); count];
+    let mut samples = lines(&looks).samples();
+    for sample in &mut samples {
+        sample.guest_ram = Some(pages);
+    }
+    samples
+}
+
+#[test]
+fn while_nothing_changes_a_vm_has_what_is_booked() {
+    let limits = BTreeMap::new();
+    check(&booked(UNSETTLED + 5, 100 * 256), &limits).unwrap();
+    check(&booked(UNSETTLED + 5, 101 * 256), &limits).unwrap();
+    for pages in [0, 98 * 256, 102 * 256] {
+        check(&booked(UNSETTLED, pages), &limits).unwrap();
+        let mut samples = booked(UNSETTLED + 1, pages);
+        let error = check(&samples, &limits).unwrap_err();
+        assert!(error.to_string().contains("booked"), "{error}");
+        samples[7].guest_ram = Some(100 * 256);
+        check(&samples, &limits).unwrap();
+        let mut samples = booked(UNSETTLED + 1, pages);
+        samples
+            .iter_mut()
+            .for_each(|sample| sample.has_others = true);
+        check(&samples, &limits).unwrap();
+    }
+}
+
+#[test]
+fn operations_are_those_of_all_runs() {
+    let told = |added, removed| {
+        let counters = memory(100, 100, 0, 0);
+        format!(
+            r#"{counters},"Memory Add Operations":{added},"Memory Remove Operations":{removed}"#
+        )
+    };
+    let mut samples = lines(&[told(1, 0), told(2, 3), told(1, 1)]).samples();
+    samples[2].vms.get_mut("a").unwrap().run = 4;
+    assert_eq!(operations(&samples), 5 + 2);
 }
