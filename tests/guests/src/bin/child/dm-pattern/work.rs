@@ -51,7 +51,7 @@ impl<'a> Work<'a> {
             plan,
             arena,
             driver,
-            rng: Rng::new(plan.seed ^ time::reference()),
+            rng: Rng::new(plan.seed),
             tally: Tally::default(),
             size: None,
             lost: 0,
