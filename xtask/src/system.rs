@@ -109,25 +109,39 @@ impl System {
     /// If a part does not compile or a package cannot be had.
     pub fn build(needs: &Needs) -> Result<Self> {
         let metal = Metal::new()?;
-        let metered = needs
-            .section_meter
-            .then(|| Self::metered(&metal))
-            .transpose()?;
-        let hypervisor = metal.program("hypervisor")?;
-        let loader = paths::read(&metal.program("root-loader")?)?;
-        let loader = flat::flatten(&loader).context("root-loader cannot be flattened")?;
+        // What is fetched, and what is built elsewhere, waits for none of the bare-metal programs, nor they for it.
+        std::thread::scope(|scope| {
+            let others = scope.spawn(|| Self::others(&metal, needs));
+            let metered = needs
+                .section_meter
+                .then(|| Self::metered(&metal))
+                .transpose()?;
+            let hypervisor = metal.program("hypervisor")?;
+            let loader = paths::read(&metal.program("root-loader")?)?;
+            let loader = flat::flatten(&loader).context("root-loader cannot be flattened")?;
+            let root = paths::read(&metal.program("root-kernel")?)?;
+            let worker = paths::read(&metal.program("worker")?)?;
+            let payloads = needs.payloads.then(|| metal.payloads()).transpose()?;
+            let (linux, tool) = others.join().map_err(|_| anyhow!("the thread died"))??;
+            Ok(Self {
+                hypervisor,
+                metered,
+                loader,
+                root,
+                worker,
+                linux,
+                payloads,
+                tool,
+            })
+        })
+    }
+
+    /// The Linux guests, and the tool that makes images.
+    fn others(metal: &Metal, needs: &Needs) -> Result<(Vec<LinuxGuest>, ImageTool)> {
         let daemons = needs.daemons.then(daemons::initramfs).transpose()?;
         let linux = |release: &Release| guest::linux(*release, daemons.as_deref());
-        Ok(Self {
-            hypervisor,
-            metered,
-            loader,
-            root: paths::read(&metal.program("root-kernel")?)?,
-            worker: paths::read(&metal.program("worker")?)?,
-            linux: needs.linux.iter().map(linux).collect::<Result<_>>()?,
-            payloads: needs.payloads.then(|| metal.payloads()).transpose()?,
-            tool: ImageTool::build(&metal)?,
-        })
+        let linux = needs.linux.iter().map(linux).collect::<Result<_>>()?;
+        Ok((linux, ImageTool::build(metal)?))
     }
 
     fn metered(metal: &Metal) -> Result<PathBuf> {
